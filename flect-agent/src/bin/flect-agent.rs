@@ -1,0 +1,3 @@
+//! `flect-agent`, the daemon of a node.
+
+fn main() {}

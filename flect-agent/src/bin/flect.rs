@@ -1,0 +1,3 @@
+//! `flect`, the users' command.
+
+fn main() {}

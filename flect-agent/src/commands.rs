@@ -1,0 +1,1 @@
+//! The command table: what each command of Valkey means for a store.

@@ -1,0 +1,1 @@
+//! The configuration file `agent.toml` as validated types.

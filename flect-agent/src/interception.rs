@@ -1,0 +1,1 @@
+//! The kernel hooks that hand an app's connections to the agent.

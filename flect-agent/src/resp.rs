@@ -1,0 +1,1 @@
+//! RESP, the wire protocol of Valkey: finding requests and replies in bytes.

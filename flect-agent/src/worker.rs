@@ -1,0 +1,1 @@
+//! The data path: event loops, sessions and upstream connections.

@@ -1,0 +1,2 @@
+//! Types that the BPF programs share with the agent.
+#![no_std]

@@ -1,0 +1,3 @@
+//! `cargo xtask`: everything that builds, tests, measures and demonstrates Flect KV.
+
+fn main() {}
