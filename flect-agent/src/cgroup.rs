@@ -82,6 +82,20 @@ impl CgroupMount {
         Ok(Self { path, root })
     }
 
+    /// The same mount, for another owner.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> Result<Self, CgroupError> {
+        Ok(Self {
+            path: self.path.clone(),
+            root: self
+                .root
+                .try_clone()
+                .map_err(io_error("open once more", &self.path))?,
+        })
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn path(&self) -> &Path {

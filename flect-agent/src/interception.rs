@@ -4,14 +4,28 @@
 //! reaches [`Interception::identify`] through the socket's own storage, once, and where it is missing
 //! the connection is refused: there is no default and no guess from an address.
 
+mod attach;
+mod destroy;
 mod error;
+mod kernel;
+mod listeners;
+mod namespaces;
+mod object;
+mod pins;
+mod selftest;
 mod verdict;
+mod watch;
 
-use std::net::{SocketAddr, TcpListener};
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
+use flect_ebpf::Memory;
+
 use crate::cgroup::{CgroupId, CgroupMount};
+use kernel::Map;
+use watch::{Watched, Watcher};
 
 pub use error::{IdentifyError, InterceptionError};
 pub use verdict::{Acceleration, AccelerationVerdict, Check};
@@ -71,6 +85,11 @@ pub enum NamespaceEvent {
 pub struct Interception {
     listeners: Vec<TcpListener>,
     acceleration: AccelerationVerdict,
+    /// By accepted socket: what connect remembered.
+    identities: Map<i32, Memory>,
+    /// Until the watcher takes it.
+    watched: Option<Watched>,
+    watcher: Option<Watcher>,
 }
 
 /// What [`detach`] removed.
@@ -95,11 +114,11 @@ impl Interception {
     /// # Errors
     /// As [`Interception::attach`].
     pub fn attach_inheriting(
-        _mount: &CgroupMount,
-        _settings: &Settings,
-        _inherited: Vec<TcpListener>,
+        mount: &CgroupMount,
+        settings: &Settings,
+        inherited: Vec<TcpListener>,
     ) -> Result<Self, InterceptionError> {
-        Err(InterceptionError::NoPrograms)
+        attach::attach(mount.try_clone()?, settings, inherited)
     }
 
     /// Listening sockets on 127.0.0.1 and, where there is IPv6, ::1, of the agent's own and every
@@ -110,12 +129,20 @@ impl Interception {
 
     /// Starts the thread that opens listeners in workloads' network namespaces as they appear.
     ///
+    /// The thread ends when the `Interception` is dropped. A second call does nothing.
+    ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn watch(
         &mut self,
-        _on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
     ) -> Result<(), InterceptionError> {
+        if let Some(watched) = self.watched.take() {
+            let watcher = Watcher::start(watched, on_event).map_err(pins::step(
+                "start the thread that watches network namespaces",
+            ))?;
+            self.watcher = Some(watcher);
+        }
         Ok(())
     }
 
@@ -123,8 +150,23 @@ impl Interception {
     ///
     /// # Errors
     /// When the connection was not made by the hooks: refuse it with a reset.
-    pub fn identify(&self, _accepted: BorrowedFd<'_>) -> Result<Identity, IdentifyError> {
-        Err(IdentifyError::Unknown)
+    pub fn identify(&self, accepted: BorrowedFd<'_>) -> Result<Identity, IdentifyError> {
+        let key = std::os::fd::AsRawFd::as_raw_fd(&accepted);
+        let memory = self.identities.get(&key)?.ok_or(IdentifyError::Unknown)?;
+        self.identities.remove(&key)?;
+        let actual = kernel::netns_cookie(accepted)?;
+        if memory.netns_cookie != actual {
+            return Err(IdentifyError::ForeignNamespace {
+                remembered: memory.netns_cookie,
+                actual,
+            });
+        }
+        Ok(Identity {
+            cgroup: CgroupId(memory.cgroup),
+            asked: asked(&memory)?,
+            netns_cookie: memory.netns_cookie,
+            socket_cookie: memory.socket_cookie,
+        })
     }
 
     /// Which directions are accelerated, and why not the others.
@@ -138,6 +180,24 @@ impl Interception {
 ///
 /// # Errors
 /// When a pinned object cannot be removed.
-pub fn detach(_pin: &Path) -> Result<DetachReport, InterceptionError> {
-    Err(InterceptionError::NoPrograms)
+pub fn detach(pin: &Path) -> Result<DetachReport, InterceptionError> {
+    pins::detach(pin)
+}
+
+/// The network namespace of a socket (`SO_NETNS_COOKIE`), by which [`NamespaceEvent`] names it.
+///
+/// # Errors
+/// When the kernel is older than 5.14.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    kernel::netns_cookie(socket)
+}
+
+fn asked(memory: &Memory) -> io::Result<SocketAddr> {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(memory.asked_address) {
+        // Network order stays as it is in memory.
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    let port = u16::try_from(memory.asked_port).map_err(io::Error::other)?;
+    Ok(SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), port))
 }
