@@ -98,6 +98,12 @@ impl Prefix {
         }
     }
 
+    /// The prefix of no store: its id is too long to be read or made.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self("{nobody-is-a-store}".into())
+    }
+
     /// The prefix with its braces, without the separator.
     #[must_use]
     pub fn as_str(&self) -> &str {
