@@ -97,6 +97,8 @@ pub enum Names {
         /// Whether it is XREADGROUP, with `GROUP` and `NOACK`.
         group: bool,
     },
+    /// COPY: two keys, then options.
+    Copy,
     /// CLIENT TRACKING: every `PREFIX`.
     Tracking,
     /// The command is never forwarded as it is; were it, every argument would get the prefix.

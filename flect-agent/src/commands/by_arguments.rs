@@ -17,9 +17,7 @@ pub fn policy(command: &Command, request: &Request<'_>) -> Policy {
         Names::Tracking if redirects(request) => {
             Policy::Operator("another connection's id means nothing where connections are shared")
         }
-        Names::Specs if command.name == "copy" && names_database(request) => {
-            Policy::Scoped(Scoped::CopyAcrossDatabases)
-        }
+        Names::Copy if names_database(request) => Policy::Scoped(Scoped::CopyAcrossDatabases),
         _ => command.policy,
     }
 }
@@ -35,12 +33,11 @@ pub fn placement(command: &Command, request: &Request<'_>) -> Placement {
 }
 
 /// Whether a request of this command may be forwarded argument by argument, before all of it is known:
-/// not when a later argument could change what is to be done with it.
+/// not when an argument may have to be added. Where [`policy`] would decide otherwise, the server refuses
+/// what it gets.
 #[must_use]
 pub fn streamable(command: &Command) -> bool {
-    command.policy == Policy::Rewrite
-        && !matches!(command.names, Names::Sort { .. } | Names::Tracking)
-        && command.name != "copy"
+    command.policy == Policy::Rewrite && command.names != Names::Tracking
 }
 
 /// Options of SORT from argument 2 on, as `sortCommandGeneric` walks them.

@@ -23,7 +23,7 @@ pub(crate) fn multibulk(buf: &[u8]) -> Result<Option<Line<i64>>, ProtocolError> 
     let Some(end) = line_end(buf, ProtocolError::TooBigMultibulkCount)? else {
         return Ok(None);
     };
-    match number::parse(&buf[1..end.max(1)]) {
+    match number::parse(&buf[1..end]) {
         Some(count) if count <= i64::from(i32::MAX) => Ok(Some(Line {
             value: count,
             bytes: end + 2,
@@ -80,13 +80,14 @@ fn short_bulk(buf: &[u8]) -> Option<Line<usize>> {
 
 const _: () = assert!(99_999_999 <= BULK_BYTES_MAX);
 
-/// Where the line's CR stands, once the byte after it is there too. Valkey looks for it with
-/// `strchr`, so a NUL before it hides it, and gives up when more than 64 KiB hold none.
+/// Where the line's CR stands, once the byte after it is there too. Valkey gives up when more than
+/// 64 KiB hold none. (8.0 looks for it with `strchr`, so that a NUL hides it and the client waits for
+/// ever; 8.1 and later do as here.)
 fn line_end(buf: &[u8], too_big: ProtocolError) -> Result<Option<usize>, ProtocolError> {
     let window = &buf[..buf.len().min(REQUEST_LINE_BYTES_MAX + 1)];
-    match memchr::memchr2(b'\r', 0, window) {
-        Some(at) if window[at] == b'\r' => Ok((at + 2 <= buf.len()).then_some(at)),
-        _ if buf.len() > REQUEST_LINE_BYTES_MAX => Err(too_big),
-        _ => Ok(None),
+    match memchr::memchr(b'\r', window) {
+        Some(at) => Ok((at + 2 <= buf.len()).then_some(at)),
+        None if buf.len() > REQUEST_LINE_BYTES_MAX => Err(too_big),
+        None => Ok(None),
     }
 }

@@ -85,6 +85,7 @@ impl Classifier {
             grammar @ (Names::Sort { .. }
             | Names::Georadius { .. }
             | Names::Xread { .. }
+            | Names::Copy
             | Names::Tracking) => Walk::Options {
                 grammar,
                 next: (0, Verbatim),
@@ -146,7 +147,11 @@ impl Classifier {
             _ => 3,
         };
         if i < first {
-            let key = i == 1 && matches!(grammar, Names::Sort { .. } | Names::Georadius { .. });
+            let key = match grammar {
+                Names::Sort { .. } | Names::Georadius { .. } => i == 1,
+                Names::Copy => i > 0,
+                _ => false,
+            };
             return if key { Key } else { Verbatim };
         }
         let more = self.argc.saturating_sub(i + 1);
@@ -220,12 +225,20 @@ fn after(grammar: Names, word: &[u8], more: usize) -> Option<After> {
                 None
             }
         }
-        // `clientCommand` in src/networking.c.
+        // `copyCommand` in src/db.c. DB would name a database of the server: a copy to another one is
+        // not forwarded as it is, and were it, the server would refuse it.
+        Names::Copy => {
+            if is(word, b"replace") {
+                next(0, Verbatim)
+            } else {
+                None
+            }
+        }
+        // `clientCommand` in src/networking.c. REDIRECT names a connection of the server and is not
+        // forwarded; were it, the server would refuse it.
         Names::Tracking => {
             if any(&[b"bcast", b"optin", b"optout", b"noloop"]) {
                 next(0, Verbatim)
-            } else if is(word, b"redirect") {
-                next(1, Verbatim)
             } else if is(word, b"prefix") {
                 next(1, Key)
             } else {
@@ -296,7 +309,7 @@ impl Span {
     fn holds(&mut self, i: usize, arg: Option<&[u8]>, argc: usize) -> bool {
         match *self {
             Self::Known { first, end, step } => {
-                i >= first && i < end && (step == 1 || (i - first) % step == 0)
+                i >= first && i < end && (step == 1 || (i - first).is_multiple_of(step))
             }
             Self::Keynum { at, first, step } if i == at => {
                 let end = arg
