@@ -49,6 +49,8 @@ pub enum ReplyPlan {
     TrackingInfo,
     /// EXEC: one plan for each queued command, or a null, or an error.
     Exec(Vec<ReplyPlan>),
+    /// A line or a string that holds the place of the agent's own reply, which is given out instead.
+    Replace(Box<[u8]>),
 }
 
 impl ReplyPlan {
@@ -115,6 +117,8 @@ pub struct ReplyRewriter {
     /// The text of a bulk error so far.
     error: Vec<u8>,
     ack: Option<Ack>,
+    /// Nobody will see the output: names need not be found.
+    blind: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,11 +144,19 @@ impl ReplyRewriter {
         self.frames.clear();
         self.error.clear();
         self.ack = None;
+        self.blind = false;
         self.role = Role::of(&plan);
-        if let ReplyPlan::Exec(plans) = plan {
-            self.plans = plans;
+        match plan {
+            ReplyPlan::Exec(plans) => self.plans = plans,
+            ReplyPlan::Replace(_) => self.plans = vec![plan],
+            _ => {}
         }
         self.state = State::Value;
+    }
+
+    /// Whoever asked is gone: the rest of the reply is read only to find its end.
+    pub fn forget_names(&mut self) {
+        self.blind = true;
     }
 
     /// Whether a reply was started and has not ended.
@@ -246,6 +258,9 @@ impl ReplyRewriter {
             return Ok(false);
         };
         let role = self.slot()?;
+        if role == Role::Replaced {
+            return self.replace(cursor, header, bytes, out);
+        }
         match header {
             Header::Line { kind: b'-' } => {
                 cursor.at += bytes;
@@ -341,6 +356,37 @@ impl ReplyRewriter {
         Ok(true)
     }
 
+    /// Gives out the agent's own reply instead of the value, which is short and taken whole.
+    fn replace(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        header: Header,
+        bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        let whole = match header {
+            Header::Line { .. } => match memchr::memchr(b'\n', rest) {
+                Some(end) => end + 1,
+                None => return Ok(false),
+            },
+            Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
+            Header::Null | Header::Aggregate { .. } => return Err(ReplyError::UnexpectedShape),
+        };
+        if rest.len() < whole {
+            return Ok(false);
+        }
+        let index = self.frames.top().map_or(0, |frame| frame.index);
+        let own = usize::try_from(index).ok().and_then(|index| self.plans.get(index));
+        let Some(ReplyPlan::Replace(own)) = own else {
+            return Err(ReplyError::UnexpectedShape);
+        };
+        cursor.skip(whole, out);
+        out.extend_from_slice(own);
+        self.end_value();
+        Ok(true)
+    }
+
     /// The number of subscriptions left, at the end of an acknowledgement.
     fn ack_count(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at..];
@@ -392,6 +438,9 @@ impl ReplyRewriter {
 
     /// The role of the value that comes next.
     fn slot(&self) -> Result<Role, ReplyError> {
+        if self.blind {
+            return Ok(Role::Verbatim);
+        }
         let Some(frame) = self.frames.top() else {
             return Ok(self.role);
         };
