@@ -103,8 +103,9 @@ impl Admin {
             .set_response_timeout(Some(ANSWER_WITHIN))
             .set_connection_timeout(Some(ANSWER_WITHIN))
             .set_number_of_retries(1);
-        let mut connection =
-            ConnectionManager::new_with_config(client, config).await.map_err(server)?;
+        let mut connection = ConnectionManager::new_with_config(client, config)
+            .await
+            .map_err(server)?;
         let facts = facts(&mut connection).await.map_err(server)?;
         let commands = commands(&mut connection).await.map_err(server)?;
         let fresh: String = UserKey::random().to_text();
@@ -174,7 +175,8 @@ impl Admin {
     /// When the server refuses.
     pub async fn ensure_users(&mut self, store: &Store) -> Result<(), AdminError> {
         let existing = self.channels_of(&store.credentials.user).await?;
-        let keeps = existing.is_some_and(|channels| users::only_own_channels(&channels, &store.prefix));
+        let keeps =
+            existing.is_some_and(|channels| users::only_own_channels(&channels, &store.prefix));
         if !keeps {
             store
                 .granted_patterns
@@ -201,15 +203,19 @@ impl Admin {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .len();
         if granted + patterns.len() > GRANTED_PATTERNS_MAX
-            || patterns.iter().any(|pattern| !pattern.starts_with(own.channels()))
+            || patterns
+                .iter()
+                .any(|pattern| !pattern.starts_with(own.channels()))
         {
             return Err(AdminError::Registry(format!(
                 "store '{}' asks for more than {GRANTED_PATTERNS_MAX} patterns",
                 store.slug
             )));
         }
-        let rules: Vec<Vec<u8>> =
-            patterns.iter().map(|pattern| [b"&", pattern.as_slice()].concat()).collect();
+        let rules: Vec<Vec<u8>> = patterns
+            .iter()
+            .map(|pattern| [b"&", pattern.as_slice()].concat())
+            .collect();
         self.set_user(&store.credentials.user, &rules).await?;
         store
             .granted_patterns
@@ -255,7 +261,9 @@ impl Admin {
                     .map_err(|cause| self.server(cause))?;
             }
         }
-        Err(AdminError::Registry(format!("no free prefix found for store '{slug}'")))
+        Err(AdminError::Registry(format!(
+            "no free prefix found for store '{slug}'"
+        )))
     }
 
     /// The channel rules of a user; `None` when there is no such user.
@@ -335,7 +343,10 @@ fn read_password(path: &std::path::Path) -> Result<String, AdminError> {
 }
 
 async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerFacts> {
-    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    let info: String = redis::cmd("INFO")
+        .arg("server")
+        .query_async(connection)
+        .await?;
     let field = |name: &str| {
         info.lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -348,18 +359,30 @@ async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerF
             .get(name)
             .and_then(|value| redis::from_redis_value::<String>(value.clone()).ok())
     };
-    let databases: Vec<String> =
-        redis::cmd("CONFIG").arg("GET").arg("databases").query_async(connection).await?;
+    let databases: Vec<String> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("databases")
+        .query_async(connection)
+        .await?;
     Ok(ServerFacts {
         server: text("server").unwrap_or_else(|| "redis".to_owned()),
         version: text("version")
             .or_else(|| field("redis_version"))
             .unwrap_or_else(|| "7.2.4".to_owned()),
-        databases: databases.get(1).and_then(|value| value.parse().ok()).unwrap_or(16),
+        databases: databases
+            .get(1)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(16),
     })
 }
 
 async fn commands(connection: &mut ConnectionManager) -> redis::RedisResult<HashSet<String>> {
-    let names: Vec<String> = redis::cmd("COMMAND").arg("LIST").query_async(connection).await?;
-    Ok(names.into_iter().map(|name| name.to_ascii_lowercase()).collect())
+    let names: Vec<String> = redis::cmd("COMMAND")
+        .arg("LIST")
+        .query_async(connection)
+        .await?;
+    Ok(names
+        .into_iter()
+        .map(|name| name.to_ascii_lowercase())
+        .collect())
 }

@@ -22,7 +22,9 @@ pub struct Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +129,9 @@ impl App {
     /// A bound store by the name that came as the URL's user name.
     #[must_use]
     pub fn store(&self, name: &[u8]) -> Option<&Arc<Store>> {
-        self.stores.iter().find(|store| store.slug.as_str().as_bytes() == name)
+        self.stores
+            .iter()
+            .find(|store| store.slug.as_str().as_bytes() == name)
     }
 }
 
@@ -194,8 +198,11 @@ impl Directory {
     /// The sessions of one store, oldest first.
     #[must_use]
     pub fn of_store(&self, store: usize) -> Vec<Arc<Entry>> {
-        let mut entries: Vec<_> =
-            lock(&self.entries).iter().filter(|entry| entry.store == store).cloned().collect();
+        let mut entries: Vec<_> = lock(&self.entries)
+            .iter()
+            .filter(|entry| entry.store == store)
+            .cloned()
+            .collect();
         entries.sort_by_key(|entry| entry.id);
         entries
     }

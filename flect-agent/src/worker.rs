@@ -149,7 +149,10 @@ pub fn spawn(
         sessions: Arena::new(),
         upstreams: Arena::new(),
         jobs: Arena::new(),
-        stores: stores.iter().map(|store| StoreLanes::new(store.clone())).collect(),
+        stores: stores
+            .iter()
+            .map(|store| StoreLanes::new(store.clone()))
+            .collect(),
         housekeeper: None,
         next_address: 0,
         runnable: Vec::new(),
@@ -254,8 +257,12 @@ impl Worker {
                     }
                 }
                 Token(token) if token % 2 == 0 => {
-                    let Some(key) = self.sessions.key_at(token / 2) else { continue };
-                    let Some(session) = self.sessions.get_mut(key) else { continue };
+                    let Some(key) = self.sessions.key_at(token / 2) else {
+                        continue;
+                    };
+                    let Some(session) = self.sessions.get_mut(key) else {
+                        continue;
+                    };
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
                         session.readable = true;
                         session.hung_up |= event.is_read_closed() || event.is_error();
@@ -266,7 +273,9 @@ impl Worker {
                     }
                 }
                 Token(token) => {
-                    let Some(key) = self.upstreams.key_at(token / 2) else { continue };
+                    let Some(key) = self.upstreams.key_at(token / 2) else {
+                        continue;
+                    };
                     self.upstream_event(key, event);
                 }
             }
@@ -286,7 +295,12 @@ impl Worker {
     }
 
     fn accept(&mut self, accepted: Accepted) {
-        let Accepted { stream, app, peer, asked } = accepted;
+        let Accepted {
+            stream,
+            app,
+            peer,
+            asked,
+        } = accepted;
         let store = app.default_store().clone();
         let entry = Arc::new(Entry {
             id: store.client_ids.fetch_add(1, Ordering::Relaxed) + 1,
@@ -294,7 +308,10 @@ impl Worker {
             peer,
             asked,
             since: Instant::now(),
-            named: std::sync::Mutex::new(Named { protocol: 2, ..Named::default() }),
+            named: std::sync::Mutex::new(Named {
+                protocol: 2,
+                ..Named::default()
+            }),
         });
         let session = Session {
             socket: TcpStream::from_std(stream),
@@ -332,10 +349,16 @@ impl Worker {
             run_queued: false,
         };
         let key = self.sessions.insert(session);
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.index() * 2);
-        if let Err(error) = self.poll.registry().register(&mut session.socket, token, interest) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut session.socket, token, interest)
+        {
             tracing::warn!(%error, "a connection could not be watched");
             self.sessions.remove(key);
             return;
@@ -348,7 +371,9 @@ impl Worker {
 
     /// Ends a session and whatever it had on the server.
     fn close_session(&mut self, key: Key<Session>) {
-        let Some(mut session) = self.sessions.remove(key) else { return };
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
         // The socket is closed on drop either way; an error says it is no longer watched.
         let _ = self.poll.registry().deregister(&mut session.socket);
         self.environment.directory.leave(&session.entry);

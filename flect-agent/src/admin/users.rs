@@ -92,7 +92,10 @@ pub fn store(
         .iter()
         .filter(|command| matches!(command.policy, Policy::Rewrite) && !command.container)
         .map(|command| command.name);
-    let mut names: Vec<&str> = own.chain(forwarded).filter(|name| known.contains(*name)).collect();
+    let mut names: Vec<&str> = own
+        .chain(forwarded)
+        .filter(|name| known.contains(*name))
+        .collect();
     names.sort_unstable();
     names.dedup();
     rules.extend(names.into_iter().map(|name| format!("+{name}")));
@@ -101,22 +104,47 @@ pub fn store(
 
 /// The rules of a store's SORT user: Valkey grants BY and GET only with read access to every key.
 pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String> {
-    let mut rules: Vec<String> = ["on", "resetpass", "clearselectors", "resetkeys", "resetchannels", "~*", "-@all"]
-        .map(str::to_owned)
-        .into();
+    let mut rules: Vec<String> = [
+        "on",
+        "resetpass",
+        "clearselectors",
+        "resetkeys",
+        "resetchannels",
+        "~*",
+        "-@all",
+    ]
+    .map(str::to_owned)
+    .into();
     rules.push(password(credentials));
-    let sorts = ["sort", "sort_ro"].into_iter().filter(|name| known.contains(*name));
+    let sorts = ["sort", "sort_ro"]
+        .into_iter()
+        .filter(|name| known.contains(*name));
     rules.extend(sorts.map(|name| format!("+{name}")));
     rules
 }
 
 /// The rules of the housekeeper: names and statistics of the whole server, no value.
 pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
-    let mut rules: Vec<String> = ["on", "resetpass", "clearselectors", "resetkeys", "resetchannels", "-@all"]
-        .map(str::to_owned)
-        .into();
+    let mut rules: Vec<String> = [
+        "on",
+        "resetpass",
+        "clearselectors",
+        "resetkeys",
+        "resetchannels",
+        "-@all",
+    ]
+    .map(str::to_owned)
+    .into();
     rules.push(password(credentials));
-    let names = ["scan", "info", "ping", "pubsub|channels", "pubsub|shardchannels", "config|get", "command"];
+    let names = [
+        "scan",
+        "info",
+        "ping",
+        "pubsub|channels",
+        "pubsub|shardchannels",
+        "config|get",
+        "command",
+    ];
     rules.extend(names.map(|name| format!("+{name}")));
     rules
 }
@@ -135,7 +163,10 @@ mod tests {
     fn keys_survive_their_text_and_passwords_differ() {
         let key = UserKey::random();
         let again = UserKey::from_text(&key.to_text()).unwrap();
-        assert_eq!(key.credentials("a").password, again.credentials("a").password);
+        assert_eq!(
+            key.credentials("a").password,
+            again.credentials("a").password
+        );
         assert_ne!(key.credentials("a").password, key.credentials("b").password);
         assert!(UserKey::from_text("short").is_none());
         assert!(UserKey::from_text(&"zz".repeat(32)).is_none());
@@ -144,20 +175,51 @@ mod tests {
     #[test]
     fn a_stores_user_has_its_names_and_no_more() {
         let prefix = Prefix::parse("{abc}").unwrap();
-        let known: HashSet<String> =
-            commands::all().iter().map(|command| command.name.to_owned()).collect();
+        let known: HashSet<String> = commands::all()
+            .iter()
+            .map(|command| command.name.to_owned())
+            .collect();
         let rules = store(&UserKey::random().credentials("u"), &prefix, &known, false);
-        for wanted in ["~{abc}:*", "~{abc}/*", "&{abc}:*", "resetchannels", "+get", "+multi", "+xgroup|create"] {
+        for wanted in [
+            "~{abc}:*",
+            "~{abc}/*",
+            "&{abc}:*",
+            "resetchannels",
+            "+get",
+            "+multi",
+            "+xgroup|create",
+        ] {
             assert!(rules.iter().any(|rule| rule == wanted), "{wanted}");
         }
         for refused in [
-            "+keys", "+scan", "+randomkey", "+dbsize", "+flushdb", "+flushall", "+swapdb", "+debug",
-            "+config|set", "+acl|setuser", "+client|kill", "+pubsub|channels", "+migrate", "+select",
-            "+monitor", "+shutdown", "+script|flush", "+function|load", "+@all", "+move",
+            "+keys",
+            "+scan",
+            "+randomkey",
+            "+dbsize",
+            "+flushdb",
+            "+flushall",
+            "+swapdb",
+            "+debug",
+            "+config|set",
+            "+acl|setuser",
+            "+client|kill",
+            "+pubsub|channels",
+            "+migrate",
+            "+select",
+            "+monitor",
+            "+shutdown",
+            "+script|flush",
+            "+function|load",
+            "+@all",
+            "+move",
         ] {
             assert!(!rules.iter().any(|rule| rule == refused), "{refused}");
         }
-        assert!(!rules.iter().any(|rule| rule.starts_with("~*") || rule.starts_with("&*")));
+        assert!(
+            !rules
+                .iter()
+                .any(|rule| rule.starts_with("~*") || rule.starts_with("&*"))
+        );
     }
 
     #[test]

@@ -377,7 +377,9 @@ impl ReplyRewriter {
             return Ok(false);
         }
         let index = self.frames.top().map_or(0, |frame| frame.index);
-        let own = usize::try_from(index).ok().and_then(|index| self.plans.get(index));
+        let own = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.plans.get(index));
         let Some(ReplyPlan::Replace(own)) = own else {
             return Err(ReplyError::UnexpectedShape);
         };

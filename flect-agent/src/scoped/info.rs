@@ -15,19 +15,45 @@ use crate::store::Prefix;
 /// Fields that are passed on: facts about the server that clients read, none about other stores.
 const PASSED: &[&str] = &[
     // server
-    "redis_version", "server_name", "valkey_version", "redis_mode", "server_mode", "os",
-    "arch_bits", "monotonic_clock", "multiplexing_api", "atomicvar_api", "gcc_version",
-    "uptime_in_seconds", "uptime_in_days", "hz", "configured_hz", "server_time_usec",
-    "valkey_release_stage", "availability_zone",
+    "redis_version",
+    "server_name",
+    "valkey_version",
+    "redis_mode",
+    "server_mode",
+    "os",
+    "arch_bits",
+    "monotonic_clock",
+    "multiplexing_api",
+    "atomicvar_api",
+    "gcc_version",
+    "uptime_in_seconds",
+    "uptime_in_days",
+    "hz",
+    "configured_hz",
+    "server_time_usec",
+    "valkey_release_stage",
+    "availability_zone",
     // clients
-    "maxclients", "cluster_connections",
+    "maxclients",
+    "cluster_connections",
     // memory
-    "maxmemory", "maxmemory_human", "maxmemory_policy", "mem_allocator",
-    "total_system_memory", "total_system_memory_human",
+    "maxmemory",
+    "maxmemory_human",
+    "maxmemory_policy",
+    "mem_allocator",
+    "total_system_memory",
+    "total_system_memory_human",
     // persistence
-    "loading", "async_loading", "rdb_bgsave_in_progress", "rdb_last_bgsave_status",
-    "aof_enabled", "aof_rewrite_in_progress", "aof_rewrite_scheduled",
-    "aof_last_bgrewrite_status", "aof_last_write_status", "rdb_last_save_time",
+    "loading",
+    "async_loading",
+    "rdb_bgsave_in_progress",
+    "rdb_last_bgsave_status",
+    "aof_enabled",
+    "aof_rewrite_in_progress",
+    "aof_rewrite_scheduled",
+    "aof_last_bgrewrite_status",
+    "aof_last_write_status",
+    "rdb_last_save_time",
     // replication: the store looks standalone
     "second_repl_offset",
     // cluster
@@ -79,7 +105,11 @@ impl Info {
             };
             let (text, keyspace) = self.filter(&String::from_utf8_lossy(text));
             self.text = Some(text);
-            return if keyspace { self.walk.ask() } else { self.done(context) };
+            return if keyspace {
+                self.walk.ask()
+            } else {
+                self.done(context)
+            };
         }
         let Some((names, more)) = self.walk.take(reply) else {
             return misunderstood();
@@ -90,14 +120,22 @@ impl Info {
                 self.keys.entry(database).or_default().insert(hash);
             }
         }
-        if more { self.walk.ask() } else { self.done(context) }
+        if more {
+            self.walk.ask()
+        } else {
+            self.done(context)
+        }
     }
 
     fn done(&mut self, context: &Context) -> Step {
         let mut text = self.text.take().unwrap_or_default();
         for (database, keys) in &self.keys {
             // Writing to a String cannot fail.
-            let _ = write!(text, "db{database}:keys={},expires=0,avg_ttl=0\r\n", keys.len());
+            let _ = write!(
+                text,
+                "db{database}:keys={},expires=0,avg_ttl=0\r\n",
+                keys.len()
+            );
         }
         let mut out = Vec::new();
         encode::text(context.protocol, &text, &mut out);
@@ -112,7 +150,10 @@ impl Info {
         for line in text.split("\r\n") {
             if let Some(section) = line.strip_prefix("# ") {
                 // Sections about all stores together have nothing left to say.
-                if matches!(section, "Commandstats" | "Errorstats" | "Latencystats" | "Debug" | "Modules") {
+                if matches!(
+                    section,
+                    "Commandstats" | "Errorstats" | "Latencystats" | "Debug" | "Modules"
+                ) {
                     continue;
                 }
                 if section == "Keyspace" {

@@ -139,7 +139,8 @@ impl Count {
         let Some((names, more)) = self.walk.take(reply) else {
             return misunderstood();
         };
-        self.seen.extend(names.into_iter().map(|name| self.hasher.hash_one(name)));
+        self.seen
+            .extend(names.into_iter().map(|name| self.hasher.hash_one(name)));
         if more {
             return self.walk.ask();
         }

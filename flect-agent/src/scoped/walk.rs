@@ -34,8 +34,14 @@ impl Walk {
 
     /// The next question.
     pub(super) fn ask(&self) -> Step {
-        let words: [&[u8]; 6] =
-            [b"SCAN", &self.cursor, b"MATCH", &self.pattern, b"COUNT", LOOKED_AT];
+        let words: [&[u8]; 6] = [
+            b"SCAN",
+            &self.cursor,
+            b"MATCH",
+            &self.pattern,
+            b"COUNT",
+            LOOKED_AT,
+        ];
         let mut request = Vec::new();
         encode::request(&words, &mut request);
         Step::Ask {
@@ -54,7 +60,10 @@ impl Walk {
 
 /// The names that begin with the prefix, without it.
 pub(super) fn own<'r>(names: &'r [Reply], prefix: &[u8]) -> impl Iterator<Item = &'r [u8]> {
-    names.iter().filter_map(Reply::bytes).filter_map(move |name| name.strip_prefix(prefix))
+    names
+        .iter()
+        .filter_map(Reply::bytes)
+        .filter_map(move |name| name.strip_prefix(prefix))
 }
 
 pub(super) fn misunderstood() -> Step {

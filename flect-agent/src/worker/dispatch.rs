@@ -9,7 +9,9 @@ use crate::resp::Protocol;
 use crate::resp::number;
 use crate::resp::request::Request;
 use crate::rewrite;
-use crate::scoped::{Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task};
+use crate::scoped::{
+    Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task,
+};
 
 /// Valkey's texts for arguments that make no sense.
 pub const SYNTAX_ERROR: &[u8] = b"-ERR syntax error\r\n";
@@ -103,7 +105,9 @@ impl Worker {
         scoped: Scoped,
         request: &Request<'_>,
     ) -> Outcome {
-        let Some(session) = self.sessions.get(key) else { return Outcome::Taken };
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Taken;
+        };
         if session.transaction.is_some() {
             let error = format!(
                 "-ERR '{}' is carried out by the agent in several steps and cannot be part of a transaction\r\n",
@@ -115,7 +119,9 @@ impl Worker {
         if !self.idle_or_wait(key) {
             return Outcome::Later;
         }
-        let Some(session) = self.sessions.get(key) else { return Outcome::Taken };
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Taken;
+        };
         match self.task(session, scoped, request) {
             Ok(task) => self.begin_job(key, task),
             Err(reply) => self.answer(key, &reply),
@@ -124,7 +130,12 @@ impl Worker {
     }
 
     /// The task for a request, or the reply where none is needed.
-    fn task(&self, session: &Session, scoped: Scoped, request: &Request<'_>) -> Result<Task, Vec<u8>> {
+    fn task(
+        &self,
+        session: &Session,
+        scoped: Scoped,
+        request: &Request<'_>,
+    ) -> Result<Task, Vec<u8>> {
         let own = &session.namespace;
         let databases = self.environment.facts.databases;
         match scoped {
@@ -134,7 +145,9 @@ impl Worker {
             Scoped::DbSize => Ok(Task::Count(Count::new(own))),
             Scoped::FlushDb | Scoped::FlushAll => {
                 let mode = request.get(1);
-                let known = |mode: &[u8]| mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync");
+                let known = |mode: &[u8]| {
+                    mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
+                };
                 if request.argc() > 2 || !mode.is_none_or(known) {
                     return Err(SYNTAX_ERROR.to_vec());
                 }
@@ -145,8 +158,15 @@ impl Worker {
             }
             Scoped::Info => {
                 let sections = request.args().skip(1).map(<[u8]>::to_vec).collect();
-                let clients = session.store.sessions.load(std::sync::atomic::Ordering::Relaxed);
-                Ok(Task::Info(Info::new(sections, clients, &session.store.prefix)))
+                let clients = session
+                    .store
+                    .sessions
+                    .load(std::sync::atomic::Ordering::Relaxed);
+                Ok(Task::Info(Info::new(
+                    sections,
+                    clients,
+                    &session.store.prefix,
+                )))
             }
             Scoped::PubsubChannels => Ok(Task::Names(Names::new(b"CHANNELS", request.get(2)))),
             Scoped::PubsubShardChannels => {
@@ -178,14 +198,22 @@ impl Worker {
 /// A database's number as SELECT, MOVE and COPY read it.
 pub fn database(text: &[u8], databases: u32) -> Result<u32, &'static [u8]> {
     let number = number::parse(text).ok_or(NOT_AN_INTEGER)?;
-    u32::try_from(number).ok().filter(|number| *number < databases).ok_or(OUT_OF_RANGE)
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number < databases)
+        .ok_or(OUT_OF_RANGE)
 }
 
 /// Options of SCAN, the last of each counts (`scanGenericCommand` in db.c).
 fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
     let cursor = request.arg(1);
     let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
-    if !digits || std::str::from_utf8(cursor).ok().and_then(|c| c.parse::<u64>().ok()).is_none() {
+    if !digits
+        || std::str::from_utf8(cursor)
+            .ok()
+            .and_then(|c| c.parse::<u64>().ok())
+            .is_none()
+    {
         return Err(b"-ERR invalid cursor\r\n".to_vec());
     }
     let mut page = Page {
@@ -197,7 +225,9 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
     };
     let mut at = 2;
     while let Some(option) = request.get(at) {
-        let Some(value) = request.get(at + 1) else { return Err(SYNTAX_ERROR.to_vec()) };
+        let Some(value) = request.get(at + 1) else {
+            return Err(SYNTAX_ERROR.to_vec());
+        };
         if option.eq_ignore_ascii_case(b"count") {
             match number::parse(value) {
                 None => return Err(NOT_AN_INTEGER.to_vec()),

@@ -42,7 +42,9 @@ impl Worker {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Outcome {
-        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Taken };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Outcome::Taken;
+        };
         if session.in_flight() >= IN_FLIGHT_MAX {
             session.gate = Gate::InFlight;
             return Outcome::Later;
@@ -54,12 +56,18 @@ impl Worker {
             Granted::Refused => return Outcome::Taken,
             Granted::Later => return Outcome::Later,
         }
-        let Some(upstream) = self.lane(key, own) else { return Outcome::Later };
+        let Some(upstream) = self.lane(key, own) else {
+            return Outcome::Later;
+        };
         if matches!(command.name, "wait" | "waitaof") {
             // WAIT is about this connection's last write. The server notes the replication offset
             // at every command (`c->woff` in server.c), so one more brings it up to date with the
             // writes that went over the shared connection.
-            self.send_own(upstream, b"*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", Recipient::Greeting);
+            self.send_own(
+                upstream,
+                b"*2\r\n$4\r\nECHO\r\n$0\r\n\r\n",
+                Recipient::Greeting,
+            );
         }
         let (Some(session), Some(lane)) =
             (self.sessions.get_mut(key), self.upstreams.get_mut(upstream))
@@ -71,7 +79,9 @@ impl Worker {
             "psubscribe" => session.note_patterns(request),
             "punsubscribe" => session.drop_patterns(request),
             "client|tracking" => {
-                session.tracking = request.get(2).is_some_and(|on| on.eq_ignore_ascii_case(b"on"));
+                session.tracking = request
+                    .get(2)
+                    .is_some_and(|on| on.eq_ignore_ascii_case(b"on"));
                 lane.tainted = true;
             }
             _ => {}
@@ -91,9 +101,10 @@ impl Worker {
         argc: usize,
         blocking: bool,
     ) {
-        let (Some(session), Some(upstream)) =
-            (self.sessions.get_mut(key), self.upstreams.get_mut(upstream_key))
-        else {
+        let (Some(session), Some(upstream)) = (
+            self.sessions.get_mut(key),
+            self.upstreams.get_mut(upstream_key),
+        ) else {
             return;
         };
         let (plan, frames) = follow_state(session, command, plan, argc);
@@ -119,20 +130,28 @@ impl Worker {
     /// Answers a request with an error. Inside MULTI the server must know too, so that EXEC is
     /// aborted as a private server's would be.
     pub(super) fn refuse(&mut self, key: Key<Session>, error: &[u8]) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if session.transaction.is_none() {
             session.answer(error);
             self.queue_flush_session(key);
             return;
         }
         // ECHO without its argument: an error that marks the transaction.
-        self.substitute(key, b"*1\r\n$4\r\nECHO\r\n", ReplyPlan::Replace(error.into()));
+        self.substitute(
+            key,
+            b"*1\r\n$4\r\nECHO\r\n",
+            ReplyPlan::Replace(error.into()),
+        );
     }
 
     /// Answers a request, or queues the answer when the session is inside MULTI: the server holds
     /// its place in EXEC's reply with an ECHO.
     pub(super) fn answer(&mut self, key: Key<Session>, bytes: &[u8]) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let Some(transaction) = &mut session.transaction else {
             session.answer(bytes);
             self.queue_flush_session(key);
@@ -143,8 +162,12 @@ impl Worker {
     }
 
     fn substitute(&mut self, key: Key<Session>, request: &[u8], plan: ReplyPlan) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Lane::Own(upstream) = session.lane else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Lane::Own(upstream) = session.lane else {
+            return;
+        };
         session.owe();
         if let Some(lane) = self.upstreams.get_mut(upstream) {
             lane.out.tail().extend_from_slice(request);
@@ -169,14 +192,20 @@ impl Worker {
         if command.name != "psubscribe" {
             return Granted::Yes;
         }
-        let Some(session) = self.sessions.get_mut(key) else { return Granted::Refused };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Granted::Refused;
+        };
         let channels = session.namespace.channels();
         let granted = session
             .store
             .granted_patterns
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if request.args().skip(1).any(|pattern| pattern.iter().any(|byte| breaks_rule(*byte))) {
+        if request
+            .args()
+            .skip(1)
+            .any(|pattern| pattern.iter().any(|byte| breaks_rule(*byte)))
+        {
             drop(granted);
             self.refuse(
                 key,
@@ -213,7 +242,10 @@ impl Worker {
             return;
         }
         let mut reply = Vec::new();
-        encode::error("ERR the agent could not prepare the subscription; try again", &mut reply);
+        encode::error(
+            "ERR the agent could not prepare the subscription; try again",
+            &mut reply,
+        );
         self.finish_with(key, &reply);
     }
 }
@@ -232,7 +264,9 @@ fn follow_state(
     match command.name {
         "exec" => {
             session.watching = false;
-            let Some(transaction) = session.transaction.take() else { return (plan, 1) };
+            let Some(transaction) = session.transaction.take() else {
+                return (plan, 1);
+            };
             if transaction.database != session.database {
                 session.selecting = Some(transaction.database);
                 session.gate = Gate::Idle;

@@ -5,7 +5,9 @@ use std::io::{ErrorKind, Read};
 use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
-use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo};
+use super::session::{
+    CLIENT_OUT_BYTES_HIGH, Gate, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
+};
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
 use crate::resp::encode;
@@ -21,7 +23,9 @@ impl Worker {
         let mut reads = 0;
         let mut hungry = false;
         loop {
-            let Some(session) = self.sessions.get_mut(key) else { return };
+            let Some(session) = self.sessions.get_mut(key) else {
+                return;
+            };
             if session.finishing {
                 return;
             }
@@ -115,7 +119,9 @@ impl Worker {
     /// The client will send no more. Replies under way still reach it (it may have closed only its
     /// sending half), except where that could take forever.
     fn client_ended(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         session.readable = false;
         let waits = match session.lane {
             Lane::Own(upstream) => self
@@ -125,7 +131,11 @@ impl Worker {
             _ => false,
         };
         session.finishing = true;
-        if waits || session.subscribed.any() || session.gate == Gate::Job || session.is_idle() && session.out.is_empty() {
+        if waits
+            || session.subscribed.any()
+            || session.gate == Gate::Job
+            || session.is_idle() && session.out.is_empty()
+        {
             self.close_session(key);
         } else {
             self.queue_flush_session(key);
@@ -135,7 +145,9 @@ impl Worker {
     /// While a gate is closed nothing is read, so the end of a client that hung up shows only here:
     /// a blocked client that has gone must not take an element off a list.
     fn watch_for_end(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if !session.hung_up || !session.input.is_empty() {
             return;
         }
@@ -150,7 +162,9 @@ impl Worker {
         let mut taken = 0;
         while taken < bytes.len() {
             let rest = &bytes[taken..];
-            let Some(session) = self.sessions.get_mut(key) else { break };
+            let Some(session) = self.sessions.get_mut(key) else {
+                break;
+            };
             if session.gate != Gate::Open || session.finishing {
                 break;
             }
@@ -206,11 +220,17 @@ impl Worker {
     /// A request that fills the buffer without being whole: from here on it is rewritten as it
     /// comes. `false` when it has to wait for a connection.
     fn begin_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> bool {
-        let Some(session) = self.sessions.get_mut(key) else { return false };
-        let Some(head) = session.scanner.head(bytes) else { return false };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let Some(head) = session.scanner.head(bytes) else {
+            return false;
+        };
         let argc = head.argc;
-        let known: Vec<Vec<u8>> =
-            (0..2).map_while(|index| head.arg(index)).map(<[u8]>::to_vec).collect();
+        let known: Vec<Vec<u8>> = (0..2)
+            .map_while(|index| head.arg(index))
+            .map(<[u8]>::to_vec)
+            .collect();
         let lookup = known
             .first()
             .map(|name| commands::lookup(name, known.get(1).map(Vec::as_slice)));
@@ -234,7 +254,9 @@ impl Worker {
             },
             _ => commands::unknown_command_error(known.iter().map(Vec::as_slice)),
         };
-        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
         session.scanner.reset();
         session.stream = Some(Stream {
             rewriter: StreamRewriter::discard(argc),
@@ -246,8 +268,12 @@ impl Worker {
 
     /// Rewrites more of a streamed request; answers how much was taken.
     fn feed_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> usize {
-        let Some(session) = self.sessions.get_mut(key) else { return 0 };
-        let Some(mut stream) = session.stream.take() else { return 0 };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return 0;
+        };
+        let Some(mut stream) = session.stream.take() else {
+            return 0;
+        };
         let mut none = Vec::new();
         let out = match &stream.to {
             Some(to) => match self.upstreams.get_mut(to.upstream) {
@@ -325,5 +351,9 @@ fn may_block(command: &Command) -> bool {
 }
 
 fn to_upstream(session: &Session) -> Option<Key<super::upstream::Upstream>> {
-    session.stream.as_ref().and_then(|stream| stream.to.as_ref()).map(|to| to.upstream)
+    session
+        .stream
+        .as_ref()
+        .and_then(|stream| stream.to.as_ref())
+        .map(|to| to.upstream)
 }

@@ -22,7 +22,9 @@ pub struct Job {
 impl Worker {
     /// Begins a task for a session that is owed nothing.
     pub(super) fn begin_job(&mut self, key: Key<Session>, mut task: Task) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         session.gate = Gate::Job;
         let context = Context {
             prefix: session.store.prefix.clone(),
@@ -43,7 +45,9 @@ impl Worker {
 
     /// A question has its whole reply.
     pub(super) fn resume_job(&mut self, key: Key<Job>) {
-        let Some(job) = self.jobs.get_mut(key) else { return };
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
         let reply = std::mem::take(&mut job.reply);
         let step = job.task.resume(&reply, &job.context);
         // A client that has gone needs no further pages.
@@ -70,7 +74,9 @@ impl Worker {
                 }
             }
             Step::Ask { target, request } => {
-                let Some(job) = self.jobs.get(key) else { return };
+                let Some(job) = self.jobs.get(key) else {
+                    return;
+                };
                 let store = job.store;
                 let Some(upstream) = self.lane_of_target(target, store) else {
                     self.fail_job(key);

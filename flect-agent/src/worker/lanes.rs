@@ -108,7 +108,11 @@ impl Worker {
         Some(upstream)
     }
 
-    pub(super) fn shared_lane(&mut self, store: usize, protocol: Protocol) -> Option<Key<Upstream>> {
+    pub(super) fn shared_lane(
+        &mut self,
+        store: usize,
+        protocol: Protocol,
+    ) -> Option<Key<Upstream>> {
         let lanes = self.stores.get(store)?;
         if let Some(key) = lanes.shared[place(protocol)]
             && self.upstreams.get(key).is_some()
@@ -160,7 +164,11 @@ impl Worker {
         let upstream = self.upstreams.get_mut(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.index() * 2 + 1);
-        if let Err(error) = self.poll.registry().register(&mut upstream.socket, token, interest) {
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut upstream.socket, token, interest)
+        {
             tracing::warn!(%error, "an upstream connection could not be watched");
             self.upstreams.remove(key);
             return None;
@@ -171,7 +179,9 @@ impl Worker {
     }
 
     pub(super) fn upstream_event(&mut self, key: Key<Upstream>, event: &mio::event::Event) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         if upstream.state == State::Connecting {
             if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
                 tracing::warn!(%error, "Valkey cannot be reached");
@@ -195,7 +205,9 @@ impl Worker {
     }
 
     pub(super) fn flush_upstream(&mut self, key: Key<Upstream>) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         if upstream.state == State::Connecting {
             return;
         }
@@ -215,7 +227,9 @@ impl Worker {
     }
 
     pub(super) fn flush_session(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         match session.out.flush(&mut session.socket) {
             Ok(flushed) => {
                 if flushed == Flushed::All && session.finishing && session.is_idle() {
@@ -249,7 +263,9 @@ impl Worker {
 
     /// The session is owed nothing any more: whatever waited for that goes on.
     pub(super) fn session_idle(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if let Some(database) = session.selecting.take() {
             // Set when EXEC was sent; a refused EXEC has put the old one back.
             session.database = database;
@@ -275,7 +291,9 @@ impl Worker {
 
     /// Takes a clean connection back into the pool.
     fn give_back(&mut self, key: Key<Upstream>) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         upstream.stalled_by = None;
         let pool = upstream
             .store
@@ -309,7 +327,9 @@ impl Worker {
     /// A connection is gone: sessions that are owed a reply on it see what they would see of a
     /// server that went away, their connection closed. Nothing is sent twice.
     pub(super) fn fail_upstream(&mut self, key: Key<Upstream>) {
-        let Some(upstream) = self.take_upstream(key) else { return };
+        let Some(upstream) = self.take_upstream(key) else {
+            return;
+        };
         for Owed { to, .. } in &upstream.owed {
             match *to {
                 Recipient::Session(session) => self.close_session_of(session, key),
@@ -346,12 +366,16 @@ impl Worker {
     /// The session does not take its reply as fast as the server sends it.
     pub(super) fn slow_reader(&mut self, upstream_key: Key<Upstream>, key: Key<Session>) {
         self.flush_session(key);
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let waiting_bytes = session.out.len();
         if waiting_bytes < CLIENT_OUT_BYTES_HIGH {
             return;
         }
-        let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(upstream_key) else {
+            return;
+        };
         if upstream.role == Role::Shared {
             upstream.retired = true;
             if let Some(lanes) = upstream.store.and_then(|store| self.stores.get_mut(store)) {
@@ -388,7 +412,9 @@ impl Worker {
     /// Reading goes on if it paused because of this session.
     pub(super) fn unstall(&mut self, upstream_key: Key<Upstream>, session: Key<Session>) {
         if let Some(upstream) = self.upstreams.get_mut(upstream_key)
-            && upstream.stalled_by.is_some_and(|stall| stall.session == session)
+            && upstream
+                .stalled_by
+                .is_some_and(|stall| stall.session == session)
         {
             upstream.stalled_by = None;
             if upstream.role == Role::Shared {
@@ -404,7 +430,9 @@ impl Worker {
         }
         let mut found = 0;
         for key in self.upstreams.keys() {
-            let Some(upstream) = self.upstreams.get_mut(key) else { continue };
+            let Some(upstream) = self.upstreams.get_mut(key) else {
+                continue;
+            };
             let (Some(stall), Role::Shared) = (&mut upstream.stalled_by, upstream.role) else {
                 continue;
             };

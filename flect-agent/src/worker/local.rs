@@ -14,8 +14,7 @@ use crate::environment::{Entry, Store};
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
 
-const WRONG_PASSWORD: &[u8] =
-    b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+const WRONG_PASSWORD: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 const STATE_HELD: &[u8] =
     b"-ERR the connection holds a transaction, a WATCH or subscriptions; end them first\r\n";
 const BAD_CLIENT_NAME: &[u8] =
@@ -23,9 +22,19 @@ const BAD_CLIENT_NAME: &[u8] =
 const CLUSTER_DISABLED: &[u8] = b"-ERR This instance has cluster support disabled\r\n";
 
 impl Worker {
-    pub(super) fn local(&mut self, key: Key<Session>, local: Local, request: &Request<'_>) -> Outcome {
-        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Taken };
-        let changes_state = matches!(local, Local::Hello | Local::Auth | Local::Select | Local::Reset);
+    pub(super) fn local(
+        &mut self,
+        key: Key<Session>,
+        local: Local,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Outcome::Taken;
+        };
+        let changes_state = matches!(
+            local,
+            Local::Hello | Local::Auth | Local::Select | Local::Reset
+        );
         // Replies under way are read by the old state.
         if changes_state && session.transaction.is_none() && !self.idle_or_wait(key) {
             return Outcome::Later;
@@ -57,12 +66,17 @@ impl Worker {
         local: Local,
         request: &Request<'_>,
     ) -> Result<Vec<u8>, Vec<u8>> {
-        let Some(session) = self.sessions.get(key) else { return Ok(Vec::new()) };
+        let Some(session) = self.sessions.get(key) else {
+            return Ok(Vec::new());
+        };
         let protocol = session.protocol;
         let mut out = Vec::new();
         match local {
             Local::ClientId => {
-                encode::integer(i64::try_from(session.entry.id).unwrap_or(i64::MAX), &mut out);
+                encode::integer(
+                    i64::try_from(session.entry.id).unwrap_or(i64::MAX),
+                    &mut out,
+                );
             }
             Local::ClientGetName => match session.entry.named().name.as_slice() {
                 b"" => encode::null(protocol, &mut out),
@@ -77,13 +91,20 @@ impl Worker {
                 encode::ok(&mut out);
             }
             Local::ClientSetInfo => set_info(session, request)?,
-            Local::ClientInfo => encode::text(protocol, &self.client_line(session, &session.entry), &mut out),
+            Local::ClientInfo => encode::text(
+                protocol,
+                &self.client_line(session, &session.entry),
+                &mut out,
+            ),
             Local::ClientList => {
                 let list = self.client_list(session, request)?;
                 encode::text(protocol, &list, &mut out);
             }
             Local::ClientNoEvict | Local::ClientNoTouch => {
-                if !["on", "off"].iter().any(|word| request.arg(2).eq_ignore_ascii_case(word.as_bytes())) {
+                if !["on", "off"]
+                    .iter()
+                    .any(|word| request.arg(2).eq_ignore_ascii_case(word.as_bytes()))
+                {
                     return Err(SYNTAX_ERROR.to_vec());
                 }
                 encode::ok(&mut out);
@@ -105,7 +126,9 @@ impl Worker {
     }
 
     fn client_reply(&mut self, key: Key<Session>, request: &Request<'_>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         let mode = request.arg(2);
         if mode.eq_ignore_ascii_case(b"on") {
             session.replies = Replies::On;
@@ -123,12 +146,16 @@ impl Worker {
 
     /// RESET: as if the connection were new (`resetCommand` in networking.c).
     fn reset(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if let Lane::Own(upstream) = session.lane {
             session.lane = Lane::None;
             self.close_upstream(upstream);
         }
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         session.owed = 0;
         session.answered.clear();
         session.transaction = None;
@@ -184,7 +211,9 @@ impl Worker {
     }
 
     fn choose_store(&mut self, key: Key<Session>, user: &[u8]) -> Result<(), Vec<u8>> {
-        let Some(session) = self.sessions.get_mut(key) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(());
+        };
         let store = match user {
             b"default" => session.app.default_store(),
             _ => session.app.store(user).ok_or(WRONG_PASSWORD)?,
@@ -200,7 +229,9 @@ impl Worker {
 
     /// The session is about another of its app's stores from now on.
     fn move_to(&mut self, key: Key<Session>, store: &Arc<Store>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if !Arc::ptr_eq(&session.store, store) {
             session.store.sessions.fetch_sub(1, Ordering::Relaxed);
             store.sessions.fetch_add(1, Ordering::Relaxed);
@@ -222,12 +253,16 @@ impl Worker {
 
     /// `HELLO [version [AUTH user password] [SETNAME name]]` (`helloCommand` in networking.c).
     fn hello(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
-        let Some(session) = self.sessions.get(key) else { return Ok(Vec::new()) };
+        let Some(session) = self.sessions.get(key) else {
+            return Ok(Vec::new());
+        };
         let mut protocol = session.protocol;
         if let Some(version) = request.get(1) {
             protocol = match number::parse(version) {
                 None => {
-                    return Err(b"-ERR Protocol version is not an integer or out of range\r\n".to_vec());
+                    return Err(
+                        b"-ERR Protocol version is not an integer or out of range\r\n".to_vec(),
+                    );
                 }
                 Some(2) => Protocol::Resp2,
                 Some(3) => Protocol::Resp3,
@@ -261,7 +296,9 @@ impl Worker {
         if let Some(user) = user {
             self.choose_store(key, user)?;
         }
-        let Some(session) = self.sessions.get_mut(key) else { return Ok(Vec::new()) };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(Vec::new());
+        };
         session.protocol = protocol;
         {
             let mut named = session.entry.named();
@@ -304,7 +341,10 @@ impl Worker {
             Some(word) if word.eq_ignore_ascii_case(b"type") && request.argc() == 4 => {
                 let kind = request.arg(3);
                 let known = ["normal", "master", "primary", "replica", "slave", "pubsub"];
-                if !known.iter().any(|known| kind.eq_ignore_ascii_case(known.as_bytes())) {
+                if !known
+                    .iter()
+                    .any(|known| kind.eq_ignore_ascii_case(known.as_bytes()))
+                {
                     let mut error = Vec::new();
                     let text = [b"ERR Unknown client type '", kind, b"'"].concat();
                     encode::error(text, &mut error);
@@ -337,7 +377,11 @@ impl Worker {
     fn client_line(&self, session: &Session, entry: &Arc<Entry>) -> String {
         let named = entry.named().clone();
         let own = Arc::ptr_eq(&session.entry, entry);
-        let subscribed = if own { session.subscribed } else { Subscribed::default() };
+        let subscribed = if own {
+            session.subscribed
+        } else {
+            Subscribed::default()
+        };
         let multi = match &session.transaction {
             Some(transaction) if own => i64::try_from(transaction.plans.len()).unwrap_or(-1),
             _ => -1,
@@ -371,14 +415,17 @@ fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
         (&mut named.lib_version, "lib-ver")
     } else {
         let mut error = Vec::new();
-        encode::error([b"ERR Unrecognized option '", option, b"'"].concat(), &mut error);
+        encode::error(
+            [b"ERR Unrecognized option '", option, b"'"].concat(),
+            &mut error,
+        );
         return Err(error);
     };
     if !is_plain(value) {
-        return Err(
-            format!("-ERR {shown} cannot contain spaces, newlines or special characters.\r\n")
-                .into_bytes(),
-        );
+        return Err(format!(
+            "-ERR {shown} cannot contain spaces, newlines or special characters.\r\n"
+        )
+        .into_bytes());
     }
     *field = value.to_vec();
     Ok(())

@@ -97,7 +97,10 @@ mod tests {
     #[test]
     fn short_writes_keep_order_and_count() {
         let mut outbox = Outbox::default();
-        let mut socket = Narrow { taken: Vec::new(), room: 7 };
+        let mut socket = Narrow {
+            taken: Vec::new(),
+            room: 7,
+        };
         outbox.tail().extend_from_slice(b"0123456789");
         assert_eq!(outbox.flush(&mut socket).unwrap(), Flushed::Blocked);
         assert_eq!(outbox.len(), 3);

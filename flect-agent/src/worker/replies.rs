@@ -41,7 +41,9 @@ impl Worker {
     fn read_upstream(&mut self, key: Key<Upstream>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         for _ in 0..READS_PER_TURN {
-            let Some(upstream) = self.upstreams.get_mut(key) else { break };
+            let Some(upstream) = self.upstreams.get_mut(key) else {
+                break;
+            };
             if !upstream.readable || upstream.stalled_by.is_some() {
                 break;
             }
@@ -78,7 +80,9 @@ impl Worker {
     }
 
     fn take_bytes(&mut self, key: Key<Upstream>, bytes: &[u8]) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         let mut leftover = std::mem::take(&mut upstream.leftover);
         let result = if leftover.is_empty() {
             let result = self.take_replies(key, bytes);
@@ -108,7 +112,9 @@ impl Worker {
     fn take_replies(&mut self, key: Key<Upstream>, bytes: &[u8]) -> Result<usize, Broken> {
         let mut taken = 0;
         while taken < bytes.len() {
-            let Some(upstream) = self.upstreams.get_mut(key) else { return Ok(taken) };
+            let Some(upstream) = self.upstreams.get_mut(key) else {
+                return Ok(taken);
+            };
             let rest = &bytes[taken..];
             if !upstream.rewriter.in_progress() && !begin_frame(upstream, &self.sessions, rest)? {
                 break;
@@ -131,9 +137,10 @@ impl Worker {
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
                 Some(Recipient::Job(job)) => match self.jobs.get_mut(job) {
-                    Some(Job { context, reply, .. }) => {
-                        (upstream.rewriter.advance(rest, &context.namespace, reply), None)
-                    }
+                    Some(Job { context, reply, .. }) => (
+                        upstream.rewriter.advance(rest, &context.namespace, reply),
+                        None,
+                    ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
                 Some(Recipient::Greeting) | None => {
@@ -169,7 +176,9 @@ impl Worker {
         key: Key<Upstream>,
         session_key: Option<Key<Session>>,
     ) -> Result<(), Broken> {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return Ok(()) };
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return Ok(());
+        };
         let refused = upstream.refused;
         if upstream.unasked {
             upstream.unasked = false;
@@ -212,7 +221,9 @@ impl Worker {
     }
 
     fn session_paid(&mut self, key: Key<Session>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if session.reply_bytes >= HEAVY_REPLY_BYTES {
             session.heavy = true;
             session.light_replies = 0;
@@ -310,7 +321,10 @@ fn first_word(bytes: &[u8]) -> Option<&[u8]> {
     let line = |bytes: &'_ [u8]| bytes.iter().position(|b| *b == b'\n');
     let head = line(bytes)? + 1;
     let length_end = line(&bytes[head..])? + head;
-    let length: usize = std::str::from_utf8(bytes.get(head + 1..length_end - 1)?).ok()?.parse().ok()?;
+    let length: usize = std::str::from_utf8(bytes.get(head + 1..length_end - 1)?)
+        .ok()?
+        .parse()
+        .ok()?;
     bytes.get(length_end + 1..length_end + 1 + length)
 }
 

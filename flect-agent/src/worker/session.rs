@@ -178,7 +178,12 @@ impl Session {
 
     /// Replies under way, for the limit.
     pub fn in_flight(&self) -> u32 {
-        self.owed + self.answered.iter().map(|answer| answer.then_owed + 1).sum::<u32>()
+        self.owed
+            + self
+                .answered
+                .iter()
+                .map(|answer| answer.then_owed + 1)
+                .sum::<u32>()
     }
 
     /// The session needs state on the server.
@@ -223,7 +228,9 @@ impl Session {
     /// Answers that wait for nothing any more leave.
     pub fn settle(&mut self) {
         while self.owed == 0 && !self.receiving {
-            let Some(answer) = self.answered.pop_front() else { return };
+            let Some(answer) = self.answered.pop_front() else {
+                return;
+            };
             self.out.tail().extend_from_slice(&answer.bytes);
             self.owed = answer.then_owed;
         }
