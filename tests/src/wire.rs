@@ -19,7 +19,10 @@ pub struct Wire {
 
 /// One reply, RESP2 or RESP3.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the variants are named after the protocol's types")]
+#[expect(
+    missing_docs,
+    reason = "the variants are named after the protocol's types"
+)]
 pub enum Value {
     Simple(String),
     Error(String),

@@ -309,4 +309,3 @@ fn complain<E: std::fmt::Display>(result: Result<(), E>) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

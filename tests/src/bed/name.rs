@@ -78,7 +78,13 @@ mod tests {
         assert_eq!(Name::parse(name.cgroup()), Some(name.clone()));
         assert_eq!(Name::parse(&name.valkey_cgroup()), Some(name.clone()));
         assert_eq!(i64::from(name.owner()), i64::from(std::process::id()));
-        for other in ["flect-agent", "flect-1", "flect-1-xyz", "flect-0-00ff00", "a-1-00ff00"] {
+        for other in [
+            "flect-agent",
+            "flect-1",
+            "flect-1-xyz",
+            "flect-0-00ff00",
+            "a-1-00ff00",
+        ] {
             assert_eq!(Name::parse(other), None, "{other}");
         }
     }

@@ -36,11 +36,11 @@ pub fn in_cgroup(command: &mut Command, cgroup: &Path) -> Result<()> {
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: prctl is async-signal-safe and this option touches only the calling process.
     unsafe {
-        command.pre_exec(|| {
-            match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
                 0 => Ok(()),
                 _ => Err(std::io::Error::last_os_error()),
-            }
-        });
+            },
+        );
     }
 }

@@ -64,11 +64,19 @@ fn forward(client: &TcpStream, valkey: SocketAddr) {
         let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
         let back = thread::spawn(move || {
             let copied = io::copy(&mut from_server, &mut to_client);
-            let how = if copied.is_ok() { Shutdown::Write } else { Shutdown::Both };
+            let how = if copied.is_ok() {
+                Shutdown::Write
+            } else {
+                Shutdown::Both
+            };
             to_client.shutdown(how)
         });
         let copied = io::copy(&mut &*client, &mut &server);
-        let how = if copied.is_ok() { Shutdown::Write } else { Shutdown::Both };
+        let how = if copied.is_ok() {
+            Shutdown::Write
+        } else {
+            Shutdown::Both
+        };
         // An end that is gone already needs no shutdown.
         let _ = server.shutdown(how);
         let _ = back.join();
