@@ -5,6 +5,7 @@
 mod build;
 mod sandbox;
 mod setup;
+mod test;
 mod vm_test;
 
 use std::process::ExitCode;

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use flect_tests::tools;
 
 use progress::Step;
-pub use vm::{Kernel, kernel};
+pub use vm::{Kernel, in_folder as kernel_in, kernel};
 
 /// A part that a task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
