@@ -15,4 +15,4 @@ pub use request::rewrite;
 pub use stream::{Advance, StreamRewriter};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
