@@ -248,3 +248,6 @@ pub enum Need {
     /// A request too big for the buffer, until its reply.
     Streaming,
 }
+
+#[cfg(test)]
+mod tests;
