@@ -51,10 +51,7 @@ fn sort(argv: &[Vec<u8>], can_store: bool) -> Vec<usize> {
         if is("asc") || is("desc") || is("alpha") {
         } else if is("limit") && left >= 2 {
             j += 2;
-        } else if can_store && is("store") && left >= 1 {
-            keys.push(j + 1);
-            j += 1;
-        } else if is("by") && left >= 1 {
+        } else if (is("by") || (can_store && is("store"))) && left >= 1 {
             keys.push(j + 1);
             j += 1;
         } else if is("get") && left >= 1 {
@@ -103,7 +100,7 @@ fn xread(argv: &[Vec<u8>], xreadgroup: bool) -> Vec<usize> {
         } else if is("streams") && more > 0 {
             let first = i + 1;
             let count = argv.len() - first;
-            return if count % 2 == 0 {
+            return if count.is_multiple_of(2) {
                 (first..first + count / 2).collect()
             } else {
                 vec![]
