@@ -5,10 +5,12 @@
 //! errors of RESP3 that declare their length, which are bounded).
 
 mod names;
+mod plan;
 mod pubsub;
 mod roles;
 
 pub use names::store_prefix;
+pub use plan::ReplyPlan;
 pub use pubsub::{Ack, AckKind};
 
 use names::Stripped;
@@ -17,59 +19,10 @@ use roles::{Frame, Frames, Role};
 
 use super::error_text;
 pub use super::stream::Advance;
-use crate::commands::ReplyShape;
 use crate::resp::encode;
 use crate::resp::number;
 use crate::resp::reply::{Header, Malformed, header};
 use crate::store::Namespace;
-
-/// How a reply must be read: where names stand in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ReplyPlan {
-    /// Nowhere. Errors are cleaned under every plan.
-    #[default]
-    Verbatim,
-    /// The reply is a key, or null.
-    Name,
-    /// An array whose first element is a key, or null.
-    FirstName,
-    /// An array of keys.
-    Names,
-    /// XREAD: an array of `[key, entries]`, in RESP3 a map; or null.
-    StreamNames,
-    /// SCAN: `[cursor, [key ...]]`.
-    Cursor,
-    /// Channels and numbers in turn, in RESP3 a map.
-    PubsubNumsub,
-    /// An array of channels.
-    Channels,
-    /// A push, or a subscriber's message in RESP2.
-    Pubsub,
-    /// CLIENT TRACKINGINFO: `prefixes` holds beginnings of keys.
-    TrackingInfo,
-    /// EXEC: one plan for each queued command, or a null, or an error.
-    Exec(Vec<ReplyPlan>),
-}
-
-impl ReplyPlan {
-    /// The plan of a command's reply; EXEC's is still empty.
-    #[must_use]
-    pub fn of(shape: ReplyShape) -> Self {
-        match shape {
-            ReplyShape::Verbatim => Self::Verbatim,
-            ReplyShape::Name => Self::Name,
-            ReplyShape::FirstName => Self::FirstName,
-            ReplyShape::Names => Self::Names,
-            ReplyShape::StreamNames => Self::StreamNames,
-            ReplyShape::Cursor => Self::Cursor,
-            ReplyShape::PubsubNumsub => Self::PubsubNumsub,
-            ReplyShape::Channels => Self::Channels,
-            ReplyShape::Pubsub => Self::Pubsub,
-            ReplyShape::TrackingInfo => Self::TrackingInfo,
-            ReplyShape::Exec => Self::Exec(Vec::new()),
-        }
-    }
-}
 
 /// The upstream sent what must not be passed on; nothing more of its connection may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -241,11 +194,14 @@ impl ReplyRewriter {
         namespace: &Namespace,
         out: &mut Vec<u8>,
     ) -> Result<bool, ReplyError> {
+        let role = self.slot()?;
+        if role == Role::Verbatim && self.skim(cursor)? {
+            return Ok(true);
+        }
         let rest = &cursor.input[cursor.at..];
         let Some((header, bytes)) = header(rest)? else {
             return Ok(false);
         };
-        let role = self.slot()?;
         match header {
             Header::Line { kind: b'-' } => {
                 cursor.at += bytes;
@@ -284,6 +240,59 @@ impl ReplyRewriter {
             }
         }
         Ok(true)
+    }
+
+    /// The way of most bytes: passes over whole values that hold no names, and counts. True when the
+    /// slot that was to come has been filled; else what comes next needs a closer look.
+    fn skim(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
+        let open = self.frames.top().filter(|top| top.role == Role::Verbatim);
+        let framed = open.is_some();
+        let mut left = open.map_or(1, |top| top.left);
+        let mut entered = false;
+        while left > 0 {
+            let rest = &cursor.input[cursor.at..];
+            let Some((header, bytes)) = header(rest)? else {
+                break;
+            };
+            let used = match header {
+                Header::Bulk { kind: b'!', .. }
+                | Header::Line { kind: b'-' }
+                | Header::Aggregate { kind: b'|', .. } => break,
+                Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
+                Header::Line { .. } => match memchr::memchr(b'\n', rest) {
+                    Some(end) => end + 1,
+                    None => break,
+                },
+                Header::Null => bytes,
+                Header::Aggregate { values, .. } => {
+                    left = left
+                        .checked_add(values)
+                        .ok_or(ReplyError::Malformed("a length beyond reason"))?;
+                    entered = true;
+                    bytes
+                }
+            };
+            if used > rest.len() {
+                break;
+            }
+            cursor.at += used;
+            left -= 1;
+        }
+        match self.frames.top_mut() {
+            // One value is left to be counted by its end.
+            Some(top) if framed => top.left = left.max(1),
+            _ if entered && left > 0 => self.frames.push(Frame {
+                left,
+                index: 0,
+                role: Role::Verbatim,
+                attribute: false,
+            })?,
+            _ => {}
+        }
+        if left == 0 {
+            self.end_value();
+        }
+        Ok(left == 0)
     }
 
     #[expect(
@@ -401,6 +410,8 @@ impl ReplyRewriter {
         usize::try_from(frame.index)
             .ok()
             .and_then(|index| self.plans.get(index))
+            // A transaction holds no transactions.
+            .filter(|plan| !matches!(plan, ReplyPlan::Exec(_)))
             .map(Role::of)
             .ok_or(ReplyError::UnexpectedShape)
     }

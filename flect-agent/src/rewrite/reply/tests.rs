@@ -414,3 +414,16 @@ fn deep_replies_need_no_stack() {
     let input = lines(&("*1 ".repeat(depth) + ":1 "));
     assert_eq!(run(&ReplyPlan::Verbatim, &input, &[], 0).unwrap().0, input);
 }
+
+/// Each session and each upstream connection holds one of these: they must not grow unnoticed.
+#[test]
+fn state_stays_small() {
+    assert!(
+        size_of::<ReplyRewriter>() <= 320,
+        "{}",
+        size_of::<ReplyRewriter>()
+    );
+    assert!(size_of::<ReplyPlan>() <= 24);
+    assert!(size_of::<crate::rewrite::StreamRewriter>() <= 192);
+    assert!(size_of::<crate::resp::request::RequestScanner>() <= 128);
+}
