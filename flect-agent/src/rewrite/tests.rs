@@ -180,6 +180,8 @@ fn names_beyond_key_specs_get_the_prefix() {
         "XREADGROUP STREAMS a GROUP g",
         "XREADGROUP STREAMS @a @GROUP @g",
     );
+    check("XREAD streams\0x a 0", "XREAD streams\0x @a 0");
+    check("SORT a Store\0 b", "SORT @a Store\0 @b");
     check("XREAD STREAMS a b 0", "XREAD STREAMS @a @b @0");
     check(
         "XREAD GROUP g c STREAMS a 0",

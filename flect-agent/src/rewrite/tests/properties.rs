@@ -136,11 +136,11 @@ proptest! {
             let stripped = new.strip_prefix(namespace.keys()).or(new.strip_prefix(namespace.channels()));
             prop_assert!(new == old || stripped == Some(old), "{args:?} -> {out:?}");
         }
-        // And a name that the server would have found in the client's own request is found again.
-        if names.keys.len() + names.channels.len() > 0 {
-            let before = model::names(command, &args);
-            prop_assert_eq!(before.keys, names.keys);
-            prop_assert_eq!(before.channels, names.channels);
+        // And the server finds names where it would have found them in the client's own request: no
+        // request that it understands is spoilt. (Words in front of 4 KiB, and redirections, are.)
+        let spoilt = args.iter().any(|arg| arg.len() > words::WORD_BYTES_MAX);
+        if !spoilt && command.names != Names::Tracking {
+            prop_assert_eq!(model::names(command, &args), names);
         }
     }
 
