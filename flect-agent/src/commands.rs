@@ -135,6 +135,8 @@ pub enum Scoped {
     FlushAll,
     /// `INFO [section ...]`: about the store, with nothing of the neighbours.
     Info,
+    /// `CONFIG GET pattern ...`: settings of the server that an app may know.
+    ConfigGet,
     /// `PUBSUB CHANNELS [pattern]`: the store's channels that have subscribers.
     PubsubChannels,
     /// `PUBSUB SHARDCHANNELS [pattern]`: the same of shard channels.
@@ -185,8 +187,6 @@ pub enum Local {
     ClientCapa,
     /// `ACL WHOAMI`: the name the session authenticated with, or `default`.
     AclWhoami,
-    /// `CONFIG GET pattern ...`: an allow-list of settings that clients ask for.
-    ConfigGet,
     /// `READONLY`, `READWRITE`: `+OK`; they mean something in a cluster only.
     ReadOnly,
     /// `CLUSTER ...`, `ASKING`, `CLUSTERSCAN`: a store looks standalone, so

@@ -1,1 +1,23 @@
-//! The test bed: a private Valkey, an agent, cgroups and stores, all cleaned up afterwards.
+//! The test bed: a private Valkey, an agent, cgroups and stores, all cleaned up afterwards; and the
+//! integration tests that use it.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`tools`] | where `cargo xtask setup` puts Valkey and the clients, and where the agent is built |
+//! | [`wire`] | a small RESP client that hides nothing: raw bytes in, every reply type out |
+//! | [`child`] | this executable as a child process, for what must run inside an app's cgroup |
+//! | [`bed`] | the bed: everything an end-to-end test needs, removed again whatever happens |
+//! | `smoke` | end-to-end trials that touch every part once |
+//!
+//! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
+//! virtual machines by `cargo xtask vm-test`.
+
+pub mod tools;
+pub mod wire;
+
+pub mod child;
+
+pub mod bed;
+
+#[cfg(feature = "trials")]
+pub mod smoke;

@@ -1,3 +1,54 @@
 //! `cargo xtask`: everything that builds, tests, measures and demonstrates Flect KV.
+//!
+//! One file per task. Each installs what it needs by itself, below the target folder.
 
-fn main() {}
+mod build;
+mod sandbox;
+mod setup;
+mod test;
+mod vm_test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use flect_tests::bed::neighbour;
+use flect_tests::child;
+
+/// Builds, tests, measures and demonstrates Flect KV.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing to build and test, below the target folder
+    ///
+    /// Every other task does it by itself. Nothing of the system changes: packages are unpacked
+    /// below target/tools.
+    Setup(setup::Args),
+    /// Build the agent, the command and the tests
+    Build(build::Args),
+    /// Run a command with a private Valkey behind a private agent
+    Sandbox(sandbox::Args),
+    /// Run the integration tests in virtual machines with other kernels
+    VmTest(vm_test::Args),
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = child::dispatch(&[(neighbour::ROLE, neighbour::role)]) {
+        return code;
+    }
+    let done = match Cli::parse().task {
+        Task::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Sandbox(args) => sandbox::run(&args),
+        Task::VmTest(args) => vm_test::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -145,7 +145,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("client|no-touch", local(Local::ClientNoTouch)),
     ("client|capa", local(Local::ClientCapa)),
     ("acl|whoami", local(Local::AclWhoami)),
-    ("config|get", local(Local::ConfigGet)),
+    ("config|get", scoped(Scoped::ConfigGet)),
     ("readonly readwrite", local(Local::ReadOnly)),
     ("role", local(Local::Role)),
     ("asking clusterscan", local(Local::ClusterDisabled)),

@@ -4,15 +4,19 @@
 //! prefix is never passed on; nothing recurses, and memory does not grow with a reply (but for the
 //! errors of RESP3 that declare their length, which are bounded).
 
+mod cursor;
+mod error;
 mod names;
 mod plan;
 mod pubsub;
 mod roles;
 
+pub use error::ReplyError;
 pub use names::store_prefix;
 pub use plan::ReplyPlan;
 pub use pubsub::{Ack, AckKind};
 
+use cursor::Cursor;
 use names::Stripped;
 use pubsub::Word;
 use roles::{Frame, Frames, Role};
@@ -21,37 +25,8 @@ use super::error_text;
 pub use super::stream::Advance;
 use crate::resp::encode;
 use crate::resp::number;
-use crate::resp::reply::{Header, Malformed, header};
+use crate::resp::reply::{Header, header};
 use crate::store::Namespace;
-
-/// The upstream sent what must not be passed on; nothing more of its connection may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplyError {
-    /// A name without the store's prefix.
-    #[error("a reply names something outside of the store")]
-    ForeignName,
-    /// Not RESP.
-    #[error("a reply is not RESP: {0}")]
-    Malformed(&'static str),
-    /// RESP, but not the reply that the command has.
-    #[error("a reply has another shape than its command's")]
-    UnexpectedShape,
-    /// A push of a kind that may hold anything.
-    #[error("a push of an unknown kind")]
-    UnknownPush,
-    /// Aggregates in aggregates beyond what any command replies.
-    #[error("a reply is nested too deeply")]
-    TooDeep,
-    /// An error that declares its length, beyond 64 KiB.
-    #[error("an error reply is too long")]
-    ErrorTooLong,
-}
-
-impl From<Malformed> for ReplyError {
-    fn from(Malformed(why): Malformed) -> Self {
-        Self::Malformed(why)
-    }
-}
 
 /// Error texts are sentences; one that declares its length must be held whole, for it to change.
 const BULK_ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -68,6 +43,8 @@ pub struct ReplyRewriter {
     /// The text of a bulk error so far.
     error: Vec<u8>,
     ack: Option<Ack>,
+    /// Nobody will see the output: names need not be found.
+    blind: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,11 +70,19 @@ impl ReplyRewriter {
         self.frames.clear();
         self.error.clear();
         self.ack = None;
+        self.blind = false;
         self.role = Role::of(&plan);
-        if let ReplyPlan::Exec(plans) = plan {
-            self.plans = plans;
+        match plan {
+            ReplyPlan::Exec(plans) => self.plans = plans,
+            ReplyPlan::Replace(_) => self.plans = vec![plan],
+            _ => {}
         }
         self.state = State::Value;
+    }
+
+    /// Whoever asked is gone: the rest of the reply is read only to find its end.
+    pub fn forget_names(&mut self) {
+        self.blind = true;
     }
 
     /// Whether a reply was started and has not ended.
@@ -202,6 +187,9 @@ impl ReplyRewriter {
         let Some((header, bytes)) = header(rest)? else {
             return Ok(false);
         };
+        if role == Role::Replaced {
+            return self.replace(cursor, header, bytes, out);
+        }
         match header {
             Header::Line { kind: b'-' } => {
                 cursor.at += bytes;
@@ -350,6 +338,39 @@ impl ReplyRewriter {
         Ok(true)
     }
 
+    /// Gives out the agent's own reply instead of the value, which is short and taken whole.
+    fn replace(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        header: Header,
+        bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        let whole = match header {
+            Header::Line { .. } => match memchr::memchr(b'\n', rest) {
+                Some(end) => end + 1,
+                None => return Ok(false),
+            },
+            Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
+            Header::Null | Header::Aggregate { .. } => return Err(ReplyError::UnexpectedShape),
+        };
+        if rest.len() < whole {
+            return Ok(false);
+        }
+        let index = self.frames.top().map_or(0, |frame| frame.index);
+        let own = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.plans.get(index));
+        let Some(ReplyPlan::Replace(own)) = own else {
+            return Err(ReplyError::UnexpectedShape);
+        };
+        cursor.skip(whole, out);
+        out.extend_from_slice(own);
+        self.end_value();
+        Ok(true)
+    }
+
     /// The number of subscriptions left, at the end of an acknowledgement.
     fn ack_count(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at..];
@@ -401,6 +422,9 @@ impl ReplyRewriter {
 
     /// The role of the value that comes next.
     fn slot(&self) -> Result<Role, ReplyError> {
+        if self.blind {
+            return Ok(Role::Verbatim);
+        }
         let Some(frame) = self.frames.top() else {
             return Ok(self.role);
         };
@@ -450,27 +474,6 @@ impl ReplyRewriter {
 
 /// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
 const INTEGER_LINE_BYTES_MAX: usize = 23;
-
-/// The input; bytes from `copied` to `at` are done and are copied in one go.
-struct Cursor<'a> {
-    input: &'a [u8],
-    at: usize,
-    copied: usize,
-}
-
-impl Cursor<'_> {
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.input[self.copied..self.at]);
-        self.copied = self.at;
-    }
-
-    /// Leaves out the next bytes.
-    fn skip(&mut self, bytes: usize, out: &mut Vec<u8>) {
-        self.flush(out);
-        self.at += bytes;
-        self.copied = self.at;
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,8 @@ pub enum ReplyPlan {
     TrackingInfo,
     /// EXEC: one plan for each queued command, or a null, or an error.
     Exec(Vec<ReplyPlan>),
+    /// A line or a string that holds the place of the agent's own reply, which is given out instead.
+    Replace(Box<[u8]>),
 }
 
 impl ReplyPlan {

@@ -30,6 +30,8 @@ pub(super) enum Role {
     TrackingInfo,
     /// EXEC's reply.
     Exec,
+    /// The agent has a reply of its own for it.
+    Replaced,
     /// A message whose kind is not read yet.
     Pubsub,
     /// The kind of a message.
@@ -67,13 +69,14 @@ impl Role {
             ReplyPlan::Pubsub => Self::Pubsub,
             ReplyPlan::TrackingInfo => Self::TrackingInfo,
             ReplyPlan::Exec(_) => Self::Exec,
+            ReplyPlan::Replace(_) => Self::Replaced,
         }
     }
 
     /// What an aggregate of this role is once its type is known; `None` when it may not be one.
     pub(super) fn inside(self, kind: u8) -> Option<Self> {
         match self {
-            Self::Name(_) | Self::PubsubWord | Self::AckCount => None,
+            Self::Name(_) | Self::PubsubWord | Self::AckCount | Self::Replaced => None,
             Self::Streams if kind == b'%' => Some(Self::StreamMap),
             role => Some(role),
         }

@@ -415,6 +415,41 @@ fn deep_replies_need_no_stack() {
     assert_eq!(run(&ReplyPlan::Verbatim, &input, &[], 0).unwrap().0, input);
 }
 
+#[test]
+fn the_agents_own_replies_take_their_places() {
+    use ReplyPlan::*;
+    let own = || Replace(b":7\r\n".to_vec().into());
+    check(own(), "+OK ", Ok(":7 "));
+    check(own(), "$5 hello ", Ok(":7 "));
+    check(own(), "-ERR^no ", Ok(":7 "));
+    check(own(), "*1 :1 ", Err(ReplyError::UnexpectedShape));
+    check(
+        Exec(vec![own(), Name, own(), Verbatim]),
+        "*4 $1 a $5 {s}:a +PONG *1 :1 ",
+        Ok("*4 :7 $1 a :7 *1 :1 "),
+    );
+}
+
+/// A reply that nobody waits for is read to its end, whatever it names.
+#[test]
+fn forgotten_replies_only_end() {
+    let input = lines("*3 $5 {s}:a $5 {t}:b *1 $5 {t}:c ");
+    for cut in 0..input.len() {
+        let mut rewriter = ReplyRewriter::default();
+        rewriter.start(ReplyPlan::Names);
+        let mut out = Vec::new();
+        let Ok(first) = rewriter.advance(&input[..cut], &namespace(0), &mut out) else {
+            continue;
+        };
+        rewriter.forget_names();
+        let rest = rewriter
+            .advance(&input[first.consumed..], &namespace(0), &mut out)
+            .unwrap();
+        assert!(rest.done);
+        assert_eq!(first.consumed + rest.consumed, input.len());
+    }
+}
+
 /// Each session and each upstream connection holds one of these: they must not grow unnoticed.
 #[test]
 fn state_stays_small() {

@@ -1,4 +1,6 @@
-//! `cargo xtask commands`: writes the agent's command table from what real servers say of themselves.
+//! Writes the agent's command table from what real servers say of themselves:
+//!
+//!     cargo run -p flect-agent --example generate-commands -- VALKEY-SERVER...
 //!
 //! Invariant: each server runs alone in a temporary folder, listens on a Unix socket there only, and is
 //! stopped before the task ends.
@@ -19,22 +21,19 @@ const TABLE: &str = "flect-agent/src/commands/generated.rs";
 /// A server that has not opened its socket by then never will; starting takes a fraction of a second.
 const START_SECONDS_MAX: u64 = 10;
 
-/// Asks each of the given `valkey-server` programs for its commands and writes the table.
-///
-/// # Errors
-/// When a server does not start or answer, or says something the table cannot express.
-pub fn run(valkeys: &[PathBuf]) -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
+    let valkeys: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     if valkeys.is_empty() {
         bail!("name at least one valkey-server");
     }
     let mut dumps = Vec::new();
-    for program in valkeys {
+    for program in &valkeys {
         let dump = ask(program).with_context(|| format!("asking {}", program.display()))?;
         dumps.push(dump);
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .context("xtask stands in the workspace")?;
+        .context("the agent stands in the workspace")?;
     std::fs::write(root.join(TABLE), generate(&dumps)?)
         .with_context(|| format!("writing {TABLE}"))?;
     Ok(())

@@ -1,0 +1,546 @@
+//! The bed: a private Valkey, an agent, cgroups and stores, for one test or one sandbox.
+//!
+//! ```text
+//! <cgroup v2>/flect-PID-RANDOM/agent          the agent (it joins by itself)
+//!                             /apps/app1 ...  one per app; `unclaimed` belongs to no app
+//! <cgroup v2>/flect-PID-RANDOM.valkey         Valkey, outside of what the agent manages
+//! /sys/fs/bpf/flect-PID-RANDOM                the agent's pins
+//! $TMPDIR/flect-PID-RANDOM                    configuration, control socket, logs
+//! ```
+//!
+//! Invariant: whatever ends a bed (drop, panic, SIGINT, SIGTERM), all of this is removed again and
+//! every process in it is gone; what a killed process left behind is removed by the next bed
+//! ([`cleanup`]). Beds share nothing, so several run at once.
+
+pub mod agent;
+pub mod cgroups;
+pub mod cleanup;
+pub mod name;
+pub mod neighbour;
+pub mod place;
+pub mod ports;
+pub mod relay;
+pub mod valkey;
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::tools::{self, Programs};
+use crate::wire::Wire;
+use agent::Agent;
+use cgroups::Groups;
+use cleanup::Inner;
+use name::Name;
+use ports::Reserved;
+use relay::Relay;
+use valkey::Valkey;
+
+/// The app that sandboxes run their command in.
+pub const APP1: &str = "app1";
+/// The app whose load disturbs the others.
+pub const NEIGHBOUR: &str = "neighbour";
+/// A cgroup below the managed root that no app claims.
+pub const UNCLAIMED: &str = "unclaimed";
+
+/// The acceleration setting of `agent.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceleration {
+    /// What passes the agent's self-test.
+    Auto,
+    /// sk_msg in both directions.
+    On,
+    /// Plain TCP.
+    Off,
+}
+
+impl Acceleration {
+    /// The word in the configuration file.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What a bed shall hold; [`Builder::start`] makes it.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    programs: Option<Programs>,
+    valkey: Option<PathBuf>,
+    valkey_options: Vec<String>,
+    stores: usize,
+    apps: Vec<String>,
+    acceleration: Acceleration,
+    workers: usize,
+    operator_port: Option<u16>,
+    config_tail: String,
+    direct: bool,
+    agent_later: bool,
+}
+
+/// A running bed. Dropping it removes everything.
+#[derive(Debug)]
+pub struct Bed {
+    inner: Arc<Inner>,
+    programs: Option<Programs>,
+    port: Reserved,
+    listen_port: Reserved,
+    config: PathBuf,
+    socket: PathBuf,
+    relay: Relay,
+}
+
+impl Bed {
+    /// A bed with app1, app2 and the neighbour, one store each, and acceleration as the kernel
+    /// allows.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            programs: None,
+            valkey: None,
+            valkey_options: Vec::new(),
+            stores: 1,
+            apps: [APP1, "app2", NEIGHBOUR].map(str::to_owned).to_vec(),
+            acceleration: Acceleration::Auto,
+            workers: 0,
+            operator_port: None,
+            config_tail: String::new(),
+            direct: false,
+            agent_later: false,
+        }
+    }
+
+    /// The address of the shared Valkey, which apps connect to and the agent intercepts.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.number()).into()
+    }
+
+    /// The same over IPv6.
+    #[must_use]
+    pub fn address_v6(&self) -> SocketAddr {
+        (Ipv6Addr::LOCALHOST, self.port.number()).into()
+    }
+
+    /// The agent's own port on loopback.
+    #[must_use]
+    pub fn listen_port(&self) -> u16 {
+        self.listen_port.number()
+    }
+
+    /// A plain way to the same Valkey with operator rights, also from inside an app's cgroup.
+    #[must_use]
+    pub fn operator_address(&self) -> SocketAddr {
+        self.relay.address()
+    }
+
+    /// A connection with operator rights, from the test's own process.
+    ///
+    /// # Errors
+    /// Whatever connect says.
+    pub fn operator(&self) -> io::Result<Wire> {
+        Wire::connect(self.relay.address())
+    }
+
+    /// The cgroup folder of an app, or of a path below one: `app1`, `app1/worker`. Made if missing.
+    ///
+    /// # Errors
+    /// When the bed is a direct one, or the folder cannot be made.
+    pub fn cgroup(&self, app: &str) -> Result<PathBuf> {
+        let groups = self.inner.groups().context("a direct bed has no cgroups")?;
+        let path = groups.apps().join(app);
+        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Lets a command start inside an app's cgroup, or in one below it.
+    ///
+    /// # Errors
+    /// When the cgroup cannot be made or entered.
+    pub fn place(&self, app: &str, command: &mut Command) -> Result<()> {
+        place::in_cgroup(command, &self.cgroup(app)?)
+    }
+
+    /// A command that starts inside an app's cgroup, with the variables of
+    /// [`environment`](Self::environment).
+    ///
+    /// # Errors
+    /// When the cgroup cannot be made or entered.
+    pub fn command(&self, app: &str, program: impl AsRef<Path>) -> Result<Command> {
+        let mut command = Command::new(program.as_ref());
+        command.envs(self.environment());
+        self.place(app, &mut command)?;
+        Ok(command)
+    }
+
+    /// Python inside an app's cgroup, with redis-py; give it `-c` or a file.
+    ///
+    /// # Errors
+    /// When Python is not installed or the cgroup cannot be entered.
+    pub fn python(&self, app: &str) -> Result<Command> {
+        let mut command = self.command(app, tools::program("python3")?)?;
+        command.env("PYTHONPATH", tools::python_packages());
+        // The packages' folder may be read-only, and a compiled copy saves nothing here.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        Ok(command)
+    }
+
+    /// Node.js inside an app's cgroup, with ioredis; give it `-e` or a file.
+    ///
+    /// # Errors
+    /// When Node.js is not installed or the cgroup cannot be entered.
+    pub fn node(&self, app: &str) -> Result<Command> {
+        let mut command = self.command(app, tools::program("node")?)?;
+        command.env("NODE_PATH", tools::node_modules());
+        Ok(command)
+    }
+
+    /// `CACHE_URL`, `STORE2_URL` ..., `VALKEY_HOST`, `VALKEY_PORT`, `FLECT_OPERATOR_HOST`,
+    /// `FLECT_OPERATOR_PORT`: what an app's process and a sandbox's command find in their
+    /// environment.
+    ///
+    /// A store but the first is named by the URL's user; the password repeats it, because some
+    /// clients send AUTH only when there is one. A direct bed has no stores: there the further
+    /// URLs name further databases.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let mut all = Vec::new();
+        let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
+        let address = self.address();
+        add("CACHE_URL", format!("redis://{address}"));
+        for number in 2..=self.inner.stores() {
+            let url = if self.is_direct() {
+                format!("redis://{address}/{}", number - 1)
+            } else {
+                format!("redis://store{number}:store{number}@{address}")
+            };
+            add(&format!("STORE{number}_URL"), url);
+        }
+        add("VALKEY_HOST", address.ip().to_string());
+        add("VALKEY_PORT", address.port().to_string());
+        let operator = self.operator_address();
+        add("FLECT_OPERATOR_HOST", operator.ip().to_string());
+        add("FLECT_OPERATOR_PORT", operator.port().to_string());
+        all
+    }
+
+    /// Is this Valkey alone, without an agent?
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.programs.is_none()
+    }
+
+    /// What `flect status --json` says.
+    ///
+    /// # Errors
+    /// When there is no agent or it does not answer.
+    pub fn status(&self) -> Result<serde_json::Value> {
+        agent::status(self.programs()?, &self.socket)
+    }
+
+    /// The prefix of a store, such as `{k7m2x}`.
+    ///
+    /// # Errors
+    /// When the agent does not answer or does not know the store.
+    pub fn prefix(&self, store: &str) -> Result<String> {
+        let status = self.status()?;
+        status["stores"]
+            .as_array()
+            .and_then(|stores| stores.iter().find(|s| s["name"] == store))
+            .and_then(|found| found["prefix"].as_str())
+            .map(str::to_owned)
+            .with_context(|| format!("`flect status` knows no store {store}: {status}"))
+    }
+
+    /// Starts the agent, or starts it again, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the message holds its log.
+    pub fn start_agent(&self) -> Result<()> {
+        let programs = self.programs()?;
+        ensure!(
+            !self.inner.has_agent(),
+            "the agent of this bed runs already"
+        );
+        let agent = Agent::spawn(programs, &self.config, &self.agent_log_path())?;
+        self.inner.set_agent(agent)?;
+        self.wait_ready(agent::READY_SECONDS_MAX)
+    }
+
+    /// Kills the agent with SIGKILL.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn kill_agent(&self) -> Result<()> {
+        self.inner.take_agent().context("no agent runs")?.kill()
+    }
+
+    /// Stops the agent with SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// When there is none, or it does not end in time (it is killed then).
+    pub fn stop_agent(&self) -> Result<()> {
+        self.inner.take_agent().context("no agent runs")?.stop()
+    }
+
+    /// The process id of the agent.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn agent_pid(&self) -> Result<u32> {
+        self.inner.agent_pid().context("no agent runs")
+    }
+
+    /// The process id of Valkey.
+    ///
+    /// # Errors
+    /// When it was stopped.
+    pub fn valkey_pid(&self) -> Result<u32> {
+        self.inner.valkey_pid().context("Valkey does not run")
+    }
+
+    /// Everything the agent has logged.
+    #[must_use]
+    pub fn agent_log(&self) -> String {
+        fs::read_to_string(self.agent_log_path()).unwrap_or_default()
+    }
+
+    /// The agent's configuration file; tests may change it and start the agent again.
+    #[must_use]
+    pub fn config_path(&self) -> &Path {
+        &self.config
+    }
+
+    /// The folder of the bed's files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.inner.folder()
+    }
+
+    /// The folder of the agent's pins.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.inner.name().pins()
+    }
+
+    /// Starts a process in the neighbour's cgroup that keeps its store busy with everything that
+    /// must not be seen in `store`. It ends with the bed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_neighbour(&self, store: &str) -> Result<()> {
+        let prefix = self.prefix(store)?;
+        let mut command = neighbour::command(self.address(), self.operator_address(), &prefix)?;
+        self.place(NEIGHBOUR, &mut command)?;
+        self.inner.adopt(command, "the neighbour")
+    }
+
+    fn wait_ready(&self, seconds_max: u64) -> Result<()> {
+        let programs = self.programs()?;
+        let waited = agent::wait_until(Duration::from_secs(seconds_max), || {
+            if let Some(end) = self.inner.agent_ended() {
+                bail!("the agent ended: {end}");
+            }
+            Ok(agent::status(programs, &self.socket)
+                .is_ok_and(|status| status["ready"] == serde_json::Value::Bool(true)))
+        });
+        waited.with_context(|| format!("flect-agent says:\n{}", tail(&self.agent_log())))
+    }
+
+    fn programs(&self) -> Result<&Programs> {
+        self.programs.as_ref().context("a direct bed has no agent")
+    }
+
+    fn agent_log_path(&self) -> PathBuf {
+        self.inner.folder().join("agent.log")
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.inner.tear_down();
+    }
+}
+
+impl Builder {
+    /// The agent to test; the one beside the running executable otherwise.
+    #[must_use]
+    pub fn programs(mut self, programs: Programs) -> Self {
+        self.programs = Some(programs);
+        self
+    }
+
+    /// The valkey-server to use; the installed one otherwise.
+    #[must_use]
+    pub fn valkey(mut self, path: Option<PathBuf>) -> Self {
+        self.valkey = path;
+        self
+    }
+
+    /// A further option of valkey-server, such as `--maxmemory 100mb`.
+    #[must_use]
+    pub fn valkey_option(mut self, name: &str, value: &str) -> Self {
+        self.valkey_options.extend([name.into(), value.into()]);
+        self
+    }
+
+    /// The number of stores of app1: `store1`, its default, to `storeN`.
+    #[must_use]
+    pub fn stores(mut self, count: usize) -> Self {
+        self.stores = count.max(1);
+        self
+    }
+
+    /// The apps. Each but app1 has one store, of its own name. app1 is always there.
+    #[must_use]
+    pub fn apps(mut self, names: &[&str]) -> Self {
+        self.apps = names.iter().map(|&name| name.to_owned()).collect();
+        if !names.contains(&APP1) {
+            self.apps.insert(0, APP1.to_owned());
+        }
+        self
+    }
+
+    /// The acceleration setting.
+    #[must_use]
+    pub fn acceleration(mut self, acceleration: Acceleration) -> Self {
+        self.acceleration = acceleration;
+        self
+    }
+
+    /// The number of the agent's workers; 0, the default, is one per core.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// The port of the operator's way; a free one otherwise.
+    #[must_use]
+    pub fn operator_port(mut self, port: Option<u16>) -> Self {
+        self.operator_port = port;
+        self
+    }
+
+    /// Text to append to the configuration file, such as further `[[app]]`s.
+    #[must_use]
+    pub fn config_tail(mut self, toml: &str) -> Self {
+        self.config_tail = toml.to_owned();
+        self
+    }
+
+    /// Valkey alone: no agent, no cgroups, no root needed.
+    #[must_use]
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Leaves the agent for [`Bed::start_agent`], for tests of what came before it.
+    #[must_use]
+    pub fn agent_later(mut self) -> Self {
+        self.agent_later = true;
+        self
+    }
+
+    /// Makes the bed and waits until everything in it is ready.
+    ///
+    /// # Errors
+    /// When a part cannot be made; what was made is removed again.
+    pub fn start(self) -> Result<Bed> {
+        cleanup::sweep();
+        let programs = match (&self.programs, self.direct) {
+            (_, true) => None,
+            (Some(given), false) => Some(given.clone()),
+            (None, false) => Some(Programs::beside_current()?),
+        };
+        let name = Name::fresh();
+        let groups = match self.direct {
+            true => None,
+            false => Some(Groups::new(&name)?),
+        };
+        let detach = programs.as_ref().map(|programs| programs.agent.clone());
+        let inner = Inner::new(name, groups, detach, self.stores)?;
+        // From here on `inner` removes what is made, on errors too.
+        let guard = cleanup::Guard(Some(Arc::clone(&inner)));
+        if let Some(groups) = inner.groups() {
+            groups.make(&self.apps)?;
+        }
+        let server = match &self.valkey {
+            Some(path) => path.clone(),
+            None => tools::program("valkey-server")?,
+        };
+        let (valkey, port) = Valkey::spawn(&server, &inner, &self.valkey_options)?;
+        inner.set_valkey(valkey)?;
+        let listen_port = ports::reserve()?;
+        let relay = Relay::start(
+            self.operator_port.unwrap_or(0),
+            (Ipv4Addr::LOCALHOST, port.number()).into(),
+        )?;
+        let config = inner.folder().join("agent.toml");
+        let socket = inner.folder().join("agent.sock");
+        if !self.direct {
+            let text = self.config_text(inner.name(), port.number(), listen_port.number(), &socket);
+            fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
+        }
+        let bed = Bed {
+            inner: guard.release(),
+            programs,
+            port,
+            listen_port,
+            config,
+            socket,
+            relay,
+        };
+        if !self.direct && !self.agent_later {
+            bed.start_agent()?;
+        }
+        Ok(bed)
+    }
+
+    fn config_text(&self, name: &Name, port: u16, listen_port: u16, socket: &Path) -> String {
+        let root = name.cgroup();
+        let pins = name.pins();
+        let mut text = format!(
+            "[valkey]\naddress = \"127.0.0.1:{port}\"\nuser = \"default\"\n\n\
+             [intercept]\ncgroup = \"/{root}\"\naddresses = [\"127.0.0.1/32\", \"::1/128\"]\n\
+             ports = [{port}]\nlisten_port = {listen_port}\nacceleration = \"{}\"\npin = \"{}\"\n\n\
+             [agent]\ncgroup = \"/{root}/agent\"\nworkers = {}\nsocket = \"{}\"\n",
+            self.acceleration.word(),
+            pins.display(),
+            self.workers,
+            socket.display(),
+        );
+        for app in &self.apps {
+            let stores: Vec<String> = if app == APP1 {
+                (1..=self.stores).map(|n| format!("store{n}")).collect()
+            } else {
+                vec![app.clone()]
+            };
+            // Writing to a String cannot fail.
+            let _ = write!(
+                text,
+                "\n[[app]]\nname = \"{app}\"\ncgroups = [\"/{root}/apps/{app}\"]\nstores = {stores:?}\n"
+            );
+        }
+        text.push_str(&self.config_tail);
+        text
+    }
+}
+
+/// The last lines of a log, enough to see why something ended.
+fn tail(log: &str) -> String {
+    const LINES_MAX: usize = 30;
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")
+}

@@ -1,0 +1,25 @@
+//! The integration tests: everything that needs root, cgroups and BPF.
+//!
+//! Run by `cargo xtask test` on the host and by `cargo xtask vm-test` in virtual machines. It takes
+//! the options of cargo's own test runner: `flect-integration --list`, a filter, `--test-threads`.
+//! Each trial makes a bed of its own, so they run in parallel.
+
+use std::process::ExitCode;
+
+use flect_tests::bed::{cleanup, neighbour};
+use flect_tests::{child, smoke};
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    if let Some(code) = child::dispatch(&[(neighbour::ROLE, neighbour::role)]) {
+        return code;
+    }
+    let arguments = Arguments::from_args();
+    if let Err(error) = cleanup::end_on_signals() {
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let trials: Vec<Trial> = [smoke::trials()].into_iter().flatten().collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    conclusion.exit_code()
+}

@@ -1,0 +1,99 @@
+//! Where things are: the tools that `cargo xtask setup` installs and the programs cargo builds.
+//!
+//! Everything is below the workspace's target folder, so that `cargo clean` removes it and nothing
+//! of the system changes. xtask writes this layout, the bed reads it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+/// The workspace's root folder, absolute.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        tests.parent().unwrap_or(tests).to_path_buf()
+    })
+}
+
+/// The target folder: `CARGO_TARGET_DIR` where set, as cargo itself does it.
+#[must_use]
+pub fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => workspace().join(dir),
+        None => workspace().join("target"),
+    }
+}
+
+/// The folder of everything that setup installs.
+#[must_use]
+pub fn tools() -> PathBuf {
+    target().join("tools")
+}
+
+/// A program that setup installs or links: `valkey-server`, `valkey-cli`, `python3`, `node` ...
+///
+/// # Errors
+/// When it is not there; the message names the command that installs it.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let path = tools().join("bin").join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    bail!("{name} is not installed: run `cargo xtask setup`")
+}
+
+/// The clients for Node.js, for `NODE_PATH`.
+#[must_use]
+pub fn node_modules() -> PathBuf {
+    tools().join("clients/node_modules")
+}
+
+/// The clients for Python, for `PYTHONPATH`.
+#[must_use]
+pub fn python_packages() -> PathBuf {
+    tools().join("clients/python")
+}
+
+/// The product's own programs, as built.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The daemon, `flect-agent`.
+    pub agent: PathBuf,
+    /// The users' command, `flect`.
+    pub flect: PathBuf,
+}
+
+impl Programs {
+    /// The programs in one folder, such as `target/release`.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        let find = |name: &str| {
+            let path = folder.join(name);
+            if path.is_file() {
+                Ok(path)
+            } else {
+                bail!("{} is missing: run `cargo xtask build`", path.display())
+            }
+        };
+        Ok(Self {
+            agent: find("flect-agent")?,
+            flect: find("flect")?,
+        })
+    }
+
+    /// The programs beside the running executable: what the integration tests use, since one cargo
+    /// command builds them all.
+    ///
+    /// # Errors
+    /// When one of them is missing.
+    pub fn beside_current() -> Result<Self> {
+        let own = env::current_exe().context("the path of the running executable")?;
+        Self::in_folder(own.parent().unwrap_or(Path::new(".")))
+    }
+}

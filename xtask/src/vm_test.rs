@@ -1,0 +1,190 @@
+//! `cargo xtask vm-test`: the integration tests under other kernels, in virtual machines.
+//!
+//! ```text
+//! vmlinuz + initramfs (busybox, virtio modules)    boots, mounts the disk
+//! disk image: the programs of this machine that    runs flect-integration, says its status on
+//! the tests use, at the same paths                 the console, powers off
+//! ```
+//!
+//! Invariant: a machine that does not say the tests' status has failed, and no machine runs longer
+//! than its time.
+
+mod image;
+mod initramfs;
+mod machine;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use flect_tests::tools;
+
+use crate::build;
+use crate::setup::{self, Kernel, Part};
+use crate::test::Counts;
+
+/// Debian's kernels that the task knows: the oldest recommended, the present one, the newest.
+pub const SERIES: [&str; 3] = ["6.1", "6.12", "7.3"];
+
+/// The arguments of `cargo xtask vm-test`.
+///
+/// KERNEL is 6.1, 6.12 or 7.3 (the newest of Debian's cloud kernels of that series, downloaded and
+/// kept below target/tools), or the path of a folder that kernel packages were unpacked into
+/// (`dpkg -x`), or of a vmlinuz in such a folder.
+#[derive(clap::Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// A kernel to test; may be repeated [default: 6.1 and 6.12]
+    #[arg(long, value_name = "KERNEL")]
+    kernel: Vec<String>,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "S")]
+    filter: Option<String>,
+    /// How long one machine may run
+    #[arg(long, value_name = "MINUTES", default_value_t = 12)]
+    timeout: u64,
+    /// Start a shell in the machine instead of the tests
+    #[arg(long)]
+    shell: bool,
+}
+
+impl Args {
+    /// What `cargo xtask test` runs.
+    #[must_use]
+    pub fn standard(filter: Option<String>) -> Self {
+        Self {
+            kernel: Vec::new(),
+            filter,
+            timeout: 12,
+            shell: false,
+        }
+    }
+}
+
+/// Boots the kernels one after the other and runs the tests in each.
+///
+/// # Errors
+/// When a machine cannot be made.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let outcomes = run_all(args)?;
+    let mut failed = false;
+    for outcome in &outcomes {
+        println!("{}", outcome.line());
+        failed |= !outcome.passed();
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+/// How one machine ended.
+pub struct Outcome {
+    /// The kernel's release.
+    pub release: String,
+    /// What the tests' runner counted.
+    pub counts: Counts,
+    /// Why it failed, in words.
+    pub failure: Option<String>,
+    /// From power on to power off.
+    pub time: Duration,
+}
+
+impl Outcome {
+    /// Did every test pass?
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// One line for the summary.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let seconds = self.time.as_secs();
+        let end = self.failure.as_deref().unwrap_or("ok");
+        format!(
+            "Linux {}: {} in {seconds} s: {end}",
+            self.release, self.counts
+        )
+    }
+}
+
+/// Boots the kernels one after the other.
+///
+/// # Errors
+/// When a machine cannot be made.
+pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
+    let parts = [Part::Bpf, Part::Valkey, Part::Clients, Part::Vm];
+    setup::ensure(&parts)?;
+    let names = match args.kernel.as_slice() {
+        [] => vec!["6.1".to_owned(), "6.12".to_owned()],
+        given => given.to_vec(),
+    };
+    let kernels = names
+        .iter()
+        .map(|name| find(name))
+        .collect::<Result<Vec<_>>>()?;
+    let programs = build::cargo_build(true, &["-p", "flect-agent", "-p", "flect-tests", "--bins"])?;
+    let folder = tools::target().join("vm");
+    let image = image::make(&folder, &programs).context("making the disk image")?;
+    kernels
+        .iter()
+        .map(|kernel| boot(args, kernel, &folder, &image))
+        .collect()
+}
+
+fn boot(args: &Args, kernel: &Kernel, folder: &Path, image: &Path) -> Result<Outcome> {
+    let start = Instant::now();
+    let initramfs = initramfs::make(folder, kernel).context("making the initramfs")?;
+    let machine = machine::Machine {
+        kernel,
+        initramfs: &initramfs,
+        image,
+        log: &folder.join(format!("console-{}.log", kernel.release)),
+        command: &command(args, folder),
+        time_max: Duration::from_secs(args.timeout * 60),
+    };
+    if args.shell {
+        machine.interactive()?;
+    }
+    eprintln!("vm-test: booting Linux {}", kernel.release);
+    let ended = machine.run()?;
+    Ok(Outcome {
+        release: kernel.release.clone(),
+        counts: ended.counts,
+        failure: ended.failure,
+        time: start.elapsed(),
+    })
+}
+
+/// What the machine runs, as a line for its shell.
+fn command(args: &Args, _folder: &Path) -> String {
+    if args.shell {
+        return "/bin/sh".to_owned();
+    }
+    let program = tools::target().join("release/flect-integration");
+    let filter = args.filter.as_deref().unwrap_or("");
+    let filter = filter.replace('\'', "'\\''");
+    let filter = if filter.is_empty() {
+        String::new()
+    } else {
+        format!(" '{filter}'")
+    };
+    format!("'{}' --color never{filter}", program.display())
+}
+
+fn find(name: &str) -> Result<Kernel> {
+    if SERIES.contains(&name) {
+        return setup::kernel(name);
+    }
+    let path = PathBuf::from(name);
+    let above = path
+        .ancestors()
+        .take(6)
+        .find_map(|root| setup::kernel_in(root).ok());
+    above.with_context(|| {
+        format!(
+            "--kernel {name}: expected {} or the path of a folder (or a vmlinuz in it) that a \
+             kernel package was unpacked into",
+            SERIES.join(", ")
+        )
+    })
+}
