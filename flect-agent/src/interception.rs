@@ -1,1 +1,203 @@
-//! The kernel hooks that hand an app's connections to the agent.
+//! The kernel hooks that hand an app's connections to the agent, and who is behind each of them.
+//!
+//! Invariant: identity belongs to the accepted socket. It is what the hooks saw at `connect()`, it
+//! reaches [`Interception::identify`] through the socket's own storage, once, and where it is missing
+//! the connection is refused: there is no default and no guess from an address.
+
+mod attach;
+mod destroy;
+mod error;
+mod kernel;
+mod listeners;
+mod namespaces;
+mod object;
+mod pins;
+mod selftest;
+mod verdict;
+mod watch;
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use flect_ebpf::Memory;
+
+use crate::cgroup::{CgroupId, CgroupMount};
+use kernel::Map;
+use watch::{Watched, Watcher};
+
+pub use error::{IdentifyError, InterceptionError};
+pub use verdict::{Acceleration, AccelerationVerdict, Check};
+
+/// What to intercept, and as whom.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The cgroup whose subtree is managed, as a path below the mount; the hooks are attached here.
+    pub managed_root: String,
+    /// The agent's own cgroup: the only one that is exempt.
+    pub agent_cgroup: CgroupId,
+    /// Destinations that are intercepted, with [`Settings::ports`].
+    pub networks: Vec<ipnet::IpNet>,
+    /// Destination ports that are intercepted, on [`Settings::networks`].
+    pub ports: Vec<u16>,
+    /// The agent's own port on loopback, in every network namespace; none of [`Settings::ports`].
+    pub listen_port: u16,
+    /// Whether bytes may go past TCP/IP.
+    pub acceleration: Acceleration,
+    /// Folder of the pinned programs, links and maps, on a bpffs.
+    pub pin: PathBuf,
+}
+
+/// Who is behind an accepted socket, as the kernel saw it at `connect()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cgroup of the process that connected.
+    pub cgroup: CgroupId,
+    /// The address that it asked for, v4-mapped ones as IPv4.
+    pub asked: SocketAddr,
+    /// The network namespace that it connected in.
+    pub netns_cookie: u64,
+    /// The client's socket; unique while the machine runs.
+    pub socket_cookie: u64,
+}
+
+/// What [`Interception::watch`] tells about the namespaces of workloads.
+#[derive(Debug)]
+pub enum NamespaceEvent {
+    /// A workload's network namespace got its listeners: accept on them.
+    Opened {
+        /// The namespace.
+        netns_cookie: u64,
+        /// One per address family that the namespace has, non-blocking.
+        listeners: Vec<TcpListener>,
+    },
+    /// Nobody lives in the namespace any more: drop its listeners, which are shut down already
+    /// (`accept` answers EINVAL), so that the kernel can free the namespace.
+    Closed {
+        /// The namespace.
+        netns_cookie: u64,
+    },
+}
+
+/// The hooks in place. Dropping it leaves them so: intercepted connects are then refused.
+#[derive(Debug)]
+pub struct Interception {
+    listeners: Vec<TcpListener>,
+    acceleration: AccelerationVerdict,
+    /// By accepted socket: what connect remembered.
+    identities: Map<i32, Memory>,
+    /// Until the watcher takes it.
+    watched: Option<Watched>,
+    watcher: Option<Watcher>,
+}
+
+/// What [`detach`] removed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DetachReport {
+    /// Pinned objects by name (`v1/link_connect4`); empty when there was nothing.
+    pub removed: Vec<String>,
+}
+
+impl Interception {
+    /// Loads, attaches and pins the hooks, or takes over those that are pinned.
+    ///
+    /// # Errors
+    /// When the kernel or the machine lacks something; the message says what to do.
+    pub fn attach(mount: &CgroupMount, settings: &Settings) -> Result<Self, InterceptionError> {
+        Self::attach_inheriting(mount, settings, Vec::new())
+    }
+
+    /// As [`Interception::attach`], with the listening sockets of a predecessor: those that fit are
+    /// used instead of new ones, so that connections in their backlog are not lost.
+    ///
+    /// # Errors
+    /// As [`Interception::attach`].
+    pub fn attach_inheriting(
+        mount: &CgroupMount,
+        settings: &Settings,
+        inherited: Vec<TcpListener>,
+    ) -> Result<Self, InterceptionError> {
+        attach::attach(mount.try_clone()?, settings, inherited)
+    }
+
+    /// Listening sockets on 127.0.0.1 and, where there is IPv6, ::1, of the agent's own and every
+    /// namespace known by now; non-blocking.
+    pub fn take_listeners(&mut self) -> Vec<TcpListener> {
+        std::mem::take(&mut self.listeners)
+    }
+
+    /// Starts the thread that opens listeners in workloads' network namespaces as they appear.
+    ///
+    /// The thread ends when the `Interception` is dropped. A second call does nothing.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn watch(
+        &mut self,
+        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+    ) -> Result<(), InterceptionError> {
+        if let Some(watched) = self.watched.take() {
+            let watcher = Watcher::start(watched, on_event).map_err(pins::step(
+                "start the thread that watches network namespaces",
+            ))?;
+            self.watcher = Some(watcher);
+        }
+        Ok(())
+    }
+
+    /// Who is behind an accepted socket; answers once per socket.
+    ///
+    /// # Errors
+    /// When the connection was not made by the hooks: refuse it with a reset.
+    pub fn identify(&self, accepted: BorrowedFd<'_>) -> Result<Identity, IdentifyError> {
+        let key = std::os::fd::AsRawFd::as_raw_fd(&accepted);
+        let memory = self.identities.get(&key)?.ok_or(IdentifyError::Unknown)?;
+        self.identities.remove(&key)?;
+        let actual = kernel::netns_cookie(accepted)?;
+        if memory.netns_cookie != actual {
+            return Err(IdentifyError::ForeignNamespace {
+                remembered: memory.netns_cookie,
+                actual,
+            });
+        }
+        Ok(Identity {
+            cgroup: CgroupId(memory.cgroup),
+            asked: asked(&memory)?,
+            netns_cookie: memory.netns_cookie,
+            socket_cookie: memory.socket_cookie,
+        })
+    }
+
+    /// Which directions are accelerated, and why not the others.
+    #[must_use]
+    pub fn acceleration(&self) -> &AccelerationVerdict {
+        &self.acceleration
+    }
+}
+
+/// Removes links, programs and maps: from then on connections reach the shared Valkey directly.
+///
+/// # Errors
+/// When a pinned object cannot be removed.
+pub fn detach(pin: &Path) -> Result<DetachReport, InterceptionError> {
+    pins::detach(pin)
+}
+
+/// The network namespace of a socket (`SO_NETNS_COOKIE`), by which [`NamespaceEvent`] names it.
+///
+/// # Errors
+/// When the kernel is older than 5.14.
+pub fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    kernel::netns_cookie(socket)
+}
+
+fn asked(memory: &Memory) -> io::Result<SocketAddr> {
+    let mut octets = [0; 16];
+    for (bytes, word) in octets.chunks_exact_mut(4).zip(memory.asked_address) {
+        // Network order stays as it is in memory.
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    let port = u16::try_from(memory.asked_port).map_err(io::Error::other)?;
+    Ok(SocketAddr::new(Ipv6Addr::from(octets).to_canonical(), port))
+}

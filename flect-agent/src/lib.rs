@@ -9,15 +9,22 @@
 //! | [`resp`] | scanning requests and replies; knows neither sockets nor commands |
 //! | [`commands`] | the command table: keys, policies, what a reply carries |
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
+//! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
+//! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
+//! | [`admin`] | the operator's conversation with Valkey: users, registry, facts |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //!
-//! Dependencies point downwards to `resp` and never back; only [`interception`] imports aya.
+//! Dependencies point one way: `resp`, `commands`, `rewrite` and `scoped` know no sockets; only
+//! [`interception`] imports aya.
 
+pub mod admin;
 pub mod cgroup;
 pub mod commands;
 pub mod config;
+pub mod environment;
 pub mod interception;
 pub mod resp;
 pub mod rewrite;
+pub mod scoped;
 pub mod store;
 pub mod worker;

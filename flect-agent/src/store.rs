@@ -6,6 +6,60 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
+/// A store's name as people write it: `my-cache`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Slug(Box<str>);
+
+/// The text is no store name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "'{0}' is no store name: expected 1 to {SLUG_BYTES_MAX} of a-z, 0-9 and '-', beginning with a letter or digit"
+)]
+pub struct InvalidSlug(String);
+
+/// As long as a DNS label, so that a slug can become one.
+pub const SLUG_BYTES_MAX: usize = 63;
+
+impl Slug {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Slug {
+    type Error = InvalidSlug;
+
+    fn try_from(text: String) -> Result<Self, InvalidSlug> {
+        let valid = (1..=SLUG_BYTES_MAX).contains(&text.len())
+            && !text.starts_with('-')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidSlug(text))
+        }
+    }
+}
+
+impl From<Slug> for String {
+    fn from(slug: Slug) -> Self {
+        slug.0.into()
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A store's id as it stands in every stored key: a short id in braces, such as `{k7m2x}`.
 ///
 /// In braces it is a hash tag, so that a Valkey Cluster keeps a store on one shard; it holds no
@@ -42,6 +96,12 @@ impl Prefix {
         } else {
             Err(InvalidPrefix(text.to_owned()))
         }
+    }
+
+    /// The prefix of no store: its id is too long to be read or made.
+    #[must_use]
+    pub fn nobody() -> Self {
+        Self("{nobody-is-a-store}".into())
     }
 
     /// The prefix with its braces, without the separator.

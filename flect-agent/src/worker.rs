@@ -1,1 +1,449 @@
 //! The data path: event loops, sessions and upstream connections.
+//!
+//! Each worker is a thread with an event loop and a share of the sessions; workers share nothing
+//! but the directory of sessions. One turn of the loop: take what sockets and other threads
+//! report, read replies, run sessions (scan, look up, rewrite), flush. Bytes are written once per
+//! turn, so that many small requests share one system call: this is where multiplexing is faster
+//! than no proxy.
+
+mod arena;
+mod dispatch;
+mod forward;
+mod input;
+mod jobs;
+mod lanes;
+mod local;
+mod outbox;
+mod replies;
+mod session;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::environment::{App, Entry, Environment, Named, Store};
+use arena::{Arena, Key};
+use jobs::Job;
+use lanes::StoreLanes;
+use session::{Gate, Lane, Replies, Session, Subscribed};
+use upstream::Upstream;
+
+/// What one read takes at most, and the size of the one buffer that all connections of a worker
+/// read into: idle connections hold no buffer of their own.
+const SCRATCH_BYTES: usize = session::INPUT_BYTES_MAX;
+
+/// How long the loop sleeps at most: idle connections are looked after once a second.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a slow reader in front of others is looked at.
+const STALL_TICK: Duration = Duration::from_millis(50);
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+const WAKE: Token = Token(usize::MAX);
+
+/// An accepted and identified connection.
+pub struct Accepted {
+    /// The socket, non-blocking.
+    pub stream: std::net::TcpStream,
+    /// Who is behind it.
+    pub app: Arc<App>,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address that the client asked for.
+    pub asked: SocketAddr,
+}
+
+/// What other threads tell a worker.
+pub enum Message {
+    /// Serve this connection.
+    Accept(Box<Accepted>),
+    /// The patterns that a session waits for are granted, or not.
+    Granted(Ticket, bool),
+    /// End: close everything and return.
+    Stop,
+}
+
+/// Names a waiting session to another thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket(Key<Session>);
+
+/// What a worker asks of the control side.
+pub enum Request {
+    /// The store's user shall be able to subscribe to these patterns (as stored).
+    Grant {
+        /// Whose patterns.
+        store: Arc<Store>,
+        /// The patterns with the prefix.
+        patterns: Vec<Vec<u8>>,
+        /// Which worker asks.
+        worker: usize,
+        /// For which session.
+        ticket: Ticket,
+    },
+    /// The server does not know the agent's users any more (it has been restarted, say).
+    UsersMissing,
+}
+
+/// A running worker.
+pub struct Handle {
+    sender: mpsc::Sender<Message>,
+    waker: Arc<Waker>,
+    sessions: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Sends a message; lost when the worker has ended.
+    pub fn send(&self, message: Message) {
+        if self.sender.send(message).is_ok() {
+            // A waker fails only with its queue gone, and then nobody waits.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// How many sessions it serves.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Stops it and waits for its end.
+    pub fn stop(&mut self) {
+        self.send(Message::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a worker ended by a panic");
+        }
+    }
+}
+
+/// Starts a worker thread.
+///
+/// # Errors
+/// When the kernel gives no event queue or no thread.
+pub fn spawn(
+    number: usize,
+    environment: Arc<Environment>,
+    stores: &[Arc<Store>],
+    control: tokio::sync::mpsc::UnboundedSender<Request>,
+) -> std::io::Result<Handle> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+    let (sender, messages) = mpsc::channel();
+    let sessions = Arc::new(AtomicUsize::new(0));
+    let worker = Worker {
+        number,
+        poll,
+        messages,
+        environment,
+        control,
+        sessions: Arena::new(),
+        upstreams: Arena::new(),
+        jobs: Arena::new(),
+        stores: stores
+            .iter()
+            .map(|store| StoreLanes::new(store.clone()))
+            .collect(),
+        housekeeper: None,
+        next_address: 0,
+        runnable: Vec::new(),
+        readable: Vec::new(),
+        flush_sessions: Vec::new(),
+        flush_upstreams: Vec::new(),
+        scratch: vec![0; SCRATCH_BYTES],
+        dropped: Vec::new(),
+        nobody: crate::store::Prefix::nobody().namespace(0),
+        count: sessions.clone(),
+        stalls: 0,
+    };
+    let thread = std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || worker.run())?;
+    Ok(Handle {
+        sender,
+        waker,
+        sessions,
+        thread: Some(thread),
+    })
+}
+
+/// One event loop and everything that belongs to it.
+pub(crate) struct Worker {
+    number: usize,
+    poll: Poll,
+    messages: mpsc::Receiver<Message>,
+    environment: Arc<Environment>,
+    control: tokio::sync::mpsc::UnboundedSender<Request>,
+    sessions: Arena<Session>,
+    upstreams: Arena<Upstream>,
+    jobs: Arena<Job>,
+    /// By the store's number.
+    stores: Vec<StoreLanes>,
+    housekeeper: Option<Key<Upstream>>,
+    /// The address that the next connection tries first.
+    next_address: usize,
+    /// Sessions that may have something to do.
+    runnable: Vec<Key<Session>>,
+    /// Upstream connections that may have something to read.
+    readable: Vec<Key<Upstream>>,
+    flush_sessions: Vec<Key<Session>>,
+    flush_upstreams: Vec<Key<Upstream>>,
+    scratch: Vec<u8>,
+    /// Where replies go that nobody waits for any more.
+    dropped: Vec<u8>,
+    /// Whose names a reply holds that nobody sees.
+    nobody: crate::store::Namespace,
+    count: Arc<AtomicUsize>,
+    /// Upstream connections that wait for a slow reader in front of others.
+    stalls: usize,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut last_tick = Instant::now();
+        loop {
+            let timeout = if self.has_work() {
+                Duration::ZERO
+            } else if self.stalls > 0 {
+                STALL_TICK
+            } else {
+                TICK
+            };
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "the event queue failed; worker ends");
+                return;
+            }
+            if !self.take_events(&events) {
+                return;
+            }
+            self.read_upstreams();
+            self.run_sessions();
+            self.flush_upstreams();
+            self.flush_sessions();
+            let tick = if self.stalls > 0 { STALL_TICK } else { TICK };
+            if last_tick.elapsed() >= tick {
+                last_tick = Instant::now();
+                self.tick(last_tick);
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !(self.runnable.is_empty()
+            && self.readable.is_empty()
+            && self.flush_sessions.is_empty()
+            && self.flush_upstreams.is_empty())
+    }
+
+    /// Notes what has become possible; `false` ends the worker.
+    fn take_events(&mut self, events: &Events) -> bool {
+        for event in events {
+            match event.token() {
+                WAKE => {
+                    if !self.take_messages() {
+                        return false;
+                    }
+                }
+                Token(token) if token % 2 == 0 => {
+                    let Some(key) = self.sessions.key_at(token / 2) else {
+                        continue;
+                    };
+                    let Some(session) = self.sessions.get_mut(key) else {
+                        continue;
+                    };
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        session.readable = true;
+                        session.hung_up |= event.is_read_closed() || event.is_error();
+                        self.queue_run(key);
+                    }
+                    if event.is_writable() {
+                        self.queue_flush_session(key);
+                    }
+                }
+                Token(token) => {
+                    let Some(key) = self.upstreams.key_at(token / 2) else {
+                        continue;
+                    };
+                    self.upstream_event(key, event);
+                }
+            }
+        }
+        true
+    }
+
+    fn take_messages(&mut self) -> bool {
+        while let Ok(message) = self.messages.try_recv() {
+            match message {
+                Message::Accept(accepted) => self.accept(*accepted),
+                Message::Granted(Ticket(key), granted) => self.granted(key, granted),
+                Message::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn accept(&mut self, accepted: Accepted) {
+        let Accepted {
+            stream,
+            app,
+            peer,
+            asked,
+        } = accepted;
+        let store = app.default_store().clone();
+        let entry = Arc::new(Entry {
+            id: store.client_ids.fetch_add(1, Ordering::Relaxed) + 1,
+            store: store.number,
+            peer,
+            asked,
+            since: Instant::now(),
+            named: std::sync::Mutex::new(Named {
+                protocol: 2,
+                ..Named::default()
+            }),
+        });
+        let session = Session {
+            socket: TcpStream::from_std(stream),
+            namespace: store.prefix.namespace(0),
+            app,
+            store: store.clone(),
+            entry: entry.clone(),
+            protocol: crate::resp::Protocol::Resp2,
+            database: 0,
+            input: Vec::new(),
+            scanner: crate::resp::request::RequestScanner::default(),
+            out: outbox::Outbox::default(),
+            owed: 0,
+            answered: std::collections::VecDeque::new(),
+            receiving: false,
+            lane: Lane::None,
+            gate: Gate::Open,
+            stream: None,
+            transaction: None,
+            selecting: None,
+            watching: false,
+            subscribed: Subscribed::default(),
+            patterns: std::collections::HashSet::new(),
+            tracking: false,
+            user: b"default".to_vec(),
+            replies: Replies::On,
+            heavy: false,
+            reply_bytes: 0,
+            light_replies: 0,
+            overdue: false,
+            readable: true,
+            hung_up: false,
+            finishing: false,
+            flush_queued: false,
+            run_queued: false,
+        };
+        let key = self.sessions.insert(session);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(key.index() * 2);
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut session.socket, token, interest)
+        {
+            tracing::warn!(%error, "a connection could not be watched");
+            self.sessions.remove(key);
+            return;
+        }
+        store.sessions.fetch_add(1, Ordering::Relaxed);
+        self.environment.directory.enter(entry);
+        self.count.store(self.sessions.len(), Ordering::Relaxed);
+        self.queue_run(key);
+    }
+
+    /// Ends a session and whatever it had on the server.
+    fn close_session(&mut self, key: Key<Session>) {
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
+        // The socket is closed on drop either way; an error says it is no longer watched.
+        let _ = self.poll.registry().deregister(&mut session.socket);
+        self.environment.directory.leave(&session.entry);
+        session.forget_patterns();
+        session.store.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.count.store(self.sessions.len(), Ordering::Relaxed);
+        match session.lane {
+            Lane::Own(upstream) => self.close_upstream(upstream),
+            Lane::Shared(upstream) => self.unstall(upstream, key),
+            Lane::None => {}
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.close_idle_lanes(now);
+        self.look_after_stalls(now);
+    }
+
+    fn queue_run(&mut self, key: Key<Session>) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !session.run_queued
+        {
+            session.run_queued = true;
+            self.runnable.push(key);
+        }
+    }
+
+    fn queue_flush_session(&mut self, key: Key<Session>) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && !session.flush_queued
+        {
+            session.flush_queued = true;
+            self.flush_sessions.push(key);
+        }
+    }
+
+    fn queue_flush_upstream(&mut self, key: Key<Upstream>) {
+        if let Some(upstream) = self.upstreams.get_mut(key)
+            && !upstream.flush_queued
+        {
+            upstream.flush_queued = true;
+            self.flush_upstreams.push(key);
+        }
+    }
+
+    fn run_sessions(&mut self) {
+        // Sessions queued meanwhile get their turn in the next round.
+        for key in std::mem::take(&mut self.runnable) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.run_queued = false;
+                self.run_session(key);
+            }
+        }
+    }
+
+    fn flush_upstreams(&mut self) {
+        for key in std::mem::take(&mut self.flush_upstreams) {
+            if let Some(upstream) = self.upstreams.get_mut(key) {
+                upstream.flush_queued = false;
+                self.flush_upstream(key);
+            }
+        }
+    }
+
+    fn flush_sessions(&mut self) {
+        for key in std::mem::take(&mut self.flush_sessions) {
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.flush_queued = false;
+                self.flush_session(key);
+            }
+        }
+    }
+}

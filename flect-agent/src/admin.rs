@@ -1,0 +1,388 @@
+//! The agent's conversation with the shared Valkey as its operator: users, registry, facts.
+//!
+//! The registry is two hashes under the reserved namespace `flect:`, which no store can reach:
+//! a store's names begin with `{`. `flect:prefixes` claims a prefix for a slug, once and for ever;
+//! `flect:stores` tells a slug's prefix. Every step is a single HSETNX, so agents that start
+//! together agree without a lock; a prefix claimed in vain is never used.
+
+mod users;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use redis::AsyncCommands;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+
+use crate::config;
+use crate::environment::{Credentials, Patterns, ServerFacts, Store};
+use crate::store::{Prefix, Slug};
+use users::UserKey;
+
+/// A slug's prefix.
+const STORES: &str = "flect:stores";
+/// Which slug a prefix was claimed for.
+const PREFIXES: &str = "flect:prefixes";
+/// The key that the users' passwords are derived from; made by whichever agent comes first.
+const USER_KEY: &str = "flect:user-key";
+
+/// How long the operator's connection may take to answer before it counts as lost. The server's
+/// longest pause for others is a slow script, after five seconds it answers BUSY.
+const ANSWER_WITHIN: Duration = Duration::from_secs(6);
+
+/// Letters and digits of a new prefix: 36^5 are 60 million, short enough for every key.
+const PREFIX_ID_BYTES: usize = 5;
+
+/// Tries to find an unclaimed prefix; with a million stores, one in sixty is taken.
+const PREFIX_TRIES: u32 = 32;
+
+/// Channel patterns that one store may be granted, since each stays in its user's list, which the
+/// server searches at every PSUBSCRIBE.
+pub const GRANTED_PATTERNS_MAX: usize = 4096;
+
+/// Why the agent cannot work with its Valkey.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The password file cannot be used.
+    #[error("password file {path}: {reason}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The server cannot be reached or refuses the operator.
+    #[error("Valkey at {address}: {cause}")]
+    Server {
+        /// The endpoint.
+        address: String,
+        /// What the client library says.
+        cause: redis::RedisError,
+    },
+    /// The registry holds something that is not the agent's.
+    #[error("registry: {0}")]
+    Registry(String),
+}
+
+/// The operator's connection.
+pub struct Admin {
+    connection: ConnectionManager,
+    address: String,
+    key: UserKey,
+    /// Commands that this server knows, lower case, subcommands as `container|sub`.
+    commands: HashSet<String>,
+    facts: ServerFacts,
+}
+
+impl Admin {
+    /// Connects and reads what the server says of itself.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or refuses the operator's credentials or rights.
+    pub async fn connect(valkey: &config::Valkey) -> Result<Self, AdminError> {
+        let address = valkey.address.to_string();
+        let server = |cause| AdminError::Server {
+            address: address.clone(),
+            cause,
+        };
+        let mut info = redis::RedisConnectionInfo::default().set_username(&valkey.user);
+        if let Some(path) = &valkey.password_file {
+            info = info.set_password(read_password(path)?);
+        } else if valkey.user == "default" {
+            // Without a password there is nothing to authenticate with; the user is the default.
+            info = redis::RedisConnectionInfo::default();
+        }
+        let endpoint = redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port);
+        let info = redis::IntoConnectionInfo::into_connection_info(endpoint)
+            .map_err(server)?
+            .set_redis_settings(info);
+        let client = redis::Client::open(info).map_err(server)?;
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(ANSWER_WITHIN))
+            .set_connection_timeout(Some(ANSWER_WITHIN))
+            .set_number_of_retries(1);
+        let mut connection = ConnectionManager::new_with_config(client, config)
+            .await
+            .map_err(server)?;
+        let facts = facts(&mut connection).await.map_err(server)?;
+        let commands = commands(&mut connection).await.map_err(server)?;
+        let fresh: String = UserKey::random().to_text();
+        let () = redis::cmd("SET")
+            .arg(USER_KEY)
+            .arg(fresh)
+            .arg("NX")
+            .query_async::<Option<String>>(&mut connection)
+            .await
+            .map(|_| ())
+            .map_err(server)?;
+        let key: String = connection.get(USER_KEY).await.map_err(server)?;
+        let key = UserKey::from_text(&key).ok_or_else(|| {
+            AdminError::Registry(format!("{USER_KEY} does not hold a key; who wrote it?"))
+        })?;
+        Ok(Self {
+            connection,
+            address,
+            key,
+            commands,
+            facts,
+        })
+    }
+
+    /// What the server says of itself.
+    #[must_use]
+    pub fn facts(&self) -> &ServerFacts {
+        &self.facts
+    }
+
+    /// The user of the agent's own store-wide work, made or brought up to date.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_housekeeper(&mut self) -> Result<Credentials, AdminError> {
+        let credentials = self.key.credentials("flect.housekeeper");
+        let rules = users::housekeeper(&credentials);
+        self.set_user(&credentials.user, &rules).await?;
+        Ok(credentials)
+    }
+
+    /// Finds or creates a store.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_store(&mut self, number: usize, slug: &Slug) -> Result<Store, AdminError> {
+        let prefix = self.ensure_prefix(slug).await?;
+        let id = prefix.as_str().trim_matches(['{', '}']);
+        let store = Store {
+            number,
+            slug: slug.clone(),
+            credentials: self.key.credentials(&format!("flect.{id}")),
+            sorter: self.key.credentials(&format!("flect.{id}.sort")),
+            prefix,
+            granted_patterns: Mutex::new(HashSet::new()),
+            patterns: Patterns::default(),
+            sessions: AtomicUsize::new(0),
+            client_ids: AtomicU64::new(0),
+        };
+        self.ensure_users(&store).await?;
+        Ok(store)
+    }
+
+    /// Makes the store's users as they should be; again after the server has lost them.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_users(&mut self, store: &Store) -> Result<(), AdminError> {
+        let existing = self.channels_of(&store.credentials.user).await?;
+        let keeps =
+            existing.is_some_and(|channels| users::only_own_channels(&channels, &store.prefix));
+        if !keeps {
+            store
+                .granted_patterns
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .clear();
+        }
+        let rules = users::store(&store.credentials, &store.prefix, &self.commands, keeps);
+        self.set_user(&store.credentials.user, &rules).await?;
+        let rules = users::sorter(&store.sorter, &self.commands);
+        self.set_user(&store.sorter.user, &rules).await
+    }
+
+    /// Lets the store's user subscribe to patterns literally. They begin with the store's own
+    /// prefix, so this widens nothing.
+    ///
+    /// # Errors
+    /// When the server refuses, or the store has too many patterns already.
+    pub async fn grant(&mut self, store: &Store, patterns: &[Vec<u8>]) -> Result<(), AdminError> {
+        let own = store.prefix.namespace(0);
+        let granted = store
+            .granted_patterns
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .len();
+        if granted + patterns.len() > GRANTED_PATTERNS_MAX
+            || patterns
+                .iter()
+                .any(|pattern| !pattern.starts_with(own.channels()))
+        {
+            return Err(AdminError::Registry(format!(
+                "store '{}' asks for more than {GRANTED_PATTERNS_MAX} patterns",
+                store.slug
+            )));
+        }
+        let rules: Vec<Vec<u8>> = patterns
+            .iter()
+            .map(|pattern| [b"&", pattern.as_slice()].concat())
+            .collect();
+        self.set_user(&store.credentials.user, &rules).await?;
+        store
+            .granted_patterns
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .extend(patterns.iter().cloned());
+        Ok(())
+    }
+
+    /// Whether the server answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&mut self) -> Result<(), AdminError> {
+        let result: redis::RedisResult<String> =
+            redis::cmd("PING").query_async(&mut self.connection).await;
+        result.map(|_| ()).map_err(|cause| self.server(cause))
+    }
+
+    async fn ensure_prefix(&mut self, slug: &Slug) -> Result<Prefix, AdminError> {
+        for _ in 0..PREFIX_TRIES {
+            let known: Option<String> = self
+                .connection
+                .hget(STORES, slug.as_str())
+                .await
+                .map_err(|cause| self.server(cause))?;
+            if let Some(known) = known {
+                return Prefix::parse(&known)
+                    .map_err(|error| AdminError::Registry(format!("store '{slug}': {error}")));
+            }
+            let candidate = random_prefix();
+            let claimed: bool = self
+                .connection
+                .hset_nx(PREFIXES, &candidate, slug.as_str())
+                .await
+                .map_err(|cause| self.server(cause))?;
+            if claimed {
+                // Another agent may have been faster; the next round reads what counts.
+                let _: bool = self
+                    .connection
+                    .hset_nx(STORES, slug.as_str(), &candidate)
+                    .await
+                    .map_err(|cause| self.server(cause))?;
+            }
+        }
+        Err(AdminError::Registry(format!(
+            "no free prefix found for store '{slug}'"
+        )))
+    }
+
+    /// The channel rules of a user; `None` when there is no such user.
+    async fn channels_of(&mut self, user: &str) -> Result<Option<String>, AdminError> {
+        let reply: redis::Value = redis::cmd("ACL")
+            .arg("GETUSER")
+            .arg(user)
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|cause| self.server(cause))?;
+        let fields: Option<std::collections::HashMap<String, redis::Value>> =
+            redis::from_redis_value(reply).unwrap_or(None);
+        Ok(fields.and_then(|mut fields| {
+            fields
+                .remove("channels")
+                .and_then(|value| redis::from_redis_value::<String>(value).ok())
+        }))
+    }
+
+    async fn set_user<R: redis::ToRedisArgs>(
+        &mut self,
+        user: &str,
+        rules: &[R],
+    ) -> Result<(), AdminError> {
+        let result: redis::RedisResult<()> = redis::cmd("ACL")
+            .arg("SETUSER")
+            .arg(user)
+            .arg(rules)
+            .query_async(&mut self.connection)
+            .await;
+        result.map_err(|cause| self.server(cause))
+    }
+
+    fn server(&self, cause: redis::RedisError) -> AdminError {
+        AdminError::Server {
+            address: self.address.clone(),
+            cause,
+        }
+    }
+}
+
+/// A shared store list with its numbers, as the data path keeps it.
+pub type Stores = Vec<Arc<Store>>;
+
+fn random_prefix() -> String {
+    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(PREFIX_ID_BYTES + 2);
+    text.push('{');
+    while text.len() <= PREFIX_ID_BYTES {
+        let byte = users::random::<1>()[0];
+        // 252 is the largest multiple of 36 in a byte: the rest would favour the first letters.
+        if byte < 252 {
+            text.push(char::from(DIGITS[usize::from(byte % 36)]));
+        }
+    }
+    text.push('}');
+    text
+}
+
+/// The operator's password, from a file that not everybody can read.
+fn read_password(path: &std::path::Path) -> Result<String, AdminError> {
+    use std::os::unix::fs::MetadataExt;
+    let complaint = |reason: String| AdminError::PasswordFile {
+        path: path.to_owned(),
+        reason,
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| complaint(error.to_string()))?;
+    if metadata.mode() & 0o007 != 0 {
+        return Err(complaint(format!(
+            "everybody may use it (mode {:o}); run: chmod o= {}",
+            metadata.mode() & 0o777,
+            path.display()
+        )));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| complaint(error.to_string()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerFacts> {
+    let info: String = redis::cmd("INFO")
+        .arg("server")
+        .query_async(connection)
+        .await?;
+    let field = |name: &str| {
+        info.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .map(|value| value.trim_end().to_owned())
+    };
+    let hello: std::collections::HashMap<String, redis::Value> =
+        redis::cmd("HELLO").query_async(connection).await?;
+    let text = |name: &str| {
+        hello
+            .get(name)
+            .and_then(|value| redis::from_redis_value::<String>(value.clone()).ok())
+    };
+    let databases: Vec<String> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("databases")
+        .query_async(connection)
+        .await?;
+    Ok(ServerFacts {
+        server: text("server").unwrap_or_else(|| "redis".to_owned()),
+        version: text("version")
+            .or_else(|| field("redis_version"))
+            .unwrap_or_else(|| "7.2.4".to_owned()),
+        databases: databases
+            .get(1)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(16),
+    })
+}
+
+async fn commands(connection: &mut ConnectionManager) -> redis::RedisResult<HashSet<String>> {
+    let names: Vec<String> = redis::cmd("COMMAND")
+        .arg("LIST")
+        .query_async(connection)
+        .await?;
+    Ok(names
+        .into_iter()
+        .map(|name| name.to_ascii_lowercase())
+        .collect())
+}

@@ -1,3 +1,0 @@
-//! `flect-agent`, the daemon of a node.
-
-fn main() {}

@@ -1,0 +1,121 @@
+//! `flect-agent`, the daemon of a node.
+
+mod accept;
+mod control;
+mod daemon;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use flect_agent::config::{Config, DEFAULT_PATH};
+use flect_agent::interception;
+
+/// Gives every app of this node its own store on a shared Valkey.
+#[derive(Parser)]
+#[command(name = "flect-agent", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run in the foreground until SIGTERM or SIGINT. The kernel hooks stay afterwards, so that
+    /// connections are refused instead of reaching Valkey unrewritten.
+    Run {
+        /// The configuration file.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Check a configuration file; exit code 0 when it is valid, 1 otherwise.
+    Check {
+        /// The configuration file.
+        config: PathBuf,
+    },
+    /// Remove the kernel hooks. From then on apps reach whatever listens at the address that they
+    /// ask for, with their own credentials and unprefixed keys.
+    Detach {
+        /// The configuration file that names the folder of pins.
+        #[arg(long, conflicts_with = "pin")]
+        config: Option<PathBuf>,
+        /// The folder of pins itself.
+        #[arg(long, value_name = "DIR")]
+        pin: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Run { config } => run(&config),
+        Command::Check { config } => check(&config),
+        Command::Detach { config, pin } => detach(config, pin),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flect-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(path: &std::path::Path) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("FLECT_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let config = Config::load(path)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no event loop")?
+        .block_on(daemon::run(config))
+}
+
+fn check(path: &std::path::Path) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    let stores: std::collections::BTreeSet<_> =
+        config.apps.iter().flat_map(|app| &app.stores).collect();
+    println!(
+        "{}: valid; {} apps, {} stores, Valkey at {}",
+        path.display(),
+        config.apps.len(),
+        stores.len(),
+        config.valkey.address
+    );
+    Ok(())
+}
+
+fn detach(config: Option<PathBuf>, pin: Option<PathBuf>) -> anyhow::Result<()> {
+    let pin = match pin {
+        Some(pin) => pin,
+        None => {
+            let path = config.unwrap_or_else(|| DEFAULT_PATH.into());
+            Config::load(&path)?.intercept.pin
+        }
+    };
+    let report = interception::detach(&pin)?;
+    if report.removed.is_empty() {
+        println!("nothing is attached under {}", pin.display());
+        return Ok(());
+    }
+    println!(
+        "removed {} kernel objects under {}:",
+        report.removed.len(),
+        pin.display()
+    );
+    for object in &report.removed {
+        println!("  {object}");
+    }
+    println!(
+        "Connections are no longer intercepted: an app now reaches whatever listens at the address it asks for."
+    );
+    Ok(())
+}

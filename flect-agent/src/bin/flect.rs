@@ -1,3 +1,0 @@
-//! `flect`, the users' command.
-
-fn main() {}

@@ -1,0 +1,86 @@
+use super::*;
+
+const SMALLEST: &str = "[valkey]\naddress = \"127.0.0.1:6379\"\n";
+
+#[test]
+fn the_smallest_config_has_defaults() {
+    let config = Config::parse(SMALLEST).unwrap();
+    assert_eq!(config.intercept_ports(), [6379]);
+    assert_eq!(
+        config.intercept_networks().unwrap(),
+        ["127.0.0.1/32".parse::<IpNet>().unwrap()]
+    );
+    assert_eq!(config.intercept.listen_port, LISTEN_PORT_DEFAULT);
+    assert_eq!(config.valkey.user, "default");
+}
+
+#[test]
+fn the_shipped_sample_is_valid() {
+    let config = Config::parse(include_str!("../../../config/agent.toml")).unwrap();
+    assert!(!config.apps.is_empty());
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    let check = |more: &str, place: &str, words: &str| {
+        let error = Config::parse(&format!("{SMALLEST}{more}")).unwrap_err();
+        assert!(error.contains(place), "{more}: no '{place}' in: {error}");
+        assert!(error.contains(words), "{more}: no '{words}' in: {error}");
+    };
+    check(
+        "pasword_file = 'x'\n",
+        "line 3, column 1",
+        "unknown field `pasword_file`",
+    );
+    check(
+        "[intercept]\nports = [70000]\n",
+        "line 4, column 10",
+        "70000",
+    );
+    check(
+        "[intercept]\naddresses = ['10.0.0']\n",
+        "line 4, column 13",
+        "no address or network",
+    );
+    check(
+        "[intercept]\nacceleration = 'fast'\n",
+        "line 4, column 16",
+        "auto",
+    );
+    check(
+        "[[app]]\nname = 'a'\ncgroups = ['a']\nstores = ['s']\n",
+        "line 5, column 11",
+        "no cgroup pattern",
+    );
+    check(
+        "[[app]]\nname = 'a'\ncgroups = ['/a']\nstores = ['S!']\n",
+        "line 6, column 10",
+        "no store name",
+    );
+    check(
+        "[[app]]\nname = 'a'\ncgroups = []\nstores = ['s']\n",
+        "app 'a'",
+        "at least one",
+    );
+    check(
+        "[intercept]\nlisten_port = 6379\n",
+        "listen_port",
+        "intercepted itself",
+    );
+}
+
+#[test]
+fn endpoints_are_host_and_port() {
+    for (good, host, port) in [
+        ("a.example:1", "a.example", 1),
+        ("[::1]:6379", "::1", 6379),
+        ("127.0.0.1:65535", "127.0.0.1", 65535),
+    ] {
+        let endpoint = Endpoint::try_from(good.to_owned()).unwrap();
+        assert_eq!((endpoint.host.as_str(), endpoint.port), (host, port));
+        assert_eq!(endpoint.to_string(), good);
+    }
+    for bad in ["", "a", ":1", "a:", "a:0", "a:99999", "::1:6379"] {
+        assert!(Endpoint::try_from(bad.to_owned()).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,209 @@
+//! What the data path needs to know about the environment: the shared Valkey, its stores and apps.
+//!
+//! Invariant: whatever holds an [`App`] has been identified; a session is built from one and never
+//! from a name or an address.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::store::{Prefix, Slug};
+
+/// A user of the shared Valkey. Its `Debug` output hides the password.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The ACL user's name.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the server says of itself in `HELLO`, `INFO` and `CONFIG`: facts that clients rely on.
+#[derive(Clone, Debug)]
+pub struct ServerFacts {
+    /// `server` in HELLO: `redis` on Valkey 8.0.
+    pub server: String,
+    /// `version` in HELLO: the compatible Redis version, such as `7.2.4`.
+    pub version: String,
+    /// How many databases SELECT reaches.
+    pub databases: u32,
+}
+
+/// One shared Valkey.
+#[derive(Debug)]
+pub struct Environment {
+    /// Its addresses, tried in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// What it says of itself.
+    pub facts: ServerFacts,
+    /// The user of the agent's own store-wide work: it may list names, and read no value.
+    pub housekeeper: Credentials,
+    /// The sessions of this node.
+    pub directory: Directory,
+}
+
+/// One store as the data path sees it.
+#[derive(Debug)]
+pub struct Store {
+    /// The store's place in every worker's list of stores.
+    pub number: usize,
+    /// Its name.
+    pub slug: Slug,
+    /// What its keys begin with.
+    pub prefix: Prefix,
+    /// Its own ACL user.
+    pub credentials: Credentials,
+    /// The user for SORT with BY or GET, which Valkey grants only with read access to every key;
+    /// it may do nothing but SORT.
+    pub sorter: Credentials,
+    /// Channel patterns that the store's user may subscribe to literally, as Valkey demands of
+    /// PSUBSCRIBE (`ACLCheckChannelAgainstList` in acl.c compares the text).
+    pub granted_patterns: Mutex<HashSet<Vec<u8>>>,
+    /// Patterns that this node's sessions subscribe to.
+    pub patterns: Patterns,
+    /// Open sessions on this node.
+    pub sessions: AtomicUsize,
+    /// The last CLIENT ID given to one of the store's sessions.
+    pub client_ids: AtomicU64,
+}
+
+/// Patterns and how many sessions subscribe to each, for PUBSUB NUMPAT.
+#[derive(Debug, Default)]
+pub struct Patterns(Mutex<HashMap<Vec<u8>, usize>>);
+
+impl Patterns {
+    /// One more session subscribes to a pattern.
+    pub fn add(&self, pattern: &[u8]) {
+        *lock(&self.0).entry(pattern.to_vec()).or_default() += 1;
+    }
+
+    /// One session less does.
+    pub fn remove(&self, pattern: &[u8]) {
+        let mut counts = lock(&self.0);
+        if let Some(count) = counts.get_mut(pattern) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(pattern);
+            }
+        }
+    }
+
+    /// How many different patterns there are.
+    #[must_use]
+    pub fn distinct(&self) -> usize {
+        lock(&self.0).len()
+    }
+}
+
+/// Each change below is one call, so a panic elsewhere cannot leave it half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A workload that the config names, with its stores.
+#[derive(Debug)]
+pub struct App {
+    /// Its name, for people.
+    pub name: String,
+    /// Its stores; the first is the default. Never empty.
+    pub stores: Vec<Arc<Store>>,
+}
+
+impl App {
+    /// The store of a connection that does not name one.
+    #[must_use]
+    pub fn default_store(&self) -> &Arc<Store> {
+        &self.stores[0]
+    }
+
+    /// A bound store by the name that came as the URL's user name.
+    #[must_use]
+    pub fn store(&self, name: &[u8]) -> Option<&Arc<Store>> {
+        self.stores
+            .iter()
+            .find(|store| store.slug.as_str().as_bytes() == name)
+    }
+}
+
+/// The sessions of this node, for CLIENT LIST and `flect status`. Touched when a session begins,
+/// ends or is named; never for a command.
+#[derive(Debug, Default)]
+pub struct Directory {
+    entries: Mutex<Vec<Arc<Entry>>>,
+}
+
+/// A session in the directory.
+#[derive(Debug)]
+pub struct Entry {
+    /// CLIENT ID within the store.
+    pub id: u64,
+    /// The store's number.
+    pub store: usize,
+    /// The app's address as it sees it, and the address that it asked for.
+    pub peer: SocketAddr,
+    /// The address that the app asked for.
+    pub asked: SocketAddr,
+    /// When the session began.
+    pub since: std::time::Instant,
+    /// What the client said about itself.
+    pub named: Mutex<Named>,
+}
+
+/// What a client says about itself, and what its connection looks like.
+#[derive(Debug, Default, Clone)]
+pub struct Named {
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: Vec<u8>,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_version: Vec<u8>,
+    /// The selected database.
+    pub database: u32,
+    /// 2 or 3.
+    pub protocol: u8,
+}
+
+impl Entry {
+    /// What the client said about itself, to read or to change.
+    pub fn named(&self) -> MutexGuard<'_, Named> {
+        lock(&self.named)
+    }
+}
+
+impl Directory {
+    /// Enters a session.
+    pub fn enter(&self, entry: Arc<Entry>) {
+        lock(&self.entries).push(entry);
+    }
+
+    /// Takes a session out.
+    pub fn leave(&self, entry: &Arc<Entry>) {
+        let mut entries = lock(&self.entries);
+        if let Some(index) = entries.iter().position(|other| Arc::ptr_eq(other, entry)) {
+            entries.swap_remove(index);
+        }
+    }
+
+    /// The sessions of one store, oldest first.
+    #[must_use]
+    pub fn of_store(&self, store: usize) -> Vec<Arc<Entry>> {
+        let mut entries: Vec<_> = lock(&self.entries)
+            .iter()
+            .filter(|entry| entry.store == store)
+            .cloned()
+            .collect();
+        entries.sort_by_key(|entry| entry.id);
+        entries
+    }
+}

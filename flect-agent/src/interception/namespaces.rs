@@ -1,0 +1,204 @@
+//! The network namespaces of workloads: each gets listeners of the agent on its own loopback.
+//!
+//! Invariant: the map NAMESPACES names exactly the namespaces whose listeners are open in this
+//! process. Connects in any other are refused, and reported, so that the retry succeeds.
+//!
+//! Namespaces are found in three ways: from the managed processes when the hooks are attached, from
+//! the ring buffer when a connect was refused, and by a sweep over the managed processes. A listener
+//! keeps its namespace alive; so the sweep also closes those where nobody lives any more.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use flect_ebpf::{NAMESPACES_MAX, Namespace};
+use rustix::net::Shutdown;
+
+use super::kernel::Map;
+use super::listeners::{self, Listeners};
+use super::pins::step;
+use super::{InterceptionError, NamespaceEvent};
+
+/// How long a namespace without managed processes is kept: longer than the pause between two short
+/// commands in it (`ip netns exec`), short enough that a removed container's is soon freed.
+const LINGER: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    map: Map<u64, Namespace>,
+    listen_port: u16,
+    own_cookie: u64,
+    open: HashMap<u64, Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// Inode of the namespace on nsfs: what `/proc/PID/ns/net` tells without entering it.
+    inode: u64,
+    /// Second descriptors, to shut the sockets down when nobody lives there any more.
+    listeners: Vec<TcpListener>,
+    seen: Instant,
+}
+
+impl Namespaces {
+    /// Opens the listeners of the agent's own namespace and forgets those of a predecessor.
+    pub(super) fn open(
+        map: Map<u64, Namespace>,
+        listen_port: u16,
+        inherited: &mut Vec<TcpListener>,
+    ) -> Result<(Self, Vec<TcpListener>), InterceptionError> {
+        let own = listeners::open_here(listen_port, inherited).map_err(step(format!(
+            "listen on 127.0.0.1:{listen_port} and [::1]:{listen_port}"
+        )))?;
+        let inode = std::fs::metadata("/proc/self/ns/net")
+            .map_err(step("read /proc/self/ns/net"))?
+            .ino();
+        let mut this = Self {
+            map,
+            listen_port,
+            own_cookie: own.netns_cookie,
+            open: HashMap::new(),
+        };
+        let reading = "update the map of network namespaces";
+        for cookie in this.map.keys(NAMESPACES_MAX).map_err(step(reading))? {
+            if cookie != own.netns_cookie {
+                this.map.remove(&cookie).map_err(step(reading))?;
+            }
+        }
+        let sockets = this.register(own, inode).map_err(step(reading))?;
+        Ok((this, sockets))
+    }
+
+    pub(super) fn is_open(&self, cookie: u64) -> bool {
+        self.open.contains_key(&cookie)
+    }
+
+    /// Opens listeners in a namespace, unless there are some.
+    pub(super) fn enter(
+        &mut self,
+        namespace: &Path,
+    ) -> io::Result<Option<(u64, Vec<TcpListener>)>> {
+        let file = File::open(namespace)?;
+        let inode = file.metadata()?.ino();
+        if let Some(known) = self.open.values_mut().find(|open| open.inode == inode) {
+            known.seen = Instant::now();
+            return Ok(None);
+        }
+        let known: Vec<u64> = self.open.keys().copied().collect();
+        let opened = listeners::open_in(file, self.listen_port, move |cookie| {
+            known.contains(&cookie)
+        })?;
+        let Some(opened) = opened else {
+            return Ok(None);
+        };
+        let cookie = opened.netns_cookie;
+        Ok(Some((cookie, self.register(opened, inode)?)))
+    }
+
+    /// Opens listeners wherever managed processes live; returns the new ones.
+    pub(super) fn enter_all(
+        &mut self,
+        living: &HashMap<u64, PathBuf>,
+    ) -> Vec<(u64, Vec<TcpListener>)> {
+        living
+            .values()
+            .filter_map(|namespace| match self.enter(namespace) {
+                Ok(opened) => opened,
+                // The process may be gone by now; anything else the refused connect brings up again.
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::NotFound {
+                        tracing::warn!(namespace = %namespace.display(), %error,
+                            "cannot listen in a network namespace; connections from it are refused");
+                    }
+                    None
+                }
+            })
+            .collect()
+    }
+
+    /// Closes the listeners of namespaces in which no managed process has lived for a while.
+    pub(super) fn close_deserted(&mut self, living: &HashMap<u64, PathBuf>) -> Vec<NamespaceEvent> {
+        let now = Instant::now();
+        for open in self.open.values_mut() {
+            if living.contains_key(&open.inode) {
+                open.seen = now;
+            }
+        }
+        let deserted: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(cookie, open)| **cookie != self.own_cookie && now - open.seen > LINGER)
+            .map(|(cookie, _)| *cookie)
+            .collect();
+        deserted
+            .into_iter()
+            .filter_map(|netns_cookie| self.close(netns_cookie))
+            .collect()
+    }
+
+    fn close(&mut self, netns_cookie: u64) -> Option<NamespaceEvent> {
+        // First the map: a connect that comes now is refused and reported, and opens it again.
+        if let Err(error) = self.map.remove(&netns_cookie) {
+            tracing::warn!(netns_cookie, %error, "cannot forget a network namespace");
+            return None;
+        }
+        for listener in self.open.remove(&netns_cookie)?.listeners {
+            // Fails only where it is shut down already.
+            let _already = rustix::net::shutdown(&listener, Shutdown::Both);
+        }
+        Some(NamespaceEvent::Closed { netns_cookie })
+    }
+
+    fn register(&mut self, listeners: Listeners, inode: u64) -> io::Result<Vec<TcpListener>> {
+        let ready = Namespace {
+            v4: u32::from(listeners.v4.is_some()),
+            v6: u32::from(listeners.v6.is_some()),
+        };
+        let sockets: Vec<TcpListener> =
+            [listeners.v4, listeners.v6].into_iter().flatten().collect();
+        let copies = sockets
+            .iter()
+            .map(TcpListener::try_clone)
+            .collect::<io::Result<_>>()?;
+        // Last, when connections can come.
+        self.map.set(&listeners.netns_cookie, &ready)?;
+        self.open.insert(
+            listeners.netns_cookie,
+            Open {
+                inode,
+                listeners: copies,
+                seen: Instant::now(),
+            },
+        );
+        Ok(sockets)
+    }
+}
+
+/// The network namespaces of all processes in a cgroup's subtree: a way into each, by inode.
+pub(super) fn living_in(cgroup: &Path) -> HashMap<u64, PathBuf> {
+    let mut found = HashMap::new();
+    let mut folders = vec![cgroup.to_owned()];
+    while let Some(folder) = folders.pop() {
+        // Cgroups and processes come and go while we look: what is gone is not there.
+        let processes = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for process in processes.lines() {
+            let namespace = PathBuf::from(format!("/proc/{process}/ns/net"));
+            if let Ok(metadata) = std::fs::metadata(&namespace) {
+                found.entry(metadata.ino()).or_insert(namespace);
+            }
+        }
+        if let Ok(entries) = std::fs::read_dir(&folder) {
+            folders.extend(
+                entries
+                    .flatten()
+                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                    .map(|entry| entry.path()),
+            );
+        }
+    }
+    found
+}

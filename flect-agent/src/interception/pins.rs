@@ -1,0 +1,183 @@
+//! Where the hooks are kept while no agent runs: a folder on a bpffs, one sub-folder per schema.
+//!
+//! Invariant: what is pinned works by itself. Links hold their programs and programs their maps, so
+//! intercepted connects go to the agent's port, and are refused there, for as long as the pins exist.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use flect_ebpf::SCHEMA;
+use rustix::fs::FlockOperation;
+use rustix::mount::MountFlags;
+
+use super::{DetachReport, InterceptionError};
+
+/// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// Where the world expects the bpffs.
+const BPF_FS: &str = "/sys/fs/bpf";
+
+/// The pin folder, locked against other agents that attach or detach.
+#[derive(Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+    schema: String,
+    _lock: File,
+}
+
+impl Pins {
+    /// Opens the pin folder; mounts the bpffs and makes folders where they are missing.
+    pub(super) fn open(root: &Path) -> Result<Self, InterceptionError> {
+        mount_if_missing(root)?;
+        fs::create_dir_all(root)
+            .map_err(step(format!("create the pin folder {}", root.display())))?;
+        if !is_bpffs(root) {
+            return Err(InterceptionError::Settings(format!(
+                "pin folder {} is not on a bpffs: choose one below {BPF_FS}",
+                root.display()
+            )));
+        }
+        let lock = lock(root)?;
+        let pins = Self {
+            root: root.to_owned(),
+            schema: format!("v{SCHEMA}"),
+            _lock: lock,
+        };
+        pins.refuse_other_schemas()?;
+        let folder = pins.folder();
+        fs::create_dir_all(&folder)
+            .map_err(step(format!("create the pin folder {}", folder.display())))?;
+        Ok(pins)
+    }
+
+    fn refuse_other_schemas(&self) -> Result<(), InterceptionError> {
+        let reading = || step(format!("read the pin folder {}", self.root.display()));
+        for entry in fs::read_dir(&self.root).map_err(reading())? {
+            let name = entry.map_err(reading())?.file_name();
+            let name = name.to_string_lossy();
+            if name != self.schema.as_str() {
+                return Err(InterceptionError::OtherSchema {
+                    pin: self.root.clone(),
+                    found: name.into_owned(),
+                    ours: self.schema.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.join(&self.schema)
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("map_{name}"))
+    }
+
+    pub(super) fn link(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("link_{name}"))
+    }
+
+    /// Whether any hook is in place.
+    pub(super) fn hold_links(&self) -> bool {
+        fs::read_dir(self.folder()).is_ok_and(|entries| {
+            entries
+                .flatten()
+                .any(|entry| entry.file_name().to_string_lossy().starts_with("link_"))
+        })
+    }
+
+    /// Removes everything, links first: without them nothing else is used.
+    pub(super) fn remove_all(self) -> Result<DetachReport, InterceptionError> {
+        remove(&self.root)
+    }
+}
+
+/// Removes whatever is pinned below a folder, of any schema.
+pub(super) fn detach(root: &Path) -> Result<DetachReport, InterceptionError> {
+    if !root.exists() {
+        return Ok(DetachReport::default());
+    }
+    if !is_bpffs(root) {
+        return Err(InterceptionError::Settings(format!(
+            "{} is not on a bpffs, so no hooks are pinned there",
+            root.display()
+        )));
+    }
+    let _lock = lock(root)?;
+    remove(root)
+}
+
+fn remove(root: &Path) -> Result<DetachReport, InterceptionError> {
+    let mut report = DetachReport::default();
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, InterceptionError> {
+        let reading = || step(format!("read the pin folder {}", folder.display()));
+        let mut paths = fs::read_dir(folder)
+            .map_err(reading())?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(reading())?;
+        // `link_` before `map_`.
+        paths.sort();
+        Ok(paths)
+    };
+    for schema in list(root)? {
+        if schema.is_dir() {
+            for pin in list(&schema)? {
+                fs::remove_file(&pin).map_err(step(format!("unpin {}", pin.display())))?;
+                report.removed.push(relative(&pin, root));
+            }
+            fs::remove_dir(&schema).map_err(step(format!("remove {}", schema.display())))?;
+        } else {
+            fs::remove_file(&schema).map_err(step(format!("unpin {}", schema.display())))?;
+            report.removed.push(relative(&schema, root));
+        }
+    }
+    fs::remove_dir(root).map_err(step(format!("remove {}", root.display())))?;
+    Ok(report)
+}
+
+fn relative(path: &Path, root: &Path) -> String {
+    path.strip_prefix(root)
+        .unwrap_or(path)
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn mount_if_missing(root: &Path) -> Result<(), InterceptionError> {
+    if !root.starts_with(BPF_FS) || is_bpffs(Path::new(BPF_FS)) {
+        return Ok(());
+    }
+    tracing::info!("mounting a bpffs at {BPF_FS}");
+    rustix::mount::mount(
+        "bpf",
+        BPF_FS,
+        "bpf",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        Some(c"mode=0700"),
+    )
+    .map_err(|errno| {
+        step(format!(
+            "mount a bpffs at {BPF_FS} (mount -t bpf bpf {BPF_FS})"
+        ))(errno.into())
+    })
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|info| info.f_type.cast_unsigned() == BPF_FS_MAGIC)
+}
+
+/// Waits for another agent that attaches or detaches just now; it takes seconds.
+fn lock(root: &Path) -> Result<File, InterceptionError> {
+    let locking = || step(format!("lock the pin folder {}", root.display()));
+    let folder = File::open(root).map_err(locking())?;
+    rustix::fs::flock(&folder, FlockOperation::LockExclusive)
+        .map_err(|errno| locking()(errno.into()))?;
+    Ok(folder)
+}
+
+pub(super) fn step(action: impl Into<String>) -> impl FnOnce(io::Error) -> InterceptionError {
+    let action = action.into();
+    move |source| InterceptionError::Step { action, source }
+}

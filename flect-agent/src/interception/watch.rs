@@ -1,0 +1,233 @@
+//! The thread that reads what the hooks report, and sweeps over the workloads' network namespaces.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aya::maps::{MapData, RingBuf};
+use flect_ebpf::{
+    Event, REFUSED_BOUND_TO_DEVICE, REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET,
+    REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
+};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+
+use super::NamespaceEvent;
+use super::namespaces::{Namespaces, living_in};
+use crate::cgroup::{CgroupId, CgroupMount};
+
+/// How often the managed processes are looked through: new containers get their listeners before or
+/// soon after they start, without burdening a node with thousands of processes.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// A workload that is refused again and again is logged once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Refusals remembered for that; beyond it the log is left to repeat itself.
+const LOGGED_MAX: usize = 1024;
+
+/// What the thread works with.
+pub(super) struct Watched {
+    pub(super) events: RingBuf<MapData>,
+    pub(super) namespaces: Namespaces,
+    pub(super) mount: CgroupMount,
+    /// Directory of the managed root.
+    pub(super) managed_root: PathBuf,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // aya's ring buffer has nothing to show.
+        f.debug_struct("Watched")
+            .field("namespaces", &self.namespaces)
+            .field("managed_root", &self.managed_root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The running thread; dropping it ends the thread.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    pub(super) fn start(
+        watched: Watched,
+        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let stopped = stop.try_clone()?;
+        let thread = std::thread::Builder::new()
+            .name("namespaces".into())
+            .spawn(move || run(watched, &stopped, on_event))?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let told = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
+        if told.is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceEvent)) {
+    let mut logged = Logged::default();
+    let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
+    loop {
+        let wait = next_sweep.saturating_duration_since(Instant::now());
+        if stopped(stop, &watched.events, wait) {
+            return;
+        }
+        while let Some(event) = watched.events.next().and_then(|item| parse(&item)) {
+            if event.kind == REFUSED_UNKNOWN_NAMESPACE {
+                watched.open_reported(&event, &mut on_event);
+            } else {
+                logged.log(&event, &watched.mount);
+            }
+        }
+        if Instant::now() >= next_sweep {
+            next_sweep = Instant::now() + SWEEP_INTERVAL;
+            watched.sweep(&mut on_event);
+        }
+    }
+}
+
+impl Watched {
+    fn open_reported(&mut self, event: &Event, on_event: &mut impl FnMut(NamespaceEvent)) {
+        if self.namespaces.is_open(event.netns_cookie) {
+            return; // Reported more than once before we came.
+        }
+        let thread = PathBuf::from(format!("/proc/{}/ns/net", event.thread));
+        let opened = match self.namespaces.enter(&thread) {
+            Ok(opened) => opened.into_iter().collect(),
+            // The thread is gone: another process of its cgroup may live in the same namespace.
+            Err(_) => match self.mount.path_of(CgroupId(event.cgroup)) {
+                Ok(Some(path)) => self
+                    .mount
+                    .directory(&path)
+                    .map(|cgroup| self.namespaces.enter_all(&living_in(&cgroup)))
+                    .unwrap_or_default(),
+                _ => Vec::new(),
+            },
+        };
+        if !self.namespaces.is_open(event.netns_cookie) {
+            tracing::warn!(
+                netns_cookie = event.netns_cookie,
+                thread = event.thread,
+                "a connect was refused in a network namespace that cannot be entered"
+            );
+        }
+        tell(opened, on_event);
+    }
+
+    fn sweep(&mut self, on_event: &mut impl FnMut(NamespaceEvent)) {
+        let living = living_in(&self.managed_root);
+        tell(self.namespaces.enter_all(&living), on_event);
+        for event in self.namespaces.close_deserted(&living) {
+            on_event(event);
+        }
+    }
+}
+
+fn tell(opened: Vec<(u64, Vec<std::net::TcpListener>)>, on_event: &mut impl FnMut(NamespaceEvent)) {
+    for (netns_cookie, listeners) in opened {
+        tracing::info!(netns_cookie, "listening in a workload's network namespace");
+        on_event(NamespaceEvent::Opened {
+            netns_cookie,
+            listeners,
+        });
+    }
+}
+
+/// Waits for reports, the time to sweep, or the end.
+fn stopped(stop: &OwnedFd, events: &RingBuf<MapData>, wait: Duration) -> bool {
+    let Some(ring) = borrow(events) else {
+        return true;
+    };
+    let mut fds = [
+        PollFd::new(stop, PollFlags::IN),
+        PollFd::from_borrowed_fd(ring, PollFlags::IN),
+    ];
+    let wait = Timespec {
+        tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(wait.subsec_nanos()),
+    };
+    // An interrupted wait is a short one.
+    let _interrupted = poll(&mut fds, Some(&wait));
+    !fds[0].revents().is_empty()
+}
+
+/// The ring's descriptor; aya tells it only as a number.
+fn borrow(events: &RingBuf<MapData>) -> Option<BorrowedFd<'_>> {
+    super::kernel::borrow(events.as_raw_fd(), events)
+}
+
+fn parse(bytes: &[u8]) -> Option<Event> {
+    let word = |at: usize| -> Option<u32> {
+        Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    };
+    let long = |at: usize| -> Option<u64> {
+        Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+    };
+    Some(Event {
+        kind: word(0)?,
+        thread: word(4)?,
+        netns_cookie: long(8)?,
+        cgroup: long(16)?,
+    })
+}
+
+/// When each kind of refusal of each cgroup was last logged.
+#[derive(Default)]
+struct Logged(HashMap<(u32, u64), Instant>);
+
+impl Logged {
+    fn log(&mut self, event: &Event, mount: &CgroupMount) {
+        let now = Instant::now();
+        let key = (event.kind, event.cgroup);
+        if self
+            .0
+            .get(&key)
+            .is_some_and(|last| now - *last < LOG_INTERVAL)
+        {
+            return;
+        }
+        if self.0.len() >= LOGGED_MAX {
+            self.0.clear();
+        }
+        self.0.insert(key, now);
+        let path = mount
+            .path_of(CgroupId(event.cgroup))
+            .ok()
+            .flatten()
+            .unwrap_or_else(|| "(gone)".to_owned());
+        tracing::warn!(
+            cgroup = %Path::new(&path).display(),
+            thread = event.thread,
+            "refused a connect: {}",
+            reason(event.kind)
+        );
+    }
+}
+
+fn reason(kind: u32) -> &'static str {
+    match kind {
+        REFUSED_OLD_SOCKET => "its socket was made before the hooks were attached, or accepted",
+        REFUSED_OTHER_CGROUP => "its socket was made in another cgroup",
+        REFUSED_BOUND_TO_DEVICE => "its socket is bound to a device other than loopback",
+        REFUSED_MULTIPATH => "it asked for multipath TCP",
+        REFUSED_NO_MEMORY => "the kernel had no memory left for it",
+        _ => "for a reason that this agent does not know",
+    }
+}

@@ -1,0 +1,516 @@
+//! Rewriting replies: the store's prefix is taken off every name.
+//!
+//! Invariant: for any cut of the bytes into calls the output is the same; a name without the store's
+//! prefix is never passed on; nothing recurses, and memory does not grow with a reply (but for the
+//! errors of RESP3 that declare their length, which are bounded).
+
+mod names;
+mod pubsub;
+mod roles;
+
+pub use names::store_prefix;
+pub use pubsub::{Ack, AckKind};
+
+use names::Stripped;
+use pubsub::Word;
+use roles::{Frame, Frames, Role};
+
+use super::error_text;
+pub use super::stream::Advance;
+use crate::commands::ReplyShape;
+use crate::resp::encode;
+use crate::resp::number;
+use crate::resp::reply::{Header, Malformed, header};
+use crate::store::Namespace;
+
+/// How a reply must be read: where names stand in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ReplyPlan {
+    /// Nowhere. Errors are cleaned under every plan.
+    #[default]
+    Verbatim,
+    /// The reply is a key, or null.
+    Name,
+    /// An array whose first element is a key, or null.
+    FirstName,
+    /// An array of keys.
+    Names,
+    /// XREAD: an array of `[key, entries]`, in RESP3 a map; or null.
+    StreamNames,
+    /// SCAN: `[cursor, [key ...]]`.
+    Cursor,
+    /// Channels and numbers in turn, in RESP3 a map.
+    PubsubNumsub,
+    /// An array of channels.
+    Channels,
+    /// A push, or a subscriber's message in RESP2.
+    Pubsub,
+    /// CLIENT TRACKINGINFO: `prefixes` holds beginnings of keys.
+    TrackingInfo,
+    /// EXEC: one plan for each queued command, or a null, or an error.
+    Exec(Vec<ReplyPlan>),
+    /// A line or a string that holds the place of the agent's own reply, which is given out instead.
+    Replace(Box<[u8]>),
+}
+
+impl ReplyPlan {
+    /// The plan of a command's reply; EXEC's is still empty.
+    #[must_use]
+    pub fn of(shape: ReplyShape) -> Self {
+        match shape {
+            ReplyShape::Verbatim => Self::Verbatim,
+            ReplyShape::Name => Self::Name,
+            ReplyShape::FirstName => Self::FirstName,
+            ReplyShape::Names => Self::Names,
+            ReplyShape::StreamNames => Self::StreamNames,
+            ReplyShape::Cursor => Self::Cursor,
+            ReplyShape::PubsubNumsub => Self::PubsubNumsub,
+            ReplyShape::Channels => Self::Channels,
+            ReplyShape::Pubsub => Self::Pubsub,
+            ReplyShape::TrackingInfo => Self::TrackingInfo,
+            ReplyShape::Exec => Self::Exec(Vec::new()),
+        }
+    }
+}
+
+/// The upstream sent what must not be passed on; nothing more of its connection may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// A name without the store's prefix.
+    #[error("a reply names something outside of the store")]
+    ForeignName,
+    /// Not RESP.
+    #[error("a reply is not RESP: {0}")]
+    Malformed(&'static str),
+    /// RESP, but not the reply that the command has.
+    #[error("a reply has another shape than its command's")]
+    UnexpectedShape,
+    /// A push of a kind that may hold anything.
+    #[error("a push of an unknown kind")]
+    UnknownPush,
+    /// Aggregates in aggregates beyond what any command replies.
+    #[error("a reply is nested too deeply")]
+    TooDeep,
+    /// An error that declares its length, beyond 64 KiB.
+    #[error("an error reply is too long")]
+    ErrorTooLong,
+}
+
+impl From<Malformed> for ReplyError {
+    fn from(Malformed(why): Malformed) -> Self {
+        Self::Malformed(why)
+    }
+}
+
+/// Error texts are sentences; one that declares its length must be held whole, for it to change.
+const BULK_ERROR_BYTES_MAX: usize = 64 * 1024;
+
+/// Rewrites one reply after the other.
+#[derive(Debug, Default)]
+pub struct ReplyRewriter {
+    state: State,
+    frames: Frames,
+    /// The reply's own role, outside of all frames.
+    role: Role,
+    /// The plans of EXEC's elements.
+    plans: Vec<ReplyPlan>,
+    /// The text of a bulk error so far.
+    error: Vec<u8>,
+    ack: Option<Ack>,
+    /// Nobody will see the output: names need not be found.
+    blind: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// No reply is under way.
+    #[default]
+    Idle,
+    /// At the first byte of a value.
+    Value,
+    /// In a payload that is copied, with the CR LF after it.
+    Payload { left: usize },
+    /// In a line that is copied.
+    Line,
+    /// In the text of an error.
+    Error,
+    /// In the text of an error that declares its length, with the CR LF after it.
+    BulkError { bytes: usize },
+}
+
+impl ReplyRewriter {
+    /// Begins the next reply.
+    pub fn start(&mut self, plan: ReplyPlan) {
+        self.frames.clear();
+        self.error.clear();
+        self.ack = None;
+        self.blind = false;
+        self.role = Role::of(&plan);
+        match plan {
+            ReplyPlan::Exec(plans) => self.plans = plans,
+            ReplyPlan::Replace(_) => self.plans = vec![plan],
+            _ => {}
+        }
+        self.state = State::Value;
+    }
+
+    /// Whoever asked is gone: the rest of the reply is read only to find its end.
+    pub fn forget_names(&mut self) {
+        self.blind = true;
+    }
+
+    /// Whether a reply was started and has not ended.
+    #[must_use]
+    pub fn in_progress(&self) -> bool {
+        self.state != State::Idle
+    }
+
+    /// What the reply just done acknowledges, when its plan was [`ReplyPlan::Pubsub`] and it is an
+    /// acknowledgement of a subscription or of its end.
+    #[must_use]
+    pub fn pubsub_summary(&self) -> Option<Ack> {
+        self.ack
+    }
+
+    /// Copies the reply from `input` to `out`, with names as the client knows them. An incomplete
+    /// header, or the beginning of a name that is not decided yet, stays unconsumed.
+    ///
+    /// # Errors
+    /// See [`ReplyError`]. What `out` holds by then must not be sent.
+    pub fn advance(
+        &mut self,
+        input: &[u8],
+        namespace: &Namespace,
+        out: &mut Vec<u8>,
+    ) -> Result<Advance, ReplyError> {
+        let mut cursor = Cursor {
+            input,
+            at: 0,
+            copied: 0,
+        };
+        while self.state != State::Idle && self.step(&mut cursor, namespace, out)? {}
+        cursor.flush(out);
+        Ok(Advance {
+            consumed: cursor.at,
+            done: self.state == State::Idle,
+        })
+    }
+
+    /// Does one thing; false when more bytes are needed.
+    fn step(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        namespace: &Namespace,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        match self.state {
+            State::Idle => Ok(false),
+            State::Value => self.value(cursor, namespace, out),
+            State::Payload { left } => {
+                let used = left.min(rest.len());
+                cursor.at += used;
+                if used == left {
+                    self.end_value();
+                } else {
+                    self.state = State::Payload { left: left - used };
+                }
+                Ok(used == left)
+            }
+            State::Line => {
+                let Some(end) = memchr::memchr(b'\n', rest) else {
+                    cursor.at += rest.len();
+                    return Ok(false);
+                };
+                cursor.at += end + 1;
+                self.end_value();
+                Ok(true)
+            }
+            State::Error => self.error_line(cursor, namespace, out),
+            State::BulkError { bytes } => {
+                let used = (bytes + 2 - self.error.len()).min(rest.len());
+                self.error.extend_from_slice(&rest[..used]);
+                cursor.skip(used, out);
+                if self.error.len() < bytes + 2 {
+                    return Ok(false);
+                }
+                let mut text = Vec::with_capacity(bytes);
+                error_text::append(&self.error[..bytes], true, namespace, &mut text);
+                encode::header(b'!', text.len(), out);
+                out.extend_from_slice(&text);
+                out.extend_from_slice(b"\r\n");
+                self.error.clear();
+                self.end_value();
+                Ok(true)
+            }
+        }
+    }
+
+    /// Reads the header of a value and decides how the value goes on.
+    fn value(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        namespace: &Namespace,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        let Some((header, bytes)) = header(rest)? else {
+            return Ok(false);
+        };
+        let role = self.slot()?;
+        if role == Role::Replaced {
+            return self.replace(cursor, header, bytes, out);
+        }
+        match header {
+            Header::Line { kind: b'-' } => {
+                cursor.at += bytes;
+                self.state = State::Error;
+            }
+            Header::Line { kind: b':' } if role == Role::AckCount => {
+                return self.ack_count(cursor);
+            }
+            Header::Line { .. } => {
+                cursor.at += bytes;
+                self.state = State::Line;
+            }
+            Header::Null => {
+                cursor.at += bytes;
+                self.end_value();
+            }
+            Header::Bulk {
+                kind: b'!',
+                bytes: text,
+            } => {
+                if text > BULK_ERROR_BYTES_MAX {
+                    return Err(ReplyError::ErrorTooLong);
+                }
+                cursor.skip(bytes, out);
+                self.state = State::BulkError { bytes: text };
+            }
+            Header::Bulk {
+                kind,
+                bytes: payload,
+            } => {
+                return self.bulk(cursor, kind, bytes, payload, role, namespace, out);
+            }
+            Header::Aggregate { kind, values } => {
+                cursor.at += bytes;
+                self.enter(kind, values, role)?;
+            }
+        }
+        Ok(true)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the leaf that has both the header and the name in its hands"
+    )]
+    fn bulk(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        kind: u8,
+        header: usize,
+        payload: usize,
+        role: Role,
+        namespace: &Namespace,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at + header..];
+        match role {
+            Role::Verbatim | Role::AckCount => {
+                cursor.at += header;
+                self.state = State::Payload { left: payload + 2 };
+            }
+            Role::Name(name) if kind == b'$' => {
+                let known = &rest[..rest.len().min(payload)];
+                let stripped = match names::strip(name, namespace, known, known.len() == payload) {
+                    Stripped::Bytes(bytes) => bytes,
+                    Stripped::Foreign => return Err(ReplyError::ForeignName),
+                    Stripped::Undecided => return Ok(false),
+                };
+                cursor.skip(header + stripped, out);
+                encode::header(b'$', payload - stripped, out);
+                self.state = State::Payload {
+                    left: payload - stripped + 2,
+                };
+            }
+            Role::PubsubWord if kind == b'$' => {
+                if payload > pubsub::WORD_BYTES_MAX {
+                    return Err(ReplyError::UnknownPush);
+                }
+                let Some(word) = rest.get(..payload) else {
+                    return Ok(false);
+                };
+                let word = Word::parse(word).ok_or(ReplyError::UnknownPush)?;
+                if let Some(frame) = self.frames.top_mut() {
+                    frame.role = Role::PubsubFrame(word);
+                }
+                if let Word::Ack(kind) = word {
+                    self.ack = Some(Ack { kind, count: 0 });
+                }
+                cursor.at += header;
+                self.state = State::Payload { left: payload + 2 };
+            }
+            _ => return Err(ReplyError::UnexpectedShape),
+        }
+        Ok(true)
+    }
+
+    /// Gives out the agent's own reply instead of the value, which is short and taken whole.
+    fn replace(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        header: Header,
+        bytes: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        let whole = match header {
+            Header::Line { .. } => match memchr::memchr(b'\n', rest) {
+                Some(end) => end + 1,
+                None => return Ok(false),
+            },
+            Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
+            Header::Null | Header::Aggregate { .. } => return Err(ReplyError::UnexpectedShape),
+        };
+        if rest.len() < whole {
+            return Ok(false);
+        }
+        let index = self.frames.top().map_or(0, |frame| frame.index);
+        let own = usize::try_from(index)
+            .ok()
+            .and_then(|index| self.plans.get(index));
+        let Some(ReplyPlan::Replace(own)) = own else {
+            return Err(ReplyError::UnexpectedShape);
+        };
+        cursor.skip(whole, out);
+        out.extend_from_slice(own);
+        self.end_value();
+        Ok(true)
+    }
+
+    /// The number of subscriptions left, at the end of an acknowledgement.
+    fn ack_count(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        let Some(end) = memchr::memchr(b'\n', rest) else {
+            return if rest.len() > INTEGER_LINE_BYTES_MAX {
+                Err(ReplyError::Malformed("an integer without an end"))
+            } else {
+                Ok(false)
+            };
+        };
+        let count = rest[1..end]
+            .strip_suffix(b"\r")
+            .and_then(number::parse)
+            .ok_or(ReplyError::Malformed("an integer that is no number"))?;
+        if let Some(ack) = &mut self.ack {
+            ack.count = count;
+        }
+        cursor.at += end + 1;
+        self.end_value();
+        Ok(true)
+    }
+
+    fn error_line(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        namespace: &Namespace,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        cursor.flush(out);
+        let rest = &cursor.input[cursor.at..];
+        let (text, whole) = match memchr::memchr(b'\r', rest) {
+            None => (rest, false),
+            Some(end) => match rest.get(end + 1) {
+                None => (&rest[..end], false),
+                Some(b'\n') => (&rest[..end], true),
+                Some(_) => return Err(ReplyError::Malformed("a line break inside an error")),
+            },
+        };
+        let done = error_text::append(text, whole, namespace, out);
+        cursor.at += done;
+        cursor.copied = cursor.at;
+        if whole {
+            // The CR LF goes with the next run.
+            cursor.at += 2;
+            self.end_value();
+        }
+        Ok(whole)
+    }
+
+    /// The role of the value that comes next.
+    fn slot(&self) -> Result<Role, ReplyError> {
+        if self.blind {
+            return Ok(Role::Verbatim);
+        }
+        let Some(frame) = self.frames.top() else {
+            return Ok(self.role);
+        };
+        if frame.role != Role::Exec {
+            return Ok(frame.role.element(frame.index));
+        }
+        usize::try_from(frame.index)
+            .ok()
+            .and_then(|index| self.plans.get(index))
+            .map(Role::of)
+            .ok_or(ReplyError::UnexpectedShape)
+    }
+
+    fn enter(&mut self, kind: u8, values: u64, role: Role) -> Result<(), ReplyError> {
+        if kind == b'|' {
+            // Attributes stand before the value that takes the slot.
+            return self.frames.push(Frame {
+                left: values,
+                index: 0,
+                role: Role::Verbatim,
+                attribute: true,
+            });
+        }
+        let role = role.inside(kind).ok_or(ReplyError::UnexpectedShape)?;
+        if values == 0 {
+            self.end_value();
+            return Ok(());
+        }
+        self.frames.push(Frame {
+            left: values,
+            index: 0,
+            role,
+            attribute: false,
+        })
+    }
+
+    fn end_value(&mut self) {
+        self.state = if self.frames.end_value() {
+            State::Idle
+        } else {
+            State::Value
+        };
+    }
+}
+
+/// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
+const INTEGER_LINE_BYTES_MAX: usize = 23;
+
+/// The input; bytes from `copied` to `at` are done and are copied in one go.
+struct Cursor<'a> {
+    input: &'a [u8],
+    at: usize,
+    copied: usize,
+}
+
+impl Cursor<'_> {
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.input[self.copied..self.at]);
+        self.copied = self.at;
+    }
+
+    /// Leaves out the next bytes.
+    fn skip(&mut self, bytes: usize, out: &mut Vec<u8>) {
+        self.flush(out);
+        self.at += bytes;
+        self.copied = self.at;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Store-wide commands that the agent carries out itself: KEYS, SCAN, DBSIZE, FLUSHDB, INFO ...
+//!
+//! Each is a [`Task`]: a state machine that asks the server one question at a time and knows no
+//! sockets. The server's part is always incremental (SCAN), so that no store's KEYS makes the
+//! others wait.
+//!
+//! Invariant: a name leaves a task only after it was found to begin with the store's own prefix.
+
+mod answer;
+mod flush;
+mod info;
+mod keys;
+mod names;
+mod rename;
+mod settings;
+mod walk;
+
+use crate::resp::{Protocol, encode};
+use crate::store::{Namespace, Prefix};
+
+pub use answer::Reply;
+pub use flush::Flush;
+pub use info::Info;
+pub use keys::{Count, Keys, Page, RandomKey};
+pub use names::Names;
+pub use rename::Rename;
+pub use settings::Settings;
+
+/// Which of the agent's connections a question goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The agent's own user, who may list names and statistics and read no value.
+    Housekeeper,
+    /// The store's own user.
+    Store,
+    /// The user who may only SORT.
+    Sorter,
+}
+
+/// What a task wants next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this request (RESP) and bring the reply.
+    Ask {
+        /// Where to.
+        target: Target,
+        /// The request.
+        request: Vec<u8>,
+    },
+    /// The app's reply; the task is over.
+    Done(Vec<u8>),
+}
+
+/// What every task needs to know about the session that asked.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The store's prefix.
+    pub prefix: Prefix,
+    /// The selected database's names.
+    pub namespace: Namespace,
+    /// How the app wants its reply.
+    pub protocol: Protocol,
+}
+
+/// A store-wide command under way.
+#[derive(Debug)]
+pub enum Task {
+    /// One page of SCAN.
+    Page(Page),
+    /// KEYS.
+    Keys(Keys),
+    /// DBSIZE.
+    Count(Count),
+    /// RANDOMKEY.
+    RandomKey(RandomKey),
+    /// FLUSHDB, FLUSHALL.
+    Flush(Flush),
+    /// INFO.
+    Info(Info),
+    /// PUBSUB CHANNELS and SHARDCHANNELS.
+    Names(Names),
+    /// CONFIG GET.
+    Settings(Settings),
+    /// MOVE and COPY to another database.
+    Rename(Rename),
+    /// A request whose reply is passed on as it is.
+    Forward(Target, Vec<u8>),
+}
+
+impl Task {
+    /// The first question.
+    pub fn begin(&mut self, context: &Context) -> Step {
+        match self {
+            Self::Page(task) => task.ask(context),
+            Self::Keys(task) => task.ask(),
+            Self::Count(task) => task.ask(),
+            Self::RandomKey(task) => task.ask(),
+            Self::Flush(task) => task.ask(),
+            Self::Info(task) => task.ask(),
+            Self::Names(task) => task.ask(context),
+            Self::Settings(task) => task.ask(),
+            Self::Rename(task) => task.ask(),
+            Self::Forward(target, request) => Step::Ask {
+                target: *target,
+                request: std::mem::take(request),
+            },
+        }
+    }
+
+    /// Goes on with one whole reply (RESP2).
+    pub fn resume(&mut self, reply: &[u8], context: &Context) -> Step {
+        if let Self::Forward(..) = self {
+            return Step::Done(reply.to_vec());
+        }
+        let reply = match Reply::parse(reply) {
+            // What the server refuses, the app is told (LOADING, OOM ...); MOVE reads its error.
+            Some(Reply::Error(text)) if !matches!(self, Self::Rename(_)) => {
+                return Step::Done(error(&without_user(&text)));
+            }
+            Some(reply) => reply,
+            None => return Step::Done(error("ERR the server's answer was not understood")),
+        };
+        match self {
+            Self::Page(task) => task.take(&reply, context),
+            Self::Keys(task) => task.take(&reply),
+            Self::Count(task) => task.take(&reply),
+            Self::RandomKey(task) => task.take(&reply, context),
+            Self::Flush(task) => task.take(&reply),
+            Self::Info(task) => task.take(&reply, context),
+            Self::Names(task) => task.take(&reply, context),
+            Self::Settings(task) => task.take(&reply, context),
+            Self::Rename(task) => task.take(&reply),
+            Self::Forward(..) => Step::Done(Vec::new()),
+        }
+    }
+}
+
+/// An error reply.
+fn error(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len() + 3);
+    encode::error(text, &mut bytes);
+    bytes
+}
+
+/// Valkey names the user in NOPERM; an app must not learn the agent's.
+fn without_user(text: &str) -> String {
+    if text.starts_with("NOPERM") {
+        "NOPERM this command is not available to the store".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

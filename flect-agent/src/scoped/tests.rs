@@ -1,0 +1,158 @@
+use super::*;
+
+fn context() -> Context {
+    let prefix = Prefix::parse("{aa}").unwrap();
+    Context {
+        namespace: prefix.namespace(0),
+        prefix,
+        protocol: Protocol::Resp2,
+    }
+}
+
+fn page(cursor: &str, names: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::array(2, &mut out);
+    encode::bulk(cursor, &mut out);
+    encode::array(names.len(), &mut out);
+    for name in names {
+        encode::bulk(name, &mut out);
+    }
+    out
+}
+
+/// Runs a task against canned replies; answers the questions and the app's reply.
+fn run(mut task: Task, replies: &[Vec<u8>]) -> (Vec<String>, String) {
+    let context = context();
+    let mut asked = Vec::new();
+    let mut step = task.begin(&context);
+    let mut replies = replies.iter();
+    loop {
+        match step {
+            Step::Done(reply) => return (asked, String::from_utf8(reply).unwrap()),
+            Step::Ask { request, .. } => {
+                asked.push(String::from_utf8(request).unwrap());
+                step = task.resume(replies.next().expect("one reply too few"), &context);
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_shows_own_names_once_and_without_prefix() {
+    let task = Task::Keys(Keys::new(b"u*", &context().namespace));
+    // The second page brings a name twice and strangers that no honest server would send.
+    let (asked, reply) = run(
+        task,
+        &[
+            page("7", &["{aa}:u1"]),
+            page("0", &["{aa}:u1", "{ab}:u2", "u3", "{aa}/1:u4"]),
+        ],
+    );
+    assert_eq!(reply, "*1\r\n$2\r\nu1\r\n");
+    assert!(asked[0].contains("{aa}:u*"), "{}", asked[0]);
+    assert!(asked[1].contains("$1\r\n7\r\n"), "{}", asked[1]);
+}
+
+#[test]
+fn an_empty_page_is_followed_a_bounded_number_of_times() {
+    let task = Task::Page(Page {
+        cursor: b"0".to_vec(),
+        pattern: None,
+        count: None,
+        kind: None,
+        empty_pages: 0,
+    });
+    let empty = page("9", &[]);
+    let (asked, reply) = run(task, &vec![empty; 100]);
+    assert_eq!(asked.len(), 17);
+    assert_eq!(reply, "*2\r\n$1\r\n9\r\n*0\r\n");
+}
+
+#[test]
+fn dbsize_counts_each_name_once() {
+    let task = Task::Count(Count::new(&context().namespace));
+    let (_, reply) = run(
+        task,
+        &[
+            page("5", &["{aa}:a", "{aa}:b"]),
+            page("0", &["{aa}:b", "{aa}:c"]),
+        ],
+    );
+    assert_eq!(reply, ":3\r\n");
+}
+
+#[test]
+fn randomkey_goes_once_around() {
+    let none = || Task::RandomKey(RandomKey::new(&context().namespace));
+    let (asked, reply) = run(none(), &[page("0", &[]), page("3", &[]), page("0", &[])]);
+    assert_eq!((asked.len(), reply.as_str()), (3, "$-1\r\n"));
+    let (_, reply) = run(none(), &[page("0", &[]), page("0", &["{aa}:x"])]);
+    assert_eq!(reply, "$1\r\nx\r\n");
+}
+
+#[test]
+fn flush_deletes_own_names_only() {
+    let task = Task::Flush(Flush::all_databases(&context().prefix));
+    let (asked, reply) = run(
+        task,
+        &[
+            page("5", &["{aa}:a", "{bb}:a", "{aa}/2:b"]),
+            b":2\r\n".to_vec(),
+            page("0", &[]),
+        ],
+    );
+    assert_eq!(reply, "+OK\r\n");
+    assert_eq!(
+        asked[1],
+        "*3\r\n$6\r\nUNLINK\r\n$6\r\n{aa}:a\r\n$8\r\n{aa}/2:b\r\n"
+    );
+}
+
+#[test]
+fn info_tells_nothing_of_the_neighbours() {
+    let info = "# Server\r\nredis_version:7.2.4\r\nconfig_file:/etc/secret\r\n\r\n# Clients\r\nconnected_clients:99\r\n\r\n# Commandstats\r\ncmdstat_get:calls=5\r\n\r\n# Keyspace\r\ndb0:keys=1000,expires=7,avg_ttl=0\r\n";
+    let mut first = Vec::new();
+    encode::bulk(info, &mut first);
+    let task = Task::Info(Info::new(Vec::new(), 2, &context().prefix));
+    let (_, reply) = run(task, &[first, page("0", &["{aa}:a", "{aa}/3:a", "{bb}:a"])]);
+    let (_, text) = reply.split_once("\r\n").unwrap();
+    assert_eq!(
+        text,
+        "# Server\r\nredis_version:7.2.4\r\n\r\n# Clients\r\nconnected_clients:2\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n\r\n"
+    );
+}
+
+#[test]
+fn config_get_shows_what_is_on_the_list() {
+    let mut reply = Vec::new();
+    encode::array(4, &mut reply);
+    for word in ["maxmemory", "0", "requirepass", "hunter2"] {
+        encode::bulk(word, &mut reply);
+    }
+    let (_, reply) = run(Task::Settings(Settings::new(vec![b"*".to_vec()])), &[reply]);
+    assert_eq!(reply, "*2\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n");
+}
+
+#[test]
+fn a_move_without_a_source_moves_nothing() {
+    let task = || Task::Rename(Rename::move_key(b"{aa}:a", b"{aa}/1:a"));
+    let (asked, reply) = run(task(), &[b"-ERR no such key\r\n".to_vec()]);
+    assert_eq!(reply, ":0\r\n");
+    assert!(asked[0].starts_with("*3\r\n$8\r\nRENAMENX"));
+    assert_eq!(run(task(), &[b":1\r\n".to_vec()]).1, ":1\r\n");
+}
+
+#[test]
+fn refusals_do_not_name_the_agents_user() {
+    let task = Task::Count(Count::new(&context().namespace));
+    let refusal =
+        b"-NOPERM User flect.housekeeper has no permissions to run the 'scan' command\r\n";
+    let (_, reply) = run(task, &[refusal.to_vec()]);
+    assert_eq!(
+        reply,
+        "-NOPERM this command is not available to the store\r\n"
+    );
+    let task = Task::Count(Count::new(&context().namespace));
+    let (_, reply) = run(task, &[b"-LOADING wait\r\n".to_vec()]);
+    assert_eq!(reply, "-LOADING wait\r\n");
+}

@@ -1,0 +1,320 @@
+//! Requests on their way to the server: rewritten into the connection's buffer, and the account of
+//! the replies that they will bring.
+
+use super::Worker;
+use super::arena::Key;
+use super::session::{Gate, IN_FLIGHT_MAX, Lane, Replies, Session, Transaction};
+use super::upstream::{Owed, Recipient, Upstream};
+use crate::commands::{self, Command, Need, Placement};
+use crate::resp::encode;
+use crate::resp::request::Request;
+use crate::rewrite;
+use crate::rewrite::reply::ReplyPlan;
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is on its way or answered.
+    Taken,
+    /// It stays in the buffer until the session's gate opens.
+    Later,
+}
+
+/// Whether a subscription may be sent on.
+enum Granted {
+    Yes,
+    /// It has been refused.
+    Refused,
+    /// The control side has been asked.
+    Later,
+}
+
+/// Valkey takes no ACL rule with such a byte (`ACLStringHasSpaces` in acl.c).
+fn breaks_rule(byte: u8) -> bool {
+    byte == 0 || byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+impl Worker {
+    /// Sends a request on, its names rewritten.
+    pub(super) fn forward(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Outcome::Taken;
+        };
+        if session.in_flight() >= IN_FLIGHT_MAX {
+            session.gate = Gate::InFlight;
+            return Outcome::Later;
+        }
+        let placement = commands::placement(command, request);
+        let own = session.needs_own() || session.heavy || placement != Placement::Shared;
+        match self.names_granted(key, command, request) {
+            Granted::Yes => {}
+            Granted::Refused => return Outcome::Taken,
+            Granted::Later => return Outcome::Later,
+        }
+        let Some(upstream) = self.lane(key, own) else {
+            return Outcome::Later;
+        };
+        if matches!(command.name, "wait" | "waitaof") {
+            // WAIT is about this connection's last write. The server notes the replication offset
+            // at every command (`c->woff` in server.c), so one more brings it up to date with the
+            // writes that went over the shared connection.
+            self.send_own(
+                upstream,
+                b"*2\r\n$4\r\nECHO\r\n$0\r\n\r\n",
+                Recipient::Greeting,
+            );
+        }
+        let (Some(session), Some(lane)) =
+            (self.sessions.get_mut(key), self.upstreams.get_mut(upstream))
+        else {
+            return Outcome::Taken;
+        };
+        let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
+        match command.name {
+            "psubscribe" => session.note_patterns(request),
+            "punsubscribe" => session.drop_patterns(request),
+            "client|tracking" => {
+                session.tracking = request
+                    .get(2)
+                    .is_some_and(|on| on.eq_ignore_ascii_case(b"on"));
+                lane.tainted = true;
+            }
+            _ => {}
+        }
+        let blocking = placement == Placement::Dedicated(Need::Blocking);
+        self.sent(key, upstream, command, plan, request.argc(), blocking);
+        Outcome::Taken
+    }
+
+    /// Enters a request that has been written whole into the account.
+    pub(super) fn sent(
+        &mut self,
+        key: Key<Session>,
+        upstream_key: Key<Upstream>,
+        command: &Command,
+        plan: ReplyPlan,
+        argc: usize,
+        blocking: bool,
+    ) {
+        let (Some(session), Some(upstream)) = (
+            self.sessions.get_mut(key),
+            self.upstreams.get_mut(upstream_key),
+        ) else {
+            return;
+        };
+        let (plan, frames) = follow_state(session, command, plan, argc);
+        let muted = match session.replies {
+            Replies::On => false,
+            Replies::Off => true,
+            Replies::SkipNext => {
+                session.replies = Replies::On;
+                true
+            }
+        };
+        session.owe();
+        upstream.owed.push_back(Owed {
+            to: Recipient::Session(key),
+            plan,
+            frames,
+            muted,
+            blocking,
+        });
+        self.queue_flush_upstream(upstream_key);
+    }
+
+    /// Answers a request with an error. Inside MULTI the server must know too, so that EXEC is
+    /// aborted as a private server's would be.
+    pub(super) fn refuse(&mut self, key: Key<Session>, error: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.transaction.is_none() {
+            session.answer(error);
+            self.queue_flush_session(key);
+            return;
+        }
+        // ECHO without its argument: an error that marks the transaction.
+        self.substitute(
+            key,
+            b"*1\r\n$4\r\nECHO\r\n",
+            ReplyPlan::Replace(error.into()),
+        );
+    }
+
+    /// Answers a request, or queues the answer when the session is inside MULTI: the server holds
+    /// its place in EXEC's reply with an ECHO.
+    pub(super) fn answer(&mut self, key: Key<Session>, bytes: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Some(transaction) = &mut session.transaction else {
+            session.answer(bytes);
+            self.queue_flush_session(key);
+            return;
+        };
+        transaction.plans.push(ReplyPlan::Replace(bytes.into()));
+        self.substitute(key, b"*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", ReplyPlan::Verbatim);
+    }
+
+    fn substitute(&mut self, key: Key<Session>, request: &[u8], plan: ReplyPlan) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let Lane::Own(upstream) = session.lane else {
+            return;
+        };
+        session.owe();
+        if let Some(lane) = self.upstreams.get_mut(upstream) {
+            lane.out.tail().extend_from_slice(request);
+            lane.owed.push_back(Owed {
+                to: Recipient::Session(key),
+                plan,
+                frames: 1,
+                muted: false,
+                blocking: false,
+            });
+            self.queue_flush_upstream(upstream);
+        }
+    }
+
+    /// PSUBSCRIBE needs each pattern granted literally; the control side is asked where one is not.
+    fn names_granted(
+        &mut self,
+        key: Key<Session>,
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Granted {
+        if command.name != "psubscribe" {
+            return Granted::Yes;
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Granted::Refused;
+        };
+        let channels = session.namespace.channels();
+        let granted = session
+            .store
+            .granted_patterns
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if request
+            .args()
+            .skip(1)
+            .any(|pattern| pattern.iter().any(|byte| breaks_rule(*byte)))
+        {
+            drop(granted);
+            self.refuse(
+                key,
+                b"-ERR a pattern with blanks or NUL cannot be subscribed to in a store\r\n",
+            );
+            return Granted::Refused;
+        }
+        let missing: Vec<Vec<u8>> = request
+            .args()
+            .skip(1)
+            .map(|pattern| [channels, pattern].concat())
+            .filter(|pattern| !granted.contains(pattern))
+            .collect();
+        drop(granted);
+        if missing.is_empty() {
+            return Granted::Yes;
+        }
+        session.gate = Gate::Grant;
+        let request = super::Request::Grant {
+            store: session.store.clone(),
+            patterns: missing,
+            worker: self.number,
+            ticket: super::Ticket(key),
+        };
+        // The control side ends only with the process.
+        let _ = self.control.send(request);
+        Granted::Later
+    }
+
+    /// The control side has answered.
+    pub(super) fn granted(&mut self, key: Key<Session>, granted: bool) {
+        if granted {
+            self.open_gate(key, Gate::Grant);
+            return;
+        }
+        let mut reply = Vec::new();
+        encode::error(
+            "ERR the agent could not prepare the subscription; try again",
+            &mut reply,
+        );
+        self.finish_with(key, &reply);
+    }
+}
+
+/// Follows what a request does to the connection's state, and says how its reply comes.
+fn follow_state(
+    session: &mut Session,
+    command: &Command,
+    plan: ReplyPlan,
+    argc: usize,
+) -> (ReplyPlan, u32) {
+    if !command.accepts(argc) {
+        // The server refuses it: nothing changes, and one error comes.
+        return (plan, 1);
+    }
+    match command.name {
+        "exec" => {
+            session.watching = false;
+            let Some(transaction) = session.transaction.take() else {
+                return (plan, 1);
+            };
+            if transaction.database != session.database {
+                session.selecting = Some(transaction.database);
+                session.gate = Gate::Idle;
+            }
+            return (ReplyPlan::Exec(transaction.plans), 1);
+        }
+        "discard" => {
+            session.watching = false;
+            if session.transaction.take().is_some() {
+                session.select(session.database);
+            }
+            return (plan, 1);
+        }
+        "multi" if session.transaction.is_none() => {
+            session.transaction = Some(Transaction {
+                plans: Vec::new(),
+                database: session.database,
+            });
+            return (plan, 1);
+        }
+        // Both are refused inside MULTI and not queued (CMD_NO_MULTI in server.c).
+        "multi" => return (plan, 1),
+        "watch" => {
+            session.watching |= session.transaction.is_none();
+            return (plan, 1);
+        }
+        _ => {}
+    }
+    if let Some(transaction) = &mut session.transaction {
+        transaction.plans.push(plan);
+        return (ReplyPlan::Verbatim, 1);
+    }
+    let names = u32::try_from(argc - 1).unwrap_or(u32::MAX);
+    let frames = match command.name {
+        "subscribe" | "psubscribe" | "ssubscribe" => names,
+        "unsubscribe" => acks(names, session.subscribed.channels),
+        "punsubscribe" => acks(names, session.subscribed.patterns),
+        "sunsubscribe" => acks(names, session.subscribed.shard_channels),
+        "unwatch" => {
+            session.watching = false;
+            1
+        }
+        _ => 1,
+    };
+    (plan, frames)
+}
+
+/// Without names, everything is given up: a confirmation each, and one if there was nothing.
+fn acks(names: u32, subscribed: u32) -> u32 {
+    if names > 0 { names } else { subscribed.max(1) }
+}

@@ -1,0 +1,359 @@
+//! From a client's bytes to requests: read, scan, dispatch; streaming what does not fit.
+
+use std::io::{ErrorKind, Read};
+
+use super::Worker;
+use super::arena::Key;
+use super::forward::Outcome;
+use super::session::{
+    CLIENT_OUT_BYTES_HIGH, Gate, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
+};
+use super::upstream::UPSTREAM_OUT_BYTES_MAX;
+use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
+use crate::resp::encode;
+use crate::resp::request::Scanned;
+use crate::rewrite::stream::StreamRewriter;
+
+/// Reads that one session gets in a turn, so that a flood from one client leaves the others theirs.
+const READS_PER_TURN: usize = 4;
+
+impl Worker {
+    /// Takes what a session has to say, as far as its gate lets it.
+    pub(super) fn run_session(&mut self, key: Key<Session>) {
+        let mut reads = 0;
+        let mut hungry = false;
+        loop {
+            let Some(session) = self.sessions.get_mut(key) else {
+                return;
+            };
+            if session.finishing {
+                return;
+            }
+            if session.out.len() >= CLIENT_OUT_BYTES_HIGH && session.gate == Gate::Open {
+                session.gate = Gate::Client;
+                self.queue_flush_session(key);
+                return;
+            }
+            if session.gate != Gate::Open {
+                self.watch_for_end(key);
+                return;
+            }
+            if !session.input.is_empty() && !hungry {
+                let input = std::mem::take(&mut session.input);
+                let taken = self.take_requests(key, &input);
+                self.keep(key, input, taken);
+                hungry = true;
+                continue;
+            }
+            if !session.readable {
+                return;
+            }
+            if reads == READS_PER_TURN {
+                self.queue_run(key);
+                return;
+            }
+            reads += 1;
+            hungry = false;
+            if !self.read_session(key) {
+                return;
+            }
+        }
+    }
+
+    /// One read. `false` when there is nothing (more) to take.
+    fn read_session(&mut self, key: Key<Session>) -> bool {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let Some(session) = self.sessions.get_mut(key) else {
+            self.scratch = scratch;
+            return false;
+        };
+        let room = INPUT_BYTES_MAX - session.input.len();
+        let result = session.socket.read(&mut scratch[..room]);
+        let going_on = match result {
+            Ok(0) => {
+                self.client_ended(key);
+                false
+            }
+            Ok(count) => {
+                if count < room && !session.hung_up {
+                    // A short read has emptied the socket; the next bytes bring an event.
+                    session.readable = false;
+                }
+                if session.input.is_empty() {
+                    let taken = self.take_requests(key, &scratch[..count]);
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.input.extend_from_slice(&scratch[taken..count]);
+                    }
+                } else {
+                    let mut input = std::mem::take(&mut session.input);
+                    input.extend_from_slice(&scratch[..count]);
+                    let taken = self.take_requests(key, &input);
+                    self.keep(key, input, taken);
+                }
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                session.readable = false;
+                false
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
+            Err(error) => {
+                tracing::debug!(%error, "a client connection broke while reading");
+                self.close_session(key);
+                false
+            }
+        };
+        self.scratch = scratch;
+        going_on
+    }
+
+    /// Puts back what was not taken.
+    fn keep(&mut self, key: Key<Session>, mut input: Vec<u8>, taken: usize) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            input.drain(..taken);
+            // An idle connection keeps no buffer.
+            session.input = if input.is_empty() { Vec::new() } else { input };
+        }
+    }
+
+    /// The client will send no more. Replies under way still reach it (it may have closed only its
+    /// sending half), except where that could take forever.
+    fn client_ended(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.readable = false;
+        let waits = match session.lane {
+            Lane::Own(upstream) => self
+                .upstreams
+                .get(upstream)
+                .is_none_or(|u| u.owed.iter().any(|owed| owed.blocking)),
+            _ => false,
+        };
+        session.finishing = true;
+        if waits
+            || session.subscribed.any()
+            || session.gate == Gate::Job
+            || session.is_idle() && session.out.is_empty()
+        {
+            self.close_session(key);
+        } else {
+            self.queue_flush_session(key);
+        }
+    }
+
+    /// While a gate is closed nothing is read, so the end of a client that hung up shows only here:
+    /// a blocked client that has gone must not take an element off a list.
+    fn watch_for_end(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if !session.hung_up || !session.input.is_empty() {
+            return;
+        }
+        let mut byte = [0; 1];
+        if let Ok(0) = session.socket.peek(&mut byte) {
+            self.client_ended(key);
+        }
+    }
+
+    /// Takes requests from the front of `bytes`; answers how much was taken.
+    fn take_requests(&mut self, key: Key<Session>, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            let Some(session) = self.sessions.get_mut(key) else {
+                break;
+            };
+            if session.gate != Gate::Open || session.finishing {
+                break;
+            }
+            if session.stream.is_some() {
+                match self.feed_stream(key, rest) {
+                    0 => break,
+                    count => taken += count,
+                }
+                continue;
+            }
+            match session.scanner.scan(rest) {
+                Ok(Scanned::Request { consumed }) => {
+                    let mut scanner = std::mem::take(&mut session.scanner);
+                    let outcome = self.dispatch(key, &scanner.request(rest));
+                    scanner.reset();
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.scanner = scanner;
+                    }
+                    match outcome {
+                        Outcome::Taken => taken += consumed,
+                        Outcome::Later => break,
+                    }
+                }
+                Ok(Scanned::Empty { consumed }) => {
+                    session.scanner.reset();
+                    taken += consumed;
+                }
+                Ok(Scanned::Incomplete) => {
+                    if rest.len() < INPUT_BYTES_MAX || !self.begin_stream(key, rest) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    let mut reply = Vec::new();
+                    encode::error(&error.to_string(), &mut reply);
+                    self.finish_with(key, &reply);
+                    return bytes.len();
+                }
+            }
+        }
+        taken
+    }
+
+    /// Answers and takes no more requests; the session ends when the answer is out.
+    pub(super) fn finish_with(&mut self, key: Key<Session>, reply: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.answer(reply);
+            session.finishing = true;
+            self.queue_flush_session(key);
+        }
+    }
+
+    /// A request that fills the buffer without being whole: from here on it is rewritten as it
+    /// comes. `false` when it has to wait for a connection.
+    fn begin_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let Some(head) = session.scanner.head(bytes) else {
+            return false;
+        };
+        let argc = head.argc;
+        let known: Vec<Vec<u8>> = (0..2)
+            .map_while(|index| head.arg(index))
+            .map(<[u8]>::to_vec)
+            .collect();
+        let lookup = known
+            .first()
+            .map(|name| commands::lookup(name, known.get(1).map(Vec::as_slice)));
+        let refusal = match lookup {
+            Some(Lookup::Known(command)) => match command.policy {
+                Policy::Rewrite if streamable(command) => {
+                    let Some(upstream) = self.lane(key, true) else { return false };
+                    let Some(session) = self.sessions.get_mut(key) else { return false };
+                    session.scanner.reset();
+                    session.stream = Some(Stream {
+                        rewriter: StreamRewriter::begin(command, argc),
+                        to: Some(StreamTo { upstream, command, argc }),
+                        refusal: Vec::new(),
+                    });
+                    return true;
+                }
+                Policy::Operator(reason) => commands::refusal(command, reason),
+                Policy::Rewrite | Policy::Scoped(_) | Policy::Local(_) => {
+                    b"-ERR the request is too long for this command: the agent takes at most 64 KiB\r\n".to_vec()
+                }
+            },
+            _ => commands::unknown_command_error(known.iter().map(Vec::as_slice)),
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        session.scanner.reset();
+        session.stream = Some(Stream {
+            rewriter: StreamRewriter::discard(argc),
+            to: None,
+            refusal,
+        });
+        true
+    }
+
+    /// Rewrites more of a streamed request; answers how much was taken.
+    fn feed_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> usize {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return 0;
+        };
+        let Some(mut stream) = session.stream.take() else {
+            return 0;
+        };
+        let mut none = Vec::new();
+        let out = match &stream.to {
+            Some(to) => match self.upstreams.get_mut(to.upstream) {
+                Some(upstream) => {
+                    if upstream.out.len() >= UPSTREAM_OUT_BYTES_MAX {
+                        upstream.waiting.push(key);
+                        session.gate = Gate::Upstream;
+                        session.stream = Some(stream);
+                        let upstream = to_upstream(session);
+                        if let Some(upstream) = upstream {
+                            self.queue_flush_upstream(upstream);
+                        }
+                        return 0;
+                    }
+                    upstream.out.tail()
+                }
+                None => {
+                    self.close_session(key);
+                    return 0;
+                }
+            },
+            None => &mut none,
+        };
+        let advance = match stream.rewriter.advance(bytes, &session.namespace, out) {
+            Ok(advance) => advance,
+            Err(error) => {
+                self.broken_stream(key, stream.to.as_ref(), &error.to_string());
+                return bytes.len();
+            }
+        };
+        match (&stream.to, advance.done) {
+            (Some(to), true) => {
+                let plan = stream.rewriter.plan();
+                let blocking = may_block(to.command);
+                self.sent(key, to.upstream, to.command, plan, to.argc, blocking);
+            }
+            (Some(to), false) => {
+                let upstream = to.upstream;
+                session.stream = Some(stream);
+                self.queue_flush_upstream(upstream);
+            }
+            (None, true) => {
+                let refusal = std::mem::take(&mut stream.refusal);
+                self.refuse(key, &refusal);
+            }
+            (None, false) => session.stream = Some(stream),
+        }
+        advance.consumed
+    }
+
+    /// The client broke the protocol in the middle of a request whose beginning is with the server
+    /// already: the connection goes, and the half request with it.
+    fn broken_stream(&mut self, key: Key<Session>, to: Option<&StreamTo>, message: &str) {
+        if let Some(to) = to {
+            self.close_upstream(to.upstream);
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.lane = Lane::None;
+        }
+        let mut reply = Vec::new();
+        encode::error(message, &mut reply);
+        self.finish_with(key, &reply);
+    }
+}
+
+/// Whether a request may be sent on before all of it is here. Patterns are counted one by one.
+fn streamable(command: &Command) -> bool {
+    commands::streamable(command) && !matches!(command.name, "psubscribe" | "punsubscribe")
+}
+
+/// Whether a request of this command may keep its client waiting.
+fn may_block(command: &Command) -> bool {
+    command.placement == Placement::Dedicated(Need::Blocking)
+        || matches!(command.names, Names::Xread { .. })
+}
+
+fn to_upstream(session: &Session) -> Option<Key<super::upstream::Upstream>> {
+    session
+        .stream
+        .as_ref()
+        .and_then(|stream| stream.to.as_ref())
+        .map(|to| to.upstream)
+}

@@ -1,0 +1,142 @@
+//! Store-wide commands on their way: each step of a [`Task`] is a request on one of the agent's own
+//! connections, and the session waits until the task is done.
+
+use super::Worker;
+use super::arena::Key;
+use super::session::{Gate, Session};
+use super::upstream::{Owed, Recipient, Role, Upstream};
+use crate::resp::Protocol;
+use crate::rewrite::reply::ReplyPlan;
+use crate::scoped::{Context, Step, Target, Task};
+
+/// A task under way for a session.
+pub struct Job {
+    pub session: Key<Session>,
+    pub store: usize,
+    pub task: Task,
+    pub context: Context,
+    /// The reply to the current question, as far as it has come.
+    pub reply: Vec<u8>,
+}
+
+impl Worker {
+    /// Begins a task for a session that is owed nothing.
+    pub(super) fn begin_job(&mut self, key: Key<Session>, mut task: Task) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.gate = Gate::Job;
+        let context = Context {
+            prefix: session.store.prefix.clone(),
+            namespace: session.namespace.clone(),
+            protocol: session.protocol,
+        };
+        let step = task.begin(&context);
+        let store = session.store.number;
+        let job = self.jobs.insert(Job {
+            session: key,
+            store,
+            task,
+            context,
+            reply: Vec::new(),
+        });
+        self.take_step(job, step);
+    }
+
+    /// A question has its whole reply.
+    pub(super) fn resume_job(&mut self, key: Key<Job>) {
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
+        let reply = std::mem::take(&mut job.reply);
+        let step = job.task.resume(&reply, &job.context);
+        // A client that has gone needs no further pages.
+        if self.sessions.get(job.session).is_none() {
+            self.jobs.remove(key);
+            return;
+        }
+        self.take_step(key, step);
+    }
+
+    /// The connection that a question went to is gone, and with it the client's: as if its own
+    /// server had closed.
+    pub(super) fn fail_job(&mut self, key: Key<Job>) {
+        if let Some(job) = self.jobs.remove(key) {
+            self.close_session(job.session);
+        }
+    }
+
+    fn take_step(&mut self, key: Key<Job>, step: Step) {
+        match step {
+            Step::Done(bytes) => {
+                if let Some(job) = self.jobs.remove(key) {
+                    self.finish_job(job.session, &bytes);
+                }
+            }
+            Step::Ask { target, request } => {
+                let Some(job) = self.jobs.get(key) else {
+                    return;
+                };
+                let store = job.store;
+                let Some(upstream) = self.lane_of_target(target, store) else {
+                    self.fail_job(key);
+                    return;
+                };
+                self.send_own(upstream, &request, Recipient::Job(key));
+            }
+        }
+    }
+
+    fn finish_job(&mut self, key: Key<Session>, bytes: &[u8]) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.gate = Gate::Open;
+            session.answer(bytes);
+            self.queue_flush_session(key);
+            self.queue_run(key);
+        }
+    }
+
+    fn lane_of_target(&mut self, target: Target, store: usize) -> Option<Key<Upstream>> {
+        match target {
+            Target::Store => self.shared_lane(store, Protocol::Resp2),
+            Target::Housekeeper => {
+                if let Some(key) = self.housekeeper
+                    && self.upstreams.get(key).is_some()
+                {
+                    return Some(key);
+                }
+                let credentials = self.environment.housekeeper.clone();
+                let key = self.connect(&credentials, Role::Housekeeper, Protocol::Resp2, None)?;
+                self.housekeeper = Some(key);
+                Some(key)
+            }
+            Target::Sorter => {
+                let lanes = self.stores.get(store)?;
+                if let Some(key) = lanes.sorter
+                    && self.upstreams.get(key).is_some()
+                {
+                    return Some(key);
+                }
+                let credentials = lanes.store.sorter.clone();
+                let key = self.connect(&credentials, Role::Sorter, Protocol::Resp2, Some(store))?;
+                self.stores[store].sorter = Some(key);
+                Some(key)
+            }
+        }
+    }
+
+    /// Sends a request of the agent's own.
+    pub(super) fn send_own(&mut self, key: Key<Upstream>, request: &[u8], to: Recipient) {
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.out.tail().extend_from_slice(request);
+            upstream.owed.push_back(Owed {
+                to,
+                plan: ReplyPlan::Verbatim,
+                frames: 1,
+                muted: matches!(to, Recipient::Greeting),
+                blocking: false,
+            });
+            self.queue_flush_upstream(key);
+        }
+    }
+}

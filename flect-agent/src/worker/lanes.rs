@@ -1,0 +1,478 @@
+//! Which upstream connection a request takes, and the life of those connections.
+//!
+//! A store's sessions share one connection per protocol version; a session that needs state on the
+//! server takes one of its own from a small pool and gives it back clean. A session changes
+//! connections only while it is owed nothing, so its requests take effect in their order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Token};
+
+use super::arena::Key;
+use super::outbox::Flushed;
+use super::session::{CLIENT_OUT_BYTES_HIGH, CLIENT_OUT_BYTES_MAX, Gate, Lane, Session};
+use super::upstream::{Owed, Recipient, Role, Stall, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
+use super::{Request, Worker};
+use crate::environment::{Credentials, Store};
+use crate::resp::Protocol;
+
+/// Clean connections that a store keeps per protocol: what a burst of transactions or blocking
+/// pops needs, small enough not to use up the server's clients.
+const POOLED_MAX: usize = 16;
+
+/// A pooled connection that nobody took for so long is closed.
+const POOLED_FOR: Duration = Duration::from_secs(30);
+
+/// How long others wait for a client that takes nothing of its large reply, before the reply is
+/// buffered for it.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A store's upstream connections in this worker.
+pub struct StoreLanes {
+    pub store: Arc<Store>,
+    shared: [Option<Key<Upstream>>; 2],
+    pooled: [Vec<Key<Upstream>>; 2],
+    pub sorter: Option<Key<Upstream>>,
+}
+
+impl StoreLanes {
+    pub fn new(store: Arc<Store>) -> Self {
+        Self {
+            store,
+            shared: [None, None],
+            pooled: [Vec::new(), Vec::new()],
+            sorter: None,
+        }
+    }
+}
+
+fn place(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Resp2 => 0,
+        Protocol::Resp3 => 1,
+    }
+}
+
+impl Worker {
+    /// The connection for a session's next request, or `None` when it has to wait (its gate is
+    /// closed) or has ended.
+    pub(super) fn lane(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
+        let session = self.sessions.get_mut(key)?;
+        let upstream = match session.lane {
+            Lane::Own(upstream) => upstream,
+            Lane::Shared(upstream) if !session.is_idle() => {
+                let retired = self.upstreams.get(upstream).is_none_or(|u| u.retired);
+                if own || retired {
+                    session.gate = Gate::Idle;
+                    return None;
+                }
+                upstream
+            }
+            Lane::Shared(_) | Lane::None => self.new_lane(key, own)?,
+        };
+        let room = self
+            .upstreams
+            .get(upstream)
+            .is_some_and(|u| u.out.len() < UPSTREAM_OUT_BYTES_MAX);
+        if room {
+            return Some(upstream);
+        }
+        let session = self.sessions.get_mut(key)?;
+        session.gate = Gate::Upstream;
+        self.upstreams.get_mut(upstream)?.waiting.push(key);
+        None
+    }
+
+    fn new_lane(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
+        let session = self.sessions.get(key)?;
+        if own && !session.is_idle() {
+            self.sessions.get_mut(key)?.gate = Gate::Idle;
+            return None;
+        }
+        let (store, protocol) = (session.store.number, session.protocol);
+        let lane = if own {
+            self.own_lane(store, protocol, key)
+        } else {
+            self.shared_lane(store, protocol)
+        };
+        let Some(upstream) = lane else {
+            self.close_session(key);
+            return None;
+        };
+        self.sessions.get_mut(key)?.lane = if own {
+            Lane::Own(upstream)
+        } else {
+            Lane::Shared(upstream)
+        };
+        Some(upstream)
+    }
+
+    pub(super) fn shared_lane(
+        &mut self,
+        store: usize,
+        protocol: Protocol,
+    ) -> Option<Key<Upstream>> {
+        let lanes = self.stores.get(store)?;
+        if let Some(key) = lanes.shared[place(protocol)]
+            && self.upstreams.get(key).is_some()
+        {
+            return Some(key);
+        }
+        let credentials = lanes.store.credentials.clone();
+        let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
+        self.stores[store].shared[place(protocol)] = Some(key);
+        Some(key)
+    }
+
+    fn own_lane(
+        &mut self,
+        store: usize,
+        protocol: Protocol,
+        session: Key<Session>,
+    ) -> Option<Key<Upstream>> {
+        let lanes = self.stores.get_mut(store)?;
+        while let Some(key) = lanes.pooled[place(protocol)].pop() {
+            if let Some(upstream) = self.upstreams.get_mut(key) {
+                upstream.role = Role::Own(session);
+                return Some(key);
+            }
+        }
+        let credentials = lanes.store.credentials.clone();
+        self.connect(&credentials, Role::Own(session), protocol, Some(store))
+    }
+
+    /// Begins a connection. `None` when no address can even be tried.
+    pub(super) fn connect(
+        &mut self,
+        credentials: &Credentials,
+        role: Role,
+        protocol: Protocol,
+        store: Option<usize>,
+    ) -> Option<Key<Upstream>> {
+        let addresses = &self.environment.addresses;
+        let address = addresses[self.next_address % addresses.len()];
+        let upstream = match Upstream::connect(address, credentials, role, protocol, store) {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::warn!(%address, %error, "Valkey cannot be reached");
+                self.next_address += 1;
+                return None;
+            }
+        };
+        let key = self.upstreams.insert(upstream);
+        let upstream = self.upstreams.get_mut(key)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(key.index() * 2 + 1);
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut upstream.socket, token, interest)
+        {
+            tracing::warn!(%error, "an upstream connection could not be watched");
+            self.upstreams.remove(key);
+            return None;
+        }
+        // The agent flushes once a turn; Nagle would only add a delay.
+        let _ = upstream.socket.set_nodelay(true);
+        Some(key)
+    }
+
+    pub(super) fn upstream_event(&mut self, key: Key<Upstream>, event: &mio::event::Event) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        if upstream.state == State::Connecting {
+            if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
+                tracing::warn!(%error, "Valkey cannot be reached");
+                self.next_address += 1;
+                self.fail_upstream(key);
+                return;
+            }
+            if !event.is_writable() || upstream.socket.peer_addr().is_err() {
+                return;
+            }
+            upstream.state = State::Open;
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            upstream.readable = true;
+            upstream.hung_up |= event.is_read_closed() || event.is_error();
+            self.readable.push(key);
+        }
+        if event.is_writable() {
+            self.queue_flush_upstream(key);
+        }
+    }
+
+    pub(super) fn flush_upstream(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        if upstream.state == State::Connecting {
+            return;
+        }
+        match upstream.out.flush(&mut upstream.socket) {
+            Ok(_) => {
+                if upstream.out.len() < UPSTREAM_OUT_BYTES_MAX / 2 {
+                    for session in std::mem::take(&mut upstream.waiting) {
+                        self.open_gate(session, Gate::Upstream);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "an upstream connection broke while writing");
+                self.fail_upstream(key);
+            }
+        }
+    }
+
+    pub(super) fn flush_session(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        match session.out.flush(&mut session.socket) {
+            Ok(flushed) => {
+                if flushed == Flushed::All && session.finishing && session.is_idle() {
+                    self.close_session(key);
+                    return;
+                }
+                if session.out.len() < CLIENT_OUT_BYTES_HIGH / 2 {
+                    session.overdue = false;
+                    let lane = session.lane;
+                    self.open_gate(key, Gate::Client);
+                    if let Lane::Own(upstream) | Lane::Shared(upstream) = lane {
+                        self.unstall(upstream, key);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a client connection broke while writing");
+                self.close_session(key);
+            }
+        }
+    }
+
+    pub(super) fn open_gate(&mut self, key: Key<Session>, gate: Gate) {
+        if let Some(session) = self.sessions.get_mut(key)
+            && session.gate == gate
+        {
+            session.gate = Gate::Open;
+            self.queue_run(key);
+        }
+    }
+
+    /// The session is owed nothing any more: whatever waited for that goes on.
+    pub(super) fn session_idle(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if let Some(database) = session.selecting.take() {
+            // Set when EXEC was sent; a refused EXEC has put the old one back.
+            session.database = database;
+            session.entry.named().database = database;
+        }
+        match session.lane {
+            Lane::Own(upstream) => {
+                if !session.needs_own() && session.stream.is_none() {
+                    session.lane = Lane::None;
+                    self.give_back(upstream);
+                }
+            }
+            Lane::Shared(_) => session.lane = Lane::None,
+            Lane::None => {}
+        }
+        self.open_gate(key, Gate::Idle);
+        if let Some(session) = self.sessions.get(key)
+            && session.finishing
+        {
+            self.queue_flush_session(key);
+        }
+    }
+
+    /// Takes a clean connection back into the pool.
+    fn give_back(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        upstream.stalled_by = None;
+        let pool = upstream
+            .store
+            .and_then(|store| self.stores.get_mut(store))
+            .map(|lanes| &mut lanes.pooled[place(upstream.protocol)]);
+        match pool {
+            Some(pool)
+                if pool.len() < POOLED_MAX && upstream.owed.is_empty() && !upstream.tainted =>
+            {
+                upstream.role = Role::Pooled;
+                upstream.retired = false;
+                upstream.idle_since = Instant::now();
+                pool.push(key);
+                self.readable.push(key);
+            }
+            _ => self.close_upstream(key),
+        }
+    }
+
+    pub(super) fn close_upstream(&mut self, key: Key<Upstream>) {
+        self.take_upstream(key);
+    }
+
+    fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {
+        let mut upstream = self.upstreams.remove(key)?;
+        // Closed on drop either way.
+        let _ = self.poll.registry().deregister(&mut upstream.socket);
+        Some(upstream)
+    }
+
+    /// A connection is gone: sessions that are owed a reply on it see what they would see of a
+    /// server that went away, their connection closed. Nothing is sent twice.
+    pub(super) fn fail_upstream(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.take_upstream(key) else {
+            return;
+        };
+        for Owed { to, .. } in &upstream.owed {
+            match *to {
+                Recipient::Session(session) => self.close_session_of(session, key),
+                Recipient::Job(job) => self.fail_job(job),
+                Recipient::Greeting => {}
+            }
+        }
+        if let Role::Own(session) = upstream.role {
+            self.close_session_of(session, key);
+        }
+        for session in upstream.waiting {
+            self.close_session_of(session, key);
+        }
+    }
+
+    /// Closes a session whose connection has gone already.
+    fn close_session_of(&mut self, session: Key<Session>, upstream: Key<Upstream>) {
+        if let Some(found) = self.sessions.get_mut(session)
+            && matches!(found.lane, Lane::Own(lane) | Lane::Shared(lane) if lane == upstream)
+        {
+            found.lane = Lane::None;
+            self.close_session(session);
+        }
+    }
+
+    /// The server refused the greeting: most likely it was restarted and lost its users.
+    pub(super) fn greeting_refused(&mut self, error: &[u8]) {
+        let error = String::from_utf8_lossy(error);
+        tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
+        // The control side ends only with the process.
+        let _ = self.control.send(Request::UsersMissing);
+    }
+
+    /// The session does not take its reply as fast as the server sends it.
+    pub(super) fn slow_reader(&mut self, upstream_key: Key<Upstream>, key: Key<Session>) {
+        self.flush_session(key);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let waiting_bytes = session.out.len();
+        if waiting_bytes < CLIENT_OUT_BYTES_HIGH {
+            return;
+        }
+        let Some(upstream) = self.upstreams.get_mut(upstream_key) else {
+            return;
+        };
+        if upstream.role == Role::Shared {
+            upstream.retired = true;
+            if let Some(lanes) = upstream.store.and_then(|store| self.stores.get_mut(store)) {
+                lanes.shared[place(upstream.protocol)] = None;
+            }
+            // Sessions that are owed nothing here are on other connections by now, so this one
+            // can become the slow session's own, and the server's back-pressure reaches only it.
+            if !upstream.others_wait(key) {
+                upstream.role = Role::Own(key);
+                session.lane = Lane::Own(upstream_key);
+            } else if session.overdue {
+                if waiting_bytes > CLIENT_OUT_BYTES_MAX {
+                    tracing::warn!(
+                        store = %session.store.slug,
+                        "a client that reads nothing held up others; it is disconnected"
+                    );
+                    self.close_session(key);
+                }
+                return;
+            }
+        }
+        if upstream.stalled_by.is_none() {
+            if upstream.role == Role::Shared {
+                self.stalls += 1;
+            }
+            upstream.stalled_by = Some(Stall {
+                session: key,
+                since: Instant::now(),
+                waiting_bytes,
+            });
+        }
+    }
+
+    /// Reading goes on if it paused because of this session.
+    pub(super) fn unstall(&mut self, upstream_key: Key<Upstream>, session: Key<Session>) {
+        if let Some(upstream) = self.upstreams.get_mut(upstream_key)
+            && upstream
+                .stalled_by
+                .is_some_and(|stall| stall.session == session)
+        {
+            upstream.stalled_by = None;
+            if upstream.role == Role::Shared {
+                self.stalls = self.stalls.saturating_sub(1);
+            }
+            self.readable.push(upstream_key);
+        }
+    }
+
+    pub(super) fn look_after_stalls(&mut self, now: Instant) {
+        if self.stalls == 0 {
+            return;
+        }
+        let mut found = 0;
+        for key in self.upstreams.keys() {
+            let Some(upstream) = self.upstreams.get_mut(key) else {
+                continue;
+            };
+            let (Some(stall), Role::Shared) = (&mut upstream.stalled_by, upstream.role) else {
+                continue;
+            };
+            found += 1;
+            let Some(session) = self.sessions.get_mut(stall.session) else {
+                upstream.stalled_by = None;
+                self.readable.push(key);
+                continue;
+            };
+            if session.out.len() < stall.waiting_bytes {
+                stall.waiting_bytes = session.out.len();
+                stall.since = now;
+            } else if now.duration_since(stall.since) >= PATIENCE {
+                session.overdue = true;
+                upstream.stalled_by = None;
+                self.readable.push(key);
+                found -= 1;
+            }
+        }
+        self.stalls = found;
+    }
+
+    pub(super) fn close_idle_lanes(&mut self, now: Instant) {
+        for store in 0..self.stores.len() {
+            for protocol in 0..2 {
+                let pool = std::mem::take(&mut self.stores[store].pooled[protocol]);
+                let mut kept = Vec::with_capacity(pool.len());
+                for key in pool {
+                    match self.upstreams.get(key) {
+                        Some(upstream) if now.duration_since(upstream.idle_since) < POOLED_FOR => {
+                            kept.push(key);
+                        }
+                        Some(_) => {
+                            self.close_upstream(key);
+                        }
+                        None => {}
+                    }
+                }
+                self.stores[store].pooled[protocol] = kept;
+            }
+        }
+    }
+}

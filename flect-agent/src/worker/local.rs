@@ -1,0 +1,437 @@
+//! What the agent answers itself: the session's own state, and what no server need be asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Worker;
+use super::arena::Key;
+use super::dispatch::{SYNTAX_ERROR, database};
+use super::forward::Outcome;
+use super::session::{Lane, Replies, Session, Subscribed};
+use crate::commands::Local;
+use crate::environment::{Entry, Store};
+use crate::resp::request::Request;
+use crate::resp::{Protocol, encode, number};
+
+const WRONG_PASSWORD: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+const STATE_HELD: &[u8] =
+    b"-ERR the connection holds a transaction, a WATCH or subscriptions; end them first\r\n";
+const BAD_CLIENT_NAME: &[u8] =
+    b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+const CLUSTER_DISABLED: &[u8] = b"-ERR This instance has cluster support disabled\r\n";
+
+impl Worker {
+    pub(super) fn local(
+        &mut self,
+        key: Key<Session>,
+        local: Local,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Outcome::Taken;
+        };
+        let changes_state = matches!(
+            local,
+            Local::Hello | Local::Auth | Local::Select | Local::Reset
+        );
+        // Replies under way are read by the old state.
+        if changes_state && session.transaction.is_none() && !self.idle_or_wait(key) {
+            return Outcome::Later;
+        }
+        match local {
+            Local::ClientReply => self.client_reply(key, request),
+            Local::Quit => self.finish_with(key, b"+OK\r\n"),
+            Local::Reset => self.reset(key),
+            _ => {
+                let reply = match local {
+                    Local::Hello => self.hello(key, request),
+                    Local::Auth => self.auth(key, request),
+                    Local::Select => self.select(key, request),
+                    _ => self.described(key, local, request),
+                };
+                match reply {
+                    Ok(reply) => self.answer(key, &reply),
+                    Err(error) => self.refuse(key, &error),
+                }
+            }
+        }
+        Outcome::Taken
+    }
+
+    /// Answers that only look at the session, or note something about it.
+    fn described(
+        &mut self,
+        key: Key<Session>,
+        local: Local,
+        request: &Request<'_>,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let Some(session) = self.sessions.get(key) else {
+            return Ok(Vec::new());
+        };
+        let protocol = session.protocol;
+        let mut out = Vec::new();
+        match local {
+            Local::ClientId => {
+                encode::integer(
+                    i64::try_from(session.entry.id).unwrap_or(i64::MAX),
+                    &mut out,
+                );
+            }
+            Local::ClientGetName => match session.entry.named().name.as_slice() {
+                b"" => encode::null(protocol, &mut out),
+                name => encode::bulk(name, &mut out),
+            },
+            Local::ClientSetName => {
+                let name = request.arg(2);
+                if !is_plain(name) {
+                    return Err(BAD_CLIENT_NAME.to_vec());
+                }
+                session.entry.named().name = name.to_vec();
+                encode::ok(&mut out);
+            }
+            Local::ClientSetInfo => set_info(session, request)?,
+            Local::ClientInfo => encode::text(
+                protocol,
+                &self.client_line(session, &session.entry),
+                &mut out,
+            ),
+            Local::ClientList => {
+                let list = self.client_list(session, request)?;
+                encode::text(protocol, &list, &mut out);
+            }
+            Local::ClientNoEvict | Local::ClientNoTouch => {
+                if !["on", "off"]
+                    .iter()
+                    .any(|word| request.arg(2).eq_ignore_ascii_case(word.as_bytes()))
+                {
+                    return Err(SYNTAX_ERROR.to_vec());
+                }
+                encode::ok(&mut out);
+            }
+            Local::AclWhoami => encode::bulk(&session.user, &mut out),
+            Local::ReadOnly | Local::ClusterDisabled => return Err(CLUSTER_DISABLED.to_vec()),
+            Local::Role => {
+                encode::array(3, &mut out);
+                encode::bulk(b"master", &mut out);
+                encode::integer(0, &mut out);
+                encode::array(0, &mut out);
+            }
+            _ => encode::ok(&mut out),
+        }
+        if out.is_empty() {
+            encode::ok(&mut out);
+        }
+        Ok(out)
+    }
+
+    fn client_reply(&mut self, key: Key<Session>, request: &Request<'_>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let mode = request.arg(2);
+        if mode.eq_ignore_ascii_case(b"on") {
+            session.replies = Replies::On;
+            self.answer(key, b"+OK\r\n");
+        } else if mode.eq_ignore_ascii_case(b"off") {
+            session.replies = Replies::Off;
+        } else if mode.eq_ignore_ascii_case(b"skip") {
+            if session.replies == Replies::On {
+                session.replies = Replies::SkipNext;
+            }
+        } else {
+            self.refuse(key, SYNTAX_ERROR);
+        }
+    }
+
+    /// RESET: as if the connection were new (`resetCommand` in networking.c).
+    fn reset(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if let Lane::Own(upstream) = session.lane {
+            session.lane = Lane::None;
+            self.close_upstream(upstream);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.owed = 0;
+        session.answered.clear();
+        session.transaction = None;
+        session.selecting = None;
+        session.watching = false;
+        session.tracking = false;
+        session.subscribed = Subscribed::default();
+        session.forget_patterns();
+        session.replies = Replies::On;
+        session.user = b"default".to_vec();
+        session.protocol = Protocol::Resp2;
+        session.database = 0;
+        let store = session.app.default_store().clone();
+        {
+            let mut named = session.entry.named();
+            named.name.clear();
+            named.database = 0;
+            named.protocol = 2;
+        }
+        self.move_to(key, &store);
+        self.answer(key, b"+RESET\r\n");
+    }
+
+    fn select(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
+        let databases = self.environment.facts.databases;
+        let number = match number::parse(request.arg(1)) {
+            None => return Err(b"-ERR invalid DB index\r\n".to_vec()),
+            Some(_) => database(request.arg(1), databases).map_err(<[u8]>::to_vec)?,
+        };
+        if let Some(session) = self.sessions.get_mut(key) {
+            match &mut session.transaction {
+                Some(transaction) => transaction.database = number,
+                None => {
+                    session.database = number;
+                    session.entry.named().database = number;
+                }
+            }
+            session.select(number);
+        }
+        Ok(b"+OK\r\n".to_vec())
+    }
+
+    /// `AUTH [user] password`: a user names one of the app's stores; which stores those are, the
+    /// cgroup says, so the password is not asked for anything. Apps that send one keep working.
+    fn auth(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
+        let user = match request.argc() {
+            2 => b"default".as_slice(),
+            3 => request.arg(1),
+            _ => return Err(SYNTAX_ERROR.to_vec()),
+        };
+        self.choose_store(key, user)?;
+        Ok(b"+OK\r\n".to_vec())
+    }
+
+    fn choose_store(&mut self, key: Key<Session>, user: &[u8]) -> Result<(), Vec<u8>> {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(());
+        };
+        let store = match user {
+            b"default" => session.app.default_store(),
+            _ => session.app.store(user).ok_or(WRONG_PASSWORD)?,
+        }
+        .clone();
+        if !Arc::ptr_eq(&store, &session.store) && session.needs_own() {
+            return Err(STATE_HELD.to_vec());
+        }
+        session.user = user.to_vec();
+        self.move_to(key, &store);
+        Ok(())
+    }
+
+    /// The session is about another of its app's stores from now on.
+    fn move_to(&mut self, key: Key<Session>, store: &Arc<Store>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if !Arc::ptr_eq(&session.store, store) {
+            session.store.sessions.fetch_sub(1, Ordering::Relaxed);
+            store.sessions.fetch_add(1, Ordering::Relaxed);
+            session.store = store.clone();
+            let entry = Arc::new(Entry {
+                id: store.client_ids.fetch_add(1, Ordering::Relaxed) + 1,
+                store: store.number,
+                peer: session.entry.peer,
+                asked: session.entry.asked,
+                since: session.entry.since,
+                named: std::sync::Mutex::new(session.entry.named().clone()),
+            });
+            self.environment.directory.leave(&session.entry);
+            self.environment.directory.enter(entry.clone());
+            session.entry = entry;
+        }
+        session.select(session.database);
+    }
+
+    /// `HELLO [version [AUTH user password] [SETNAME name]]` (`helloCommand` in networking.c).
+    fn hello(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
+        let Some(session) = self.sessions.get(key) else {
+            return Ok(Vec::new());
+        };
+        let mut protocol = session.protocol;
+        if let Some(version) = request.get(1) {
+            protocol = match number::parse(version) {
+                None => {
+                    return Err(
+                        b"-ERR Protocol version is not an integer or out of range\r\n".to_vec(),
+                    );
+                }
+                Some(2) => Protocol::Resp2,
+                Some(3) => Protocol::Resp3,
+                Some(_) => return Err(b"-NOPROTO unsupported protocol version\r\n".to_vec()),
+            };
+        }
+        let mut user = None;
+        let mut name = None;
+        let mut at = 2;
+        while let Some(option) = request.get(at) {
+            let more = request.argc() - at - 1;
+            if option.eq_ignore_ascii_case(b"auth") && more >= 2 {
+                user = Some(request.arg(at + 1));
+                at += 3;
+            } else if option.eq_ignore_ascii_case(b"setname") && more >= 1 {
+                name = Some(request.arg(at + 1));
+                at += 2;
+            } else {
+                let mut error = Vec::new();
+                let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
+                encode::error(text, &mut error);
+                return Err(error);
+            }
+        }
+        if name.is_some_and(|name| !is_plain(name)) {
+            return Err(BAD_CLIENT_NAME.to_vec());
+        }
+        if protocol != session.protocol && session.needs_own() {
+            return Err(STATE_HELD.to_vec());
+        }
+        if let Some(user) = user {
+            self.choose_store(key, user)?;
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(Vec::new());
+        };
+        session.protocol = protocol;
+        {
+            let mut named = session.entry.named();
+            if let Some(name) = name {
+                named.name = name.to_vec();
+            }
+            named.protocol = if protocol == Protocol::Resp3 { 3 } else { 2 };
+        }
+        let id = session.entry.id;
+        Ok(self.greeting(protocol, id))
+    }
+
+    fn greeting(&self, protocol: Protocol, id: u64) -> Vec<u8> {
+        let facts = &self.environment.facts;
+        let mut out = Vec::new();
+        encode::map(protocol, 7, &mut out);
+        let text = |name: &str, value: &str, out: &mut Vec<u8>| {
+            encode::bulk(name, out);
+            encode::bulk(value, out);
+        };
+        text("server", &facts.server, &mut out);
+        text("version", &facts.version, &mut out);
+        encode::bulk("proto", &mut out);
+        encode::integer(if protocol == Protocol::Resp3 { 3 } else { 2 }, &mut out);
+        encode::bulk("id", &mut out);
+        encode::integer(i64::try_from(id).unwrap_or(i64::MAX), &mut out);
+        text("mode", "standalone", &mut out);
+        text("role", "master", &mut out);
+        encode::bulk("modules", &mut out);
+        encode::array(0, &mut out);
+        out
+    }
+
+    /// The store's sessions on this node, filtered as the app asks.
+    fn client_list(&self, session: &Session, request: &Request<'_>) -> Result<String, Vec<u8>> {
+        let mut ids: Option<Vec<u64>> = None;
+        let mut normal = true;
+        match request.get(2) {
+            None => {}
+            Some(word) if word.eq_ignore_ascii_case(b"type") && request.argc() == 4 => {
+                let kind = request.arg(3);
+                let known = ["normal", "master", "primary", "replica", "slave", "pubsub"];
+                if !known
+                    .iter()
+                    .any(|known| kind.eq_ignore_ascii_case(known.as_bytes()))
+                {
+                    let mut error = Vec::new();
+                    let text = [b"ERR Unknown client type '", kind, b"'"].concat();
+                    encode::error(text, &mut error);
+                    return Err(error);
+                }
+                normal = kind.eq_ignore_ascii_case(b"normal");
+            }
+            Some(word) if word.eq_ignore_ascii_case(b"id") && request.argc() > 3 => {
+                let mut wanted = Vec::new();
+                for at in 3..request.argc() {
+                    match number::parse(request.arg(at)).and_then(|id| u64::try_from(id).ok()) {
+                        Some(id) => wanted.push(id),
+                        None => return Err(b"-ERR Invalid client ID\r\n".to_vec()),
+                    }
+                }
+                ids = Some(wanted);
+            }
+            Some(_) => return Err(SYNTAX_ERROR.to_vec()),
+        }
+        let mut list = String::new();
+        for entry in self.environment.directory.of_store(session.store.number) {
+            if normal && ids.as_ref().is_none_or(|ids| ids.contains(&entry.id)) {
+                list.push_str(&self.client_line(session, &entry));
+            }
+        }
+        Ok(list)
+    }
+
+    /// A line of CLIENT LIST. What only the server could know of a connection of its own is 0.
+    fn client_line(&self, session: &Session, entry: &Arc<Entry>) -> String {
+        let named = entry.named().clone();
+        let own = Arc::ptr_eq(&session.entry, entry);
+        let subscribed = if own {
+            session.subscribed
+        } else {
+            Subscribed::default()
+        };
+        let multi = match &session.transaction {
+            Some(transaction) if own => i64::try_from(transaction.plans.len()).unwrap_or(-1),
+            _ => -1,
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        format!(
+            "id={} addr={} laddr={} fd=0 name={} age={} idle=0 flags=N db={} sub={} psub={} ssub={} multi={multi} watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in=0 tot-net-out=0 tot-cmds=0\n",
+            entry.id,
+            entry.peer,
+            entry.asked,
+            text(&named.name),
+            Instant::now().duration_since(entry.since).as_secs(),
+            named.database,
+            subscribed.channels,
+            subscribed.patterns,
+            subscribed.shard_channels,
+            named.protocol,
+            text(&named.lib_name),
+            text(&named.lib_version),
+        )
+    }
+}
+
+/// CLIENT SETINFO (`clientSetinfoCommand` in networking.c).
+fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
+    let (option, value) = (request.arg(2), request.arg(3));
+    let mut named = session.entry.named();
+    let (field, shown) = if option.eq_ignore_ascii_case(b"lib-name") {
+        (&mut named.lib_name, "lib-name")
+    } else if option.eq_ignore_ascii_case(b"lib-ver") {
+        (&mut named.lib_version, "lib-ver")
+    } else {
+        let mut error = Vec::new();
+        encode::error(
+            [b"ERR Unrecognized option '", option, b"'"].concat(),
+            &mut error,
+        );
+        return Err(error);
+    };
+    if !is_plain(value) {
+        return Err(format!(
+            "-ERR {shown} cannot contain spaces, newlines or special characters.\r\n"
+        )
+        .into_bytes());
+    }
+    *field = value.to_vec();
+    Ok(())
+}
+
+/// Nothing that would break a line of CLIENT LIST (`validateClientAttr` in networking.c).
+fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}

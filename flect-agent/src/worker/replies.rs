@@ -1,0 +1,359 @@
+//! From the server's bytes to the sessions: every frame goes to whom it is owed, its names taken
+//! out.
+
+use std::io::{ErrorKind, Read};
+
+use super::Worker;
+use super::arena::Key;
+use super::jobs::Job;
+use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
+use super::upstream::{Recipient, Role, Upstream};
+use crate::resp::Protocol;
+use crate::rewrite::reply::{Ack, AckKind, ReplyPlan};
+
+/// Reads that one connection gets in a turn.
+const READS_PER_TURN: usize = 4;
+
+/// Small replies in a row after which a heavy session counts as light again: a cache that reads
+/// one large value now and then should not keep paying for it.
+const LIGHT_REPLIES: u16 = 64;
+
+/// The replies cannot be attributed any more.
+struct Broken(&'static str);
+
+/// To whom the next frame belongs.
+enum Owner {
+    /// The front of the queue.
+    Front,
+    /// A message or invalidation for the session whose connection this is.
+    Unasked,
+    /// Too few bytes to tell.
+    Unknown,
+}
+
+impl Worker {
+    pub(super) fn read_upstreams(&mut self) {
+        for key in std::mem::take(&mut self.readable) {
+            self.read_upstream(key);
+        }
+    }
+
+    fn read_upstream(&mut self, key: Key<Upstream>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for _ in 0..READS_PER_TURN {
+            let Some(upstream) = self.upstreams.get_mut(key) else {
+                break;
+            };
+            if !upstream.readable || upstream.stalled_by.is_some() {
+                break;
+            }
+            match upstream.socket.read(&mut scratch) {
+                Ok(0) => {
+                    self.fail_upstream(key);
+                    break;
+                }
+                Ok(count) => {
+                    if count < scratch.len() && !upstream.hung_up {
+                        // A short read has emptied the socket; more bytes bring an event.
+                        upstream.readable = false;
+                    }
+                    self.take_bytes(key, &scratch[..count]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    upstream.readable = false;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::debug!(%error, "an upstream connection broke while reading");
+                    self.fail_upstream(key);
+                    break;
+                }
+            }
+        }
+        self.scratch = scratch;
+        if let Some(upstream) = self.upstreams.get_mut(key)
+            && upstream.readable
+            && upstream.stalled_by.is_none()
+        {
+            self.readable.push(key);
+        }
+    }
+
+    fn take_bytes(&mut self, key: Key<Upstream>, bytes: &[u8]) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        let mut leftover = std::mem::take(&mut upstream.leftover);
+        let result = if leftover.is_empty() {
+            let result = self.take_replies(key, bytes);
+            if let Ok(taken) = result {
+                leftover.extend_from_slice(&bytes[taken..]);
+            }
+            result
+        } else {
+            leftover.extend_from_slice(bytes);
+            let result = self.take_replies(key, &leftover);
+            if let Ok(taken) = result {
+                leftover.drain(..taken);
+            }
+            result
+        };
+        match (result, self.upstreams.get_mut(key)) {
+            (Ok(_), Some(upstream)) => upstream.leftover = leftover,
+            (Err(Broken(reason)), Some(_)) => {
+                tracing::error!(reason, "an upstream connection cannot be trusted; closed");
+                self.fail_upstream(key);
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// Takes frames from the front of `bytes`; answers how much was taken.
+    fn take_replies(&mut self, key: Key<Upstream>, bytes: &[u8]) -> Result<usize, Broken> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let Some(upstream) = self.upstreams.get_mut(key) else {
+                return Ok(taken);
+            };
+            let rest = &bytes[taken..];
+            if !upstream.rewriter.in_progress() && !begin_frame(upstream, &self.sessions, rest)? {
+                break;
+            }
+            let recipient = recipient(upstream);
+            let dropped = &mut self.dropped;
+            dropped.clear();
+            let (advance, session) = match recipient {
+                Some(Recipient::Session(session_key)) => match self.sessions.get_mut(session_key) {
+                    Some(session) => {
+                        let muted = !upstream.unasked
+                            && upstream.owed.front().is_some_and(|owed| owed.muted);
+                        let out = if muted { dropped } else { session.out.tail() };
+                        let before = out.len();
+                        let advance = upstream.rewriter.advance(rest, &session.namespace, out);
+                        session.reply_bytes += out.len() - before;
+                        session.receiving = matches!(&advance, Ok(advance) if !advance.done);
+                        (advance, Some(session_key))
+                    }
+                    None => (upstream.skip(rest, &self.nobody, dropped), None),
+                },
+                Some(Recipient::Job(job)) => match self.jobs.get_mut(job) {
+                    Some(Job { context, reply, .. }) => (
+                        upstream.rewriter.advance(rest, &context.namespace, reply),
+                        None,
+                    ),
+                    None => (upstream.skip(rest, &self.nobody, dropped), None),
+                },
+                Some(Recipient::Greeting) | None => {
+                    (upstream.skip(rest, &self.nobody, dropped), None)
+                }
+            };
+            let advance = advance.map_err(|error| {
+                tracing::error!(%error, "a reply could not be read");
+                Broken("a reply could not be read")
+            })?;
+            taken += advance.consumed;
+            if advance.done {
+                self.frame_done(key, session)?;
+            }
+            if let Some(session_key) = session {
+                self.queue_flush_session(session_key);
+                if let Some(session) = self.sessions.get(session_key)
+                    && session.out.len() >= CLIENT_OUT_BYTES_HIGH
+                {
+                    self.slow_reader(key, session_key);
+                }
+            }
+            if !advance.done {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// A frame is complete.
+    fn frame_done(
+        &mut self,
+        key: Key<Upstream>,
+        session_key: Option<Key<Session>>,
+    ) -> Result<(), Broken> {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return Ok(());
+        };
+        let refused = upstream.refused;
+        if upstream.unasked {
+            upstream.unasked = false;
+            if let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key)) {
+                session.reply_bytes = 0;
+                session.settle();
+            }
+            return Ok(());
+        }
+        let Some(front) = upstream.owed.front_mut() else {
+            return Err(Broken("a reply that nobody asked for"));
+        };
+        if let Some(ack) = upstream.rewriter.pubsub_summary()
+            && let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key))
+        {
+            count_subscription(session, &ack);
+        }
+        front.frames -= 1;
+        if front.frames > 0 && !refused {
+            return Ok(());
+        }
+        let to = front.to;
+        upstream.owed.pop_front();
+        match to {
+            Recipient::Greeting if refused => {
+                let text = std::mem::take(&mut self.dropped);
+                self.greeting_refused(&text);
+                self.fail_upstream(key);
+            }
+            Recipient::Greeting => {}
+            Recipient::Job(job) => self.resume_job(job),
+            Recipient::Session(session_key) => {
+                if refused && let Some(session) = self.sessions.get_mut(session_key) {
+                    session.refused_exec();
+                }
+                self.session_paid(session_key);
+            }
+        }
+        Ok(())
+    }
+
+    fn session_paid(&mut self, key: Key<Session>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.reply_bytes >= HEAVY_REPLY_BYTES {
+            session.heavy = true;
+            session.light_replies = 0;
+        } else if session.heavy {
+            session.light_replies += 1;
+            session.heavy = session.light_replies < LIGHT_REPLIES;
+        }
+        session.reply_bytes = 0;
+        session.paid();
+        let in_flight = session.in_flight();
+        if session.gate == Gate::InFlight && in_flight < IN_FLIGHT_MAX / 2 {
+            self.open_gate(key, Gate::InFlight);
+        }
+        if self.sessions.get(key).is_some_and(Session::is_idle) {
+            self.session_idle(key);
+        }
+    }
+}
+
+/// Decides whose the next frame is and begins to read it. `false`: too few bytes to tell.
+fn begin_frame(
+    upstream: &mut Upstream,
+    sessions: &super::Arena<Session>,
+    bytes: &[u8],
+) -> Result<bool, Broken> {
+    match owner(upstream, sessions, bytes) {
+        Owner::Unknown => Ok(false),
+        Owner::Unasked => {
+            upstream.unasked = true;
+            upstream.rewriter.start(ReplyPlan::Pubsub);
+            Ok(true)
+        }
+        Owner::Front => {
+            let Some(front) = upstream.owed.front_mut() else {
+                return Err(Broken("a reply that nobody asked for"));
+            };
+            // Only a SUBSCRIBE's plan is needed again, for its next frame.
+            let plan = if front.frames > 1 {
+                front.plan.clone()
+            } else {
+                std::mem::replace(&mut front.plan, ReplyPlan::Verbatim)
+            };
+            if matches!(plan, ReplyPlan::Exec(_)) && bytes.len() < 2 {
+                front.plan = plan;
+                return Ok(false);
+            }
+            upstream.refused = matches!(bytes, [b'-' | b'_', ..] | [b'*', b'-', ..]);
+            upstream.rewriter.start(plan);
+            Ok(true)
+        }
+    }
+}
+
+fn recipient(upstream: &Upstream) -> Option<Recipient> {
+    if upstream.unasked {
+        return match upstream.role {
+            Role::Own(session) => Some(Recipient::Session(session)),
+            _ => None,
+        };
+    }
+    upstream.owed.front().map(|owed| owed.to)
+}
+
+/// RESP3 marks what was not asked for, confirmations of SUBSCRIBE included; in RESP2 a subscriber's
+/// connection carries nothing but confirmations, messages, PONG and errors.
+fn owner(upstream: &Upstream, sessions: &super::Arena<Session>, bytes: &[u8]) -> Owner {
+    let may_be_message = match upstream.protocol {
+        Protocol::Resp3 => bytes[0] == b'>',
+        Protocol::Resp2 => {
+            bytes[0] == b'*'
+                && matches!(upstream.role, Role::Own(session)
+                    if sessions.get(session).is_some_and(|s| s.subscribed.any()))
+        }
+    };
+    if !may_be_message {
+        return Owner::Front;
+    }
+    match first_word(bytes) {
+        None => Owner::Unknown,
+        Some(b"message" | b"pmessage" | b"smessage" | b"invalidate" | b"tracking-redir-broken") => {
+            Owner::Unasked
+        }
+        Some(_) if upstream.protocol == Protocol::Resp2 => Owner::Front,
+        // A confirmation: owed when it was asked for. The server also sends `sunsubscribe` by
+        // itself when a slot moves away.
+        Some(_) => match upstream.owed.front() {
+            Some(front) if front.plan == ReplyPlan::Pubsub => Owner::Front,
+            _ => Owner::Unasked,
+        },
+    }
+}
+
+/// The first element of an array or push of strings, such as `message`.
+fn first_word(bytes: &[u8]) -> Option<&[u8]> {
+    let line = |bytes: &'_ [u8]| bytes.iter().position(|b| *b == b'\n');
+    let head = line(bytes)? + 1;
+    let length_end = line(&bytes[head..])? + head;
+    let length: usize = std::str::from_utf8(bytes.get(head + 1..length_end - 1)?)
+        .ok()?
+        .parse()
+        .ok()?;
+    bytes.get(length_end + 1..length_end + 1 + length)
+}
+
+/// A confirmation carries how many names are subscribed in all: channels and patterns together,
+/// sharded channels apart.
+fn count_subscription(session: &mut Session, ack: &Ack) {
+    let count = u32::try_from(ack.count).unwrap_or(0);
+    let subscribed = &mut session.subscribed;
+    match ack.kind {
+        AckKind::Subscribe | AckKind::Unsubscribe => {
+            subscribed.channels = count.saturating_sub(subscribed.patterns);
+        }
+        AckKind::Psubscribe | AckKind::Punsubscribe => {
+            subscribed.patterns = count.saturating_sub(subscribed.channels);
+        }
+        AckKind::Ssubscribe | AckKind::Sunsubscribe => subscribed.shard_channels = count,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_word;
+
+    #[test]
+    fn the_first_word_needs_its_bytes() {
+        let frame = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n";
+        for length in 0..15 {
+            assert_eq!(first_word(&frame[..length]), None, "{length}");
+        }
+        assert_eq!(first_word(frame), Some(b"message".as_slice()));
+    }
+}

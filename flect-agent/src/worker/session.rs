@@ -1,0 +1,278 @@
+//! One client connection: its identity, its protocol state, and the replies it is owed.
+//!
+//! Invariant: replies leave in the order of requests. A session has requests on one upstream
+//! connection at a time; what the agent answers itself waits in `answered` for the replies before
+//! it.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use mio::net::TcpStream;
+
+use super::arena::Key;
+use super::outbox::Outbox;
+use super::upstream::Upstream;
+use crate::environment::{App, Entry, Store};
+use crate::resp::Protocol;
+use crate::resp::request::{Request, RequestScanner};
+use crate::rewrite::reply::ReplyPlan;
+use crate::rewrite::stream::StreamRewriter;
+use crate::store::Namespace;
+
+/// The largest request that is looked at as a whole, and what one read takes at most. Larger
+/// requests are streamed on a connection of the session's own.
+pub const INPUT_BYTES_MAX: usize = 68 * 1024;
+
+// A line that is too long must be seen whole to be refused.
+const _: () = assert!(INPUT_BYTES_MAX > crate::resp::REQUEST_LINE_BYTES_MAX);
+
+/// Reply bytes that may wait for a client before the agent reads no more requests of it, and no
+/// more replies for it where nobody else is harmed by that.
+pub const CLIENT_OUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// Reply bytes that may wait for a client that reads nothing while others wait behind it; past
+/// this it is disconnected, as Valkey does at its client-output-buffer-limit.
+pub const CLIENT_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Requests that one session may have in flight: enough to fill the pipe, few enough that others
+/// on the shared connection do not queue behind thousands.
+pub const IN_FLIGHT_MAX: u32 = 1024;
+
+/// A reply above this marks its session as heavy: it gets connections of its own from then on, so
+/// that small requests do not wait behind its transfers.
+pub const HEAVY_REPLY_BYTES: usize = 64 * 1024;
+
+/// A client connection.
+pub struct Session {
+    pub socket: TcpStream,
+    pub app: Arc<App>,
+    pub store: Arc<Store>,
+    pub namespace: Namespace,
+    pub entry: Arc<Entry>,
+    pub protocol: Protocol,
+    pub database: u32,
+    /// Bytes received and not yet taken.
+    pub input: Vec<u8>,
+    pub scanner: RequestScanner,
+    pub out: Outbox,
+    /// Replies to come from upstream before the first of `answered`.
+    pub owed: u32,
+    /// What the agent answered itself while replies were still to come.
+    pub answered: VecDeque<Answer>,
+    /// A frame is partly in `out`: nothing may be put behind it before its end.
+    pub receiving: bool,
+    pub lane: Lane,
+    pub gate: Gate,
+    /// A request that does not fit the buffer is under way.
+    pub stream: Option<Stream>,
+    pub transaction: Option<Transaction>,
+    /// The database that a queued SELECT chooses if the EXEC under way succeeds.
+    pub selecting: Option<u32>,
+    pub watching: bool,
+    pub subscribed: Subscribed,
+    /// Patterns that it subscribed to.
+    pub patterns: HashSet<Vec<u8>>,
+    pub tracking: bool,
+    /// Whom ACL WHOAMI names: the user of the last AUTH.
+    pub user: Vec<u8>,
+    pub replies: Replies,
+    /// It moves large values: see [`HEAVY_REPLY_BYTES`].
+    pub heavy: bool,
+    /// Bytes of the reply being received, to find heavy sessions.
+    pub reply_bytes: usize,
+    /// Small replies in a row while heavy.
+    pub light_replies: u16,
+    /// Others have waited long enough for this client to read.
+    pub overdue: bool,
+    pub readable: bool,
+    pub hung_up: bool,
+    /// No more requests are taken; the session ends when all replies are out.
+    pub finishing: bool,
+    pub flush_queued: bool,
+    pub run_queued: bool,
+}
+
+/// A reply of the agent's own, and how many upstream replies follow it before the next.
+pub struct Answer {
+    pub bytes: Vec<u8>,
+    pub then_owed: u32,
+}
+
+/// Where the session's requests are under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Lane {
+    None,
+    Shared(Key<Upstream>),
+    Own(Key<Upstream>),
+}
+
+/// Why a session takes no more requests for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    Open,
+    /// Until every reply it is owed has come: the next request needs another connection.
+    Idle,
+    /// Until an upstream connection has room.
+    Upstream,
+    /// Until the client has read more of its replies.
+    Client,
+    /// Until replies of earlier requests have come: too many are in flight.
+    InFlight,
+    /// Until the agent has done what the last request asked for.
+    Job,
+    /// Until the store's user may subscribe to a pattern.
+    Grant,
+}
+
+/// A request on its way that does not fit the buffer.
+pub struct Stream {
+    pub rewriter: StreamRewriter,
+    /// Where it goes; `None` swallows it and answers `refusal`.
+    pub to: Option<StreamTo>,
+    pub refusal: Vec<u8>,
+}
+
+/// The destination of a streamed request.
+pub struct StreamTo {
+    pub upstream: Key<Upstream>,
+    pub command: &'static crate::commands::Command,
+    pub argc: usize,
+}
+
+/// Between MULTI and EXEC.
+pub struct Transaction {
+    /// One plan for each queued command: how to read its element of EXEC's reply.
+    pub plans: Vec<ReplyPlan>,
+    /// The database that a queued SELECT will have chosen by then.
+    pub database: u32,
+}
+
+/// How many names the session listens to, as the server confirmed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Subscribed {
+    pub channels: u32,
+    pub patterns: u32,
+    pub shard_channels: u32,
+}
+
+impl Subscribed {
+    pub fn any(self) -> bool {
+        self.channels + self.patterns + self.shard_channels > 0
+    }
+}
+
+/// CLIENT REPLY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replies {
+    On,
+    Off,
+    /// SKIP was asked for: the next request's reply is dropped.
+    SkipNext,
+}
+
+impl Session {
+    /// Nothing is owed: another connection may be used without changing the order of things.
+    pub fn is_idle(&self) -> bool {
+        self.owed == 0 && self.answered.is_empty() && !self.receiving
+    }
+
+    /// Replies under way, for the limit.
+    pub fn in_flight(&self) -> u32 {
+        self.owed
+            + self
+                .answered
+                .iter()
+                .map(|answer| answer.then_owed + 1)
+                .sum::<u32>()
+    }
+
+    /// The session needs state on the server.
+    pub fn needs_own(&self) -> bool {
+        self.transaction.is_some() || self.watching || self.subscribed.any() || self.tracking
+    }
+
+    /// One more reply will come from upstream.
+    pub fn owe(&mut self) {
+        match self.answered.back_mut() {
+            Some(last) => last.then_owed += 1,
+            None => self.owed += 1,
+        }
+    }
+
+    /// Answers the next request; the bytes wait for the replies before them.
+    pub fn answer(&mut self, bytes: &[u8]) {
+        match self.replies {
+            Replies::On => {}
+            Replies::Off => return,
+            Replies::SkipNext => {
+                self.replies = Replies::On;
+                return;
+            }
+        }
+        if self.is_idle() {
+            self.out.tail().extend_from_slice(bytes);
+        } else {
+            self.answered.push_back(Answer {
+                bytes: bytes.to_vec(),
+                then_owed: 0,
+            });
+        }
+    }
+
+    /// The front upstream reply is complete: answers behind it may leave.
+    pub fn paid(&mut self) {
+        self.owed = self.owed.saturating_sub(1);
+        self.settle();
+    }
+
+    /// Answers that wait for nothing any more leave.
+    pub fn settle(&mut self) {
+        while self.owed == 0 && !self.receiving {
+            let Some(answer) = self.answered.pop_front() else {
+                return;
+            };
+            self.out.tail().extend_from_slice(&answer.bytes);
+            self.owed = answer.then_owed;
+        }
+    }
+
+    /// A reply was an error or null; if it was EXEC's, a queued SELECT has not happened.
+    pub fn refused_exec(&mut self) {
+        if self.selecting.take().is_some() {
+            self.select(self.database);
+        }
+    }
+
+    /// It subscribes to these patterns.
+    pub fn note_patterns(&mut self, request: &Request<'_>) {
+        for pattern in request.args().skip(1) {
+            if self.patterns.insert(pattern.to_vec()) {
+                self.store.patterns.add(pattern);
+            }
+        }
+    }
+
+    /// It gives these patterns up, or all.
+    pub fn drop_patterns(&mut self, request: &Request<'_>) {
+        if request.argc() == 1 {
+            self.forget_patterns();
+        }
+        for pattern in request.args().skip(1) {
+            if self.patterns.remove(pattern) {
+                self.store.patterns.remove(pattern);
+            }
+        }
+    }
+
+    /// It subscribes to nothing any more.
+    pub fn forget_patterns(&mut self) {
+        for pattern in self.patterns.drain() {
+            self.store.patterns.remove(&pattern);
+        }
+    }
+
+    /// Chooses a database for the requests to come.
+    pub fn select(&mut self, database: u32) {
+        self.namespace = self.store.prefix.namespace(database);
+    }
+}

@@ -1,0 +1,187 @@
+//! One connection to the shared Valkey, and the replies it owes.
+//!
+//! Invariant: replies come in the order of requests, so `owed` is a queue, and the front is whose
+//! bytes are being read. A reply that nobody is owed ends the connection: nothing on it can be
+//! trusted any more.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+
+use super::arena::Key;
+use super::jobs::Job;
+use super::outbox::Outbox;
+use super::session::Session;
+use crate::environment::Credentials;
+use crate::resp::{Protocol, encode};
+use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
+use crate::store::Namespace;
+
+/// Bytes that may wait on a connection before the sessions that feed it pause: a few socket
+/// buffers' worth, so that the server never idles for want of them.
+pub const UPSTREAM_OUT_BYTES_MAX: usize = 256 * 1024;
+
+/// A connection to the shared Valkey.
+pub struct Upstream {
+    pub socket: TcpStream,
+    pub role: Role,
+    pub protocol: Protocol,
+    /// The index of the store in the worker's list; the housekeeper has none.
+    pub store: Option<usize>,
+    pub state: State,
+    pub out: Outbox,
+    /// The beginning of a reply whose rest has not come.
+    pub leftover: Vec<u8>,
+    pub owed: VecDeque<Owed>,
+    pub rewriter: ReplyRewriter,
+    /// The frame being read is a push or a pub/sub message that no request asked for.
+    pub unasked: bool,
+    /// There may be bytes to read.
+    pub readable: bool,
+    /// The server has closed its side: read on until the end shows.
+    pub hung_up: bool,
+    /// Reading pauses because this session does not take its reply.
+    pub stalled_by: Option<Stall>,
+    /// Sessions that pause until `out` has room.
+    pub waiting: Vec<Key<Session>>,
+    /// In the list of connections to flush.
+    pub flush_queued: bool,
+    /// No new session may use it: a large reply to a slow session is on it.
+    pub retired: bool,
+    /// It may keep state that nothing takes away for certain: never pooled.
+    pub tainted: bool,
+    /// The reply under way is an error or a null: an EXEC that did nothing.
+    pub refused: bool,
+    /// When it was last given back to the pool.
+    pub idle_since: Instant,
+}
+
+/// Who uses a connection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Role {
+    /// Many sessions of one store.
+    Shared,
+    /// One session, while it needs state on the server.
+    Own(Key<Session>),
+    /// Nobody for now; clean.
+    Pooled,
+    /// The agent's own store-wide work.
+    Housekeeper,
+    /// SORT with BY or GET.
+    Sorter,
+}
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The kernel has not reported success yet. Bytes wait in `out`.
+    Connecting,
+    /// Connected. The greeting's replies are in `owed` like all others.
+    Open,
+}
+
+/// A slow session in front of others.
+#[derive(Debug, Clone, Copy)]
+pub struct Stall {
+    /// Who does not read.
+    pub session: Key<Session>,
+    /// When it last took a byte.
+    pub since: Instant,
+    /// How much waited for it then.
+    pub waiting_bytes: usize,
+}
+
+/// One reply to come.
+#[derive(Debug)]
+pub struct Owed {
+    pub to: Recipient,
+    pub plan: ReplyPlan,
+    /// How many frames make the reply: one, or one for each name of a SUBSCRIBE.
+    pub frames: u32,
+    /// CLIENT REPLY OFF and SKIP: the reply is read and dropped.
+    pub muted: bool,
+    /// The request may keep the client waiting (BLPOP ...).
+    pub blocking: bool,
+}
+
+/// Whose reply it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Recipient {
+    Session(Key<Session>),
+    Job(Key<Job>),
+    /// The agent's own AUTH and HELLO.
+    Greeting,
+}
+
+impl Upstream {
+    /// Begins to connect and puts the greeting in front of everything else.
+    pub fn connect(
+        address: SocketAddr,
+        credentials: &Credentials,
+        role: Role,
+        protocol: Protocol,
+        store: Option<usize>,
+    ) -> std::io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        let mut upstream = Self {
+            socket,
+            role,
+            protocol,
+            store,
+            state: State::Connecting,
+            out: Outbox::default(),
+            leftover: Vec::new(),
+            owed: VecDeque::new(),
+            rewriter: ReplyRewriter::default(),
+            unasked: false,
+            readable: false,
+            hung_up: false,
+            stalled_by: None,
+            waiting: Vec::new(),
+            flush_queued: false,
+            retired: false,
+            tainted: false,
+            refused: false,
+            idle_since: Instant::now(),
+        };
+        let user = credentials.user.as_bytes();
+        let password = credentials.password.as_bytes();
+        match protocol {
+            Protocol::Resp2 => {
+                encode::request(&[b"AUTH", user, password], upstream.out.tail());
+            }
+            Protocol::Resp3 => {
+                let words: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user, password];
+                encode::request(&words, upstream.out.tail());
+            }
+        }
+        upstream.owed.push_back(Owed {
+            to: Recipient::Greeting,
+            plan: ReplyPlan::Verbatim,
+            frames: 1,
+            muted: true,
+            blocking: false,
+        });
+        Ok(upstream)
+    }
+
+    /// Reads on in a reply that nobody will see.
+    pub fn skip(
+        &mut self,
+        bytes: &[u8],
+        nobody: &Namespace,
+        dropped: &mut Vec<u8>,
+    ) -> Result<Advance, ReplyError> {
+        self.rewriter.forget_names();
+        self.rewriter.advance(bytes, nobody, dropped)
+    }
+
+    /// Whether anybody but `session` is owed a reply here.
+    pub fn others_wait(&self, session: Key<Session>) -> bool {
+        self.owed
+            .iter()
+            .any(|owed| !matches!(owed.to, Recipient::Session(key) if key == session))
+    }
+}

@@ -1,0 +1,95 @@
+//! `cgroup_skb/egress`: the last guard. TCP from a managed workload straight to an intercepted address
+//! and port never leaves: connections opened before the hooks, raw sockets, whatever went around
+//! connect. The agent is exempt by its socket's cgroup.
+//!
+//! Packet sockets (AF_PACKET) do not pass this hook; they ask for CAP_NET_RAW.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::bpf_skb_cgroup_id;
+use aya_ebpf::macros::cgroup_skb;
+use aya_ebpf::programs::SkBuffContext;
+use flect_ebpf::{Address, v4_mapped};
+
+use crate::maps::{config, is_intercepted};
+
+const PASS: i32 = 1;
+const DROP: i32 = 0;
+
+const TCP: u8 = 6;
+/// Extension headers of IPv6 in front of TCP that are followed; more of them are no honest packet's.
+const EXTENSIONS_MAX: usize = 6;
+
+#[cgroup_skb(egress)]
+pub fn guard_egress(ctx: SkBuffContext) -> i32 {
+    match destination(&ctx) {
+        Some((address, port)) if is_intercepted(address, port) => {
+            // SAFETY: the helper asks for this program's own context.
+            let cgroup = unsafe { bpf_skb_cgroup_id(ctx.as_ptr().cast()) };
+            match config() {
+                Some(config) if cgroup == config.agent_cgroup => PASS,
+                _ => DROP,
+            }
+        }
+        _ => PASS,
+    }
+}
+
+/// Where a TCP segment goes; `None` for anything else, and for later fragments, which carry no ports
+/// and come to nothing without the first.
+#[inline(always)]
+fn destination(ctx: &SkBuffContext) -> Option<(Address, u16)> {
+    let first: u8 = ctx.load(0).ok()?;
+    match first >> 4 {
+        4 => {
+            let protocol: u8 = ctx.load(9).ok()?;
+            let fragment: u16 = ctx.load(6).ok()?;
+            if protocol != TCP || u16::from_be(fragment) & 0x1fff != 0 {
+                return None;
+            }
+            let ip4: u32 = ctx.load(16).ok()?;
+            let port: u16 = ctx.load(usize::from(first & 0x0f) * 4 + 2).ok()?;
+            Some((v4_mapped(ip4), u16::from_be(port)))
+        }
+        6 => destination_v6(ctx),
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn destination_v6(ctx: &SkBuffContext) -> Option<(Address, u16)> {
+    let mut next: u8 = ctx.load(6).ok()?;
+    let mut offset = 40usize;
+    for _ in 0..EXTENSIONS_MAX {
+        match next {
+            TCP => {
+                let address: Address = ctx.load(24).ok()?;
+                let port: u16 = ctx.load(offset + 2).ok()?;
+                return Some((address, u16::from_be(port)));
+            }
+            // Hop-by-hop, routing, destination options: their length counts 8-byte units after the
+            // first.
+            0 | 43 | 60 => {
+                next = ctx.load(offset).ok()?;
+                let units: u8 = ctx.load(offset + 1).ok()?;
+                offset += (usize::from(units) + 1) * 8;
+            }
+            // Fragment: 8 bytes.
+            44 => {
+                let fragment: u16 = ctx.load(offset + 2).ok()?;
+                if u16::from_be(fragment) & 0xfff8 != 0 {
+                    return None;
+                }
+                next = ctx.load(offset).ok()?;
+                offset += 8;
+            }
+            // Authentication header: its length counts 4-byte units after the first two.
+            51 => {
+                next = ctx.load(offset).ok()?;
+                let units: u8 = ctx.load(offset + 1).ok()?;
+                offset += (usize::from(units) + 2) * 4;
+            }
+            _ => return None,
+        }
+    }
+    None
+}
