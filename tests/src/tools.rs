@@ -31,7 +31,8 @@ pub fn target() -> PathBuf {
 /// The folder of everything that setup installs.
 #[must_use]
 pub fn tools() -> PathBuf {
-    target().join("tools")
+    // Not below CARGO_TARGET_DIR: the agent's build script looks here for its linker.
+    workspace().join("target/tools")
 }
 
 /// A program that setup installs or links: `valkey-server`, `valkey-cli`, `python3`, `node` ...

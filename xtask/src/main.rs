@@ -3,6 +3,7 @@
 //! One file per task. Each installs what it needs by itself, below the target folder.
 
 mod build;
+mod demo;
 mod sandbox;
 mod setup;
 mod test;
@@ -31,8 +32,12 @@ enum Task {
     Setup(setup::Args),
     /// Build the agent, the command and the tests
     Build(build::Args),
+    /// Show what it is about: two apps, one address, two stores
+    Demo(demo::Args),
     /// Run a command with a private Valkey behind a private agent
     Sandbox(sandbox::Args),
+    /// Run every test: unit, property and integration tests, here and in virtual machines
+    Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
     VmTest(vm_test::Args),
 }
@@ -44,7 +49,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Demo(args) => demo::run(&args),
         Task::Sandbox(args) => sandbox::run(&args),
+        Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };
     done.unwrap_or_else(|error| {

@@ -1,5 +1,178 @@
 //! `cargo xtask test`: everything that can fail.
+//!
+//! 1. the workspace's unit and property tests, as `cargo test` runs them, without root;
+//! 2. the integration tests on this machine's kernel;
+//! 3. the same under other kernels, in virtual machines.
+//!
+//! Invariant: nothing is skipped unasked; what cannot run is a failure that says why. The last line
+//! is 'N passed, N failed' over everything.
+
 use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use flect_tests::tools;
+
+use crate::build;
+use crate::sandbox::need_root;
+use crate::setup::{self, Part};
+use crate::vm_test;
+
+/// The arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "S")]
+    filter: Option<String>,
+    /// Without the unit and property tests
+    #[arg(long)]
+    no_unit: bool,
+    /// Without the integration tests on this machine's kernel
+    #[arg(long)]
+    no_host: bool,
+    /// Without virtual machines
+    #[arg(long)]
+    no_vm: bool,
+}
+
+/// Runs the tests and says what came of it.
+///
+/// # Errors
+/// When something cannot even be started.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
+    let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients];
+    if !args.no_vm {
+        parts.push(Part::Vm);
+    }
+    setup::ensure(&parts)?;
+    let mut report = Report::default();
+    let filter = args.filter.as_deref();
+    if !args.no_unit {
+        report.stage("unit and property tests", || unit(filter));
+    }
+    if !args.no_host {
+        report.stage("integration tests on this kernel", || host(filter));
+    }
+    if !args.no_vm {
+        let machines = vm_test::run_all(&vm_test::Args::standard(args.filter.clone()));
+        match machines {
+            Ok(outcomes) => report.lines.extend(outcomes.iter().map(Into::into)),
+            Err(error) => report.lines.push(Line::failed("virtual machines", &error)),
+        }
+    }
+    Ok(report.print(start))
+}
+
+fn unit(filter: Option<&str>) -> Result<(Counts, bool)> {
+    let mut command = setup::cargo();
+    command
+        .current_dir(tools::workspace())
+        // Without --no-fail-fast the first crate that fails would hide the others.
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(filter)
+        .env("PATH", setup::path_variable()?);
+    counted(&mut command)
+}
+
+fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
+    need_root("test", "unit tests alone need none: --no-host --no-vm")?;
+    let built = build::cargo_build(true, &["-p", "flect-agent", "-p", "flect-tests", "--bins"])?;
+    let mut command = Command::new(built.join("flect-integration"));
+    command.args(filter);
+    counted(&mut command)
+}
+
+/// Runs a test runner, shows its output and counts.
+fn counted(command: &mut Command) -> Result<(Counts, bool)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {:?}", command.get_program()))?;
+    let mut counts = Counts::default();
+    let stdout = child.stdout.take().context("the runner's output")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("{line}");
+        counts.read(&line);
+    }
+    Ok((counts, child.wait()?.success()))
+}
+
+/// What came of each stage.
+#[derive(Default)]
+struct Report {
+    lines: Vec<Line>,
+}
+
+struct Line {
+    name: String,
+    counts: Counts,
+    seconds: u64,
+    failure: Option<String>,
+}
+
+impl Report {
+    fn stage(&mut self, name: &str, run: impl FnOnce() -> Result<(Counts, bool)>) {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let line = match run() {
+            Ok((counts, passed)) => Line {
+                name: name.to_owned(),
+                counts,
+                seconds: start.elapsed().as_secs(),
+                failure: (!passed).then(|| "failed".to_owned()),
+            },
+            Err(error) => Line::failed(name, &error),
+        };
+        self.lines.push(line);
+    }
+
+    fn print(&self, start: Instant) -> ExitCode {
+        println!("\n== summary");
+        let mut all = Counts::default();
+        for line in &self.lines {
+            let end = line.failure.as_deref().unwrap_or("ok");
+            println!(
+                "{:>5} s  {}: {}: {end}",
+                line.seconds, line.name, line.counts
+            );
+            all.add(line.counts);
+            // A stage that failed without a test that did counts as one.
+            if line.failure.is_some() && line.counts.failed == 0 {
+                all.failed += 1;
+            }
+        }
+        println!("{:>5} s  in all", start.elapsed().as_secs());
+        println!("{all}");
+        ExitCode::from(u8::from(all.failed > 0))
+    }
+}
+
+impl Line {
+    fn failed(name: &str, error: &anyhow::Error) -> Self {
+        Self {
+            name: name.to_owned(),
+            counts: Counts::default(),
+            seconds: 0,
+            failure: Some(format!("{error:#}")),
+        }
+    }
+}
+
+impl From<&vm_test::Outcome> for Line {
+    fn from(outcome: &vm_test::Outcome) -> Self {
+        Self {
+            name: format!("integration tests on Linux {}", outcome.release),
+            counts: outcome.counts,
+            seconds: outcome.time.as_secs(),
+            failure: outcome.failure.clone(),
+        }
+    }
+}
 
 /// What a test runner counted, read from its closing lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,6 +181,7 @@ pub struct Counts {
     failed: u64,
     ignored: u64,
 }
+
 impl Counts {
     /// Adds what a line of output says, if it is a closing line of libtest or libtest-mimic.
     pub fn read(&mut self, line: &str) {
@@ -30,9 +204,40 @@ impl Counts {
             }
         }
     }
+
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
 }
+
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} passed, {} failed", self.passed, self.failed)
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.ignored {
+            0 => Ok(()),
+            // The word that runners of every language have for it.
+            ignored => write!(f, ", {ignored} skipped"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        let mut counts = Counts::default();
+        for line in [
+            "running 3 tests",
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.58s",
+            "test a::test_result ... ok",
+            "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
+        ] {
+            counts.read(line);
+        }
+        assert_eq!(counts.to_string(), "14 passed, 3 failed, 1 skipped");
     }
 }

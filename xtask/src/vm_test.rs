@@ -44,6 +44,10 @@ pub struct Args {
     /// How long one machine may run
     #[arg(long, value_name = "MINUTES", default_value_t = 12)]
     timeout: u64,
+    /// Use /dev/kvm instead of emulation: much faster where it works, but in virtual machines it
+    /// often only seems to
+    #[arg(long)]
+    kvm: bool,
     /// Start a shell in the machine instead of the tests
     #[arg(long)]
     shell: bool,
@@ -57,6 +61,7 @@ impl Args {
             kernel: Vec::new(),
             filter,
             timeout: 12,
+            kvm: false,
             shell: false,
         }
     }
@@ -140,6 +145,7 @@ fn boot(args: &Args, kernel: &Kernel, folder: &Path, image: &Path) -> Result<Out
         image,
         log: &folder.join(format!("console-{}.log", kernel.release)),
         command: &command(args, folder),
+        kvm: args.kvm,
         time_max: Duration::from_secs(args.timeout * 60),
     };
     if args.shell {

@@ -136,8 +136,8 @@ pub fn in_folder(root: &Path) -> Result<Kernel> {
 }
 
 impl Kernel {
-    /// The modules of these names that exist as files, in the order given, decompressed into
-    /// `folder`. Those that the kernel has built in are not files.
+    /// The modules of these names and those that they depend on, in the order in which they can be
+    /// loaded, decompressed into `folder`. What the kernel has built in is no file and left out.
     ///
     /// # Errors
     /// When one cannot be decompressed.
@@ -146,36 +146,62 @@ impl Kernel {
         list(&self.modules.join("kernel"), &mut files)?;
         let mut copied = Vec::new();
         for name in names {
-            for (ending, decompressor) in [
-                (".ko", None),
-                (".ko.xz", Some("xz")),
-                (".ko.zst", Some("zstd")),
-            ] {
-                let wanted = format!("{name}{ending}");
-                let found = files
-                    .iter()
-                    .find(|path| path.file_name().is_some_and(|file| file == wanted.as_str()));
-                let Some(path) = found else {
-                    continue;
-                };
-                let bytes = match decompressor {
-                    None => fs::read(path)?,
-                    Some(program) => {
-                        let output = Command::new(program).arg("-dc").arg(path).output();
-                        let output = output.with_context(|| {
-                            format!("decompressing modules: apt-get install {program}-utils")
-                        })?;
-                        output.stdout
-                    }
-                };
-                let file = format!("{name}.ko");
-                fs::write(folder.join(&file), bytes)?;
-                copied.push(file);
-                break;
-            }
+            copy_module(name, &files, folder, &mut copied)?;
         }
         Ok(copied)
     }
+}
+
+/// Copies a module behind those that it depends on.
+fn copy_module(
+    name: &str,
+    files: &[PathBuf],
+    folder: &Path,
+    copied: &mut Vec<String>,
+) -> Result<()> {
+    let file = format!("{name}.ko");
+    let named = |path: &&PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.map(|name| name.replace('-', "_"));
+        name.is_some_and(|name| name == file || name.starts_with(&format!("{file}.")))
+    };
+    let Some(path) = files.iter().find(named) else {
+        return Ok(());
+    };
+    if copied.contains(&file) {
+        return Ok(());
+    }
+    let decompressor = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("xz") => Some("xz"),
+        Some("zst") => Some("zstd"),
+        _ => None,
+    };
+    let bytes = match decompressor {
+        None => fs::read(path)?,
+        Some(program) => {
+            let output = Command::new(program).arg("-dc").arg(path).output();
+            let missing = || format!("decompressing modules: apt-get install {program}-utils");
+            output.with_context(missing)?.stdout
+        }
+    };
+    for dependency in dependencies(&bytes) {
+        copy_module(&dependency, files, folder, copied)?;
+    }
+    fs::write(folder.join(&file), bytes)?;
+    copied.push(file);
+    Ok(())
+}
+
+/// The modules that a module names in its section `.modinfo`, as `depends=a,b` and a NUL.
+fn dependencies(module: &[u8]) -> Vec<String> {
+    const FIELD: &[u8] = b"\0depends=";
+    let Some(at) = module.windows(FIELD.len()).position(|part| part == FIELD) else {
+        return Vec::new();
+    };
+    let value = module[at + FIELD.len()..].split(|&byte| byte == 0).next();
+    let text = String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+    let names = text.split(',').filter(|name| !name.is_empty());
+    names.map(|name| name.replace('-', "_")).collect()
 }
 
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -218,6 +244,14 @@ fn natural(a: &str, b: &str) -> Ordering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dependencies_are_read_from_the_module() {
+        let module = b"\x7fELF..license=GPL\0depends=virtio,virtio-ring\0name=x\0";
+        assert_eq!(dependencies(module), ["virtio", "virtio_ring"]);
+        assert!(dependencies(b"a\0depends=\0b").is_empty());
+        assert!(dependencies(b"").is_empty());
+    }
 
     #[test]
     fn versions_compare_as_numbers() {

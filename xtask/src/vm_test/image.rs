@@ -36,7 +36,7 @@ const NODE_LIBRARY_PARTS: [&str; 5] = [
     "busboy",
 ];
 /// Parts of Python's library that no test uses, a third of its size.
-const PYTHON_UNUSED: [&str; 9] = [
+const PYTHON_UNUSED: [&str; 8] = [
     "test",
     "idlelib",
     "tkinter",
@@ -45,7 +45,6 @@ const PYTHON_UNUSED: [&str; 9] = [
     "lib2to3",
     "site-packages",
     "dist-packages",
-    "__pycache__",
 ];
 /// Room for what the tests write; the image is sparse.
 const FREE_MEGABYTES: u64 = 512;
@@ -106,6 +105,10 @@ impl Tree {
             if Path::new(path).exists() {
                 self.copy(Path::new(path))?;
             }
+        }
+        let locale = Path::new("/usr/lib/locale/C.utf8");
+        if locale.is_dir() {
+            self.folder(locale, &[])?;
         }
         fs::write(
             self.root.join("etc/hosts"),
@@ -257,10 +260,17 @@ impl Tree {
                 self.copy(&target)
             };
         }
-        // A link costs nothing; it fails where the staging folder is on another disk.
-        fs::hard_link(&real, &to)
-            .or_else(|_| fs::copy(&real, &to).map(drop))
-            .with_context(|| format!("copying {}", real.display()))
+        // A link costs nothing; it fails where the staging folder is on another disk. Then the time
+        // must be kept: Python compiles a file anew whose time is not the expected one.
+        let copied = fs::hard_link(&real, &to).or_else(|_| {
+            fs::copy(&real, &to)?;
+            let time = fs::metadata(&real)?.modified()?;
+            fs::File::options()
+                .write(true)
+                .open(&to)?
+                .set_modified(time)
+        });
+        copied.with_context(|| format!("copying {}", real.display()))
     }
 
     /// Links among the folders of a path, such as `/lib`.
@@ -298,6 +308,8 @@ $b mount -t devpts none /dev/pts
 $b mount -t tmpfs none /dev/shm
 $b ip link set lo up
 $b hostname flect-vm
+# As Valkey asks for; without it a value of 512 MB may be refused.
+echo 1 > /proc/sys/vm/overcommit_memory
 # The command stands on the kernel's command line, where blanks are '%20'.
 for word in $($b cat /proc/cmdline); do
     case $word in flect.run=*) run=$(echo "${word#flect.run=}" | $b sed 's/%20/ /g') ;; esac

@@ -33,6 +33,8 @@ pub struct Machine<'a> {
     pub log: &'a Path,
     /// The shell line to run.
     pub command: &'a str,
+    /// Use the processor's virtualisation instead of emulating one.
+    pub kvm: bool,
     /// When to stop the machine.
     pub time_max: Duration,
 }
@@ -132,6 +134,7 @@ impl Machine<'_> {
     fn qemu(&self) -> Result<Command> {
         let mut command = Command::new(tools::program("qemu-system-x86_64")?);
         let run = self.command.replace(' ', "%20");
+        let accelerator = if self.kvm { "kvm" } else { "tcg,thread=multi" };
         let drive = format!(
             "if=none,id=disk,format=raw,snapshot=on,file={}",
             self.image.display()
@@ -144,10 +147,9 @@ impl Machine<'_> {
                 "-display",
                 "none",
             ])
-            // The first that works; emulation always does.
-            .args(["-accel", "kvm", "-accel", "tcg,thread=multi"])
+            .args(["-accel", accelerator, "-machine", "q35"])
             // Without five-level page tables, which only make emulated page walks longer.
-            .args(["-machine", "q35", "-cpu", "max,la57=off"])
+            .args(["-cpu", "max,la57=off"])
             .args([
                 "-smp",
                 &CORES.to_string(),
