@@ -2,6 +2,8 @@
 //! and port never leaves: connections opened before the hooks, raw sockets, whatever went around
 //! connect. The agent is exempt by its socket's cgroup.
 //!
+//! Resets pass, so that the server forgets connections that are ended here; they carry no data.
+//!
 //! Packet sockets (AF_PACKET) do not pass this hook; they ask for CAP_NET_RAW.
 
 use aya_ebpf::EbpfContext as _;
@@ -22,7 +24,11 @@ const EXTENSIONS_MAX: usize = 6;
 #[cgroup_skb(egress)]
 pub fn guard_egress(ctx: SkBuffContext) -> i32 {
     match destination(&ctx) {
-        Some((address, port)) if is_intercepted(address, port) => {
+        Some(Segment {
+            address,
+            port,
+            is_reset: false,
+        }) if is_intercepted(address, port) => {
             // SAFETY: the helper asks for this program's own context.
             let cgroup = unsafe { bpf_skb_cgroup_id(ctx.as_ptr().cast()) };
             match config() {
@@ -34,10 +40,17 @@ pub fn guard_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
+struct Segment {
+    address: Address,
+    /// Host order.
+    port: u16,
+    is_reset: bool,
+}
+
 /// Where a TCP segment goes; `None` for anything else, and for later fragments, which carry no ports
 /// and come to nothing without the first.
 #[inline(always)]
-fn destination(ctx: &SkBuffContext) -> Option<(Address, u16)> {
+fn destination(ctx: &SkBuffContext) -> Option<Segment> {
     let first: u8 = ctx.load(0).ok()?;
     match first >> 4 {
         4 => {
@@ -47,8 +60,7 @@ fn destination(ctx: &SkBuffContext) -> Option<(Address, u16)> {
                 return None;
             }
             let ip4: u32 = ctx.load(16).ok()?;
-            let port: u16 = ctx.load(usize::from(first & 0x0f) * 4 + 2).ok()?;
-            Some((v4_mapped(ip4), u16::from_be(port)))
+            segment(ctx, v4_mapped(ip4), usize::from(first & 0x0f) * 4)
         }
         6 => destination_v6(ctx),
         _ => None,
@@ -56,15 +68,14 @@ fn destination(ctx: &SkBuffContext) -> Option<(Address, u16)> {
 }
 
 #[inline(always)]
-fn destination_v6(ctx: &SkBuffContext) -> Option<(Address, u16)> {
+fn destination_v6(ctx: &SkBuffContext) -> Option<Segment> {
     let mut next: u8 = ctx.load(6).ok()?;
     let mut offset = 40usize;
     for _ in 0..EXTENSIONS_MAX {
         match next {
             TCP => {
                 let address: Address = ctx.load(24).ok()?;
-                let port: u16 = ctx.load(offset + 2).ok()?;
-                return Some((address, u16::from_be(port)));
+                return segment(ctx, address, offset);
             }
             // Hop-by-hop, routing, destination options: their length counts 8-byte units after the
             // first.
@@ -92,4 +103,17 @@ fn destination_v6(ctx: &SkBuffContext) -> Option<(Address, u16)> {
         }
     }
     None
+}
+
+/// The TCP header at an offset. One too short to have flags is taken for no reset.
+#[inline(always)]
+fn segment(ctx: &SkBuffContext, address: Address, offset: usize) -> Option<Segment> {
+    const RST: u8 = 4;
+    let port: u16 = ctx.load(offset + 2).ok()?;
+    let flags: u8 = ctx.load(offset + 13).unwrap_or(0);
+    Some(Segment {
+        address,
+        port: u16::from_be(port),
+        is_reset: flags & RST != 0,
+    })
 }

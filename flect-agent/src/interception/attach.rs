@@ -304,7 +304,9 @@ fn end_old_connections(mount: &CgroupMount, settings: &Settings, living: HashMap
         let ended = std::thread::scope(|scope| {
             scope
                 .spawn(|| -> io::Result<usize> {
-                    let file = File::open(&namespace)?;
+                    let Ok(file) = File::open(&namespace) else {
+                        return Ok(0); // The process is gone.
+                    };
                     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
                     destroy::connections(is_old)
                 })
@@ -314,9 +316,9 @@ fn end_old_connections(mount: &CgroupMount, settings: &Settings, living: HashMap
         match ended {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "ended connections that were older than the hooks"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%error,
-                "cannot end connections that are older than the hooks; they hang until TCP gives up"),
+                "cannot end connections that are older than the hooks (the kernel module tcp_diag does it): they get \
+                 nothing through, and hang until TCP gives up"),
         }
     }
 }

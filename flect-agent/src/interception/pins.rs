@@ -162,6 +162,12 @@ fn mount_if_missing(root: &Path) -> Result<(), InterceptionError> {
     if !root.starts_with(BPF_FS) || is_bpffs(Path::new(BPF_FS)) {
         return Ok(());
     }
+    // Another agent may be about to do the same: of two mounts the later one would hide what has been
+    // pinned in the earlier. The lock is on the folder below the mount.
+    let _lock = lock(Path::new(BPF_FS))?;
+    if is_bpffs(Path::new(BPF_FS)) {
+        return Ok(());
+    }
     tracing::info!("mounting a bpffs at {BPF_FS}");
     rustix::mount::mount(
         "bpf",
@@ -183,7 +189,7 @@ fn is_bpffs(path: &Path) -> bool {
 
 /// Waits for another agent that attaches or detaches just now; it takes seconds.
 fn lock(root: &Path) -> Result<File, InterceptionError> {
-    let locking = || step(format!("lock the pin folder {}", root.display()));
+    let locking = || step(format!("lock the folder {}", root.display()));
     let folder = File::open(root).map_err(locking())?;
     rustix::fs::flock(&folder, FlockOperation::LockExclusive)
         .map_err(|errno| locking()(errno.into()))?;

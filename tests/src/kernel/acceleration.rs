@@ -242,7 +242,8 @@ fn the_self_test_gives_a_verdict(stage: &mut Stage) -> Result<()> {
     let took = started.elapsed();
     let verdict = hooks.acceleration();
     println!("attached in {took:?}; {}", verdict.reason);
-    ensure!(took < Duration::from_secs(10), "it took {took:?}");
+    // Two seconds on a machine; emulated ones take ten times as long.
+    ensure!(took < Duration::from_secs(60), "it took {took:?}");
     ensure!(!verdict.checks.is_empty(), "{}", verdict.reason);
     for check in &verdict.checks {
         println!(

@@ -6,7 +6,8 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd as _;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,10 +124,22 @@ fn blocking_read(bench: &Bench, direction: Direction, is_fast: bool) -> io::Resu
     let (mut agent, mut client) = (pair.agent, pair.client);
     let mut reader = client.try_clone()?;
     let reading = thread::spawn(move || expect(&mut reader, 0, 100));
-    let sending = thread::spawn(move || write_pattern(&mut client, 0, LARGE_BYTES));
+    let total = WAITING_BYTES_MAX;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let progress = sent.clone();
+    let sending = thread::spawn(move || {
+        (0..total).step_by(PIECE_BYTES_MAX).try_for_each(|start| {
+            progress.store(start, Ordering::Relaxed);
+            client.write_all(pattern(start, PIECE_BYTES_MAX))
+        })
+    });
     // Until the sender has filled every buffer and waits for room.
-    thread::sleep(Duration::from_millis(10));
-    expect(&mut agent, 0, LARGE_BYTES)?;
+    let mut before = usize::MAX;
+    while before != sent.load(Ordering::Relaxed) {
+        before = sent.load(Ordering::Relaxed);
+        thread::sleep(PATIENCE / 20);
+    }
+    expect(&mut agent, 0, total)?;
     agent.write_all(pattern(0, 100))?;
     joined(sending)?;
     joined(reading)
@@ -287,15 +300,11 @@ fn large_transfer(bench: &Bench, direction: Direction, is_fast: bool) -> io::Res
 }
 
 fn send_pattern(mut sender: TcpStream, from: usize, to: usize) -> io::Result<()> {
-    write_pattern(&mut sender, from, to)?;
+    for start in (from..to).step_by(PIECE_BYTES_MAX) {
+        sender.write_all(pattern(start, (to - start).min(PIECE_BYTES_MAX)))?;
+    }
     // Open until the receiver has it all.
     end(&mut sender).map(drop)
-}
-
-fn write_pattern(sender: &mut TcpStream, from: usize, to: usize) -> io::Result<()> {
-    (from..to)
-        .step_by(PIECE_BYTES_MAX)
-        .try_for_each(|start| sender.write_all(pattern(start, (to - start).min(PIECE_BYTES_MAX))))
 }
 
 /// Bytes that tell their place in the stream: at most PIECE_BYTES_MAX of them.
