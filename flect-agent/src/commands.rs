@@ -2,7 +2,7 @@
 //!
 //! Invariant: every command of every supported server has a policy written by hand; what is not in
 //! the table is refused by name. `COMMAND` of real servers supplies names, arities, flags and key
-//! specs ([`generated`]); [`rules`] supplies what `COMMAND` cannot tell.
+//! specs (`generated.rs`); `rules.rs` supplies what `COMMAND` cannot tell.
 
 mod by_arguments;
 mod entry;
@@ -248,3 +248,6 @@ pub enum Need {
     /// A request too big for the buffer, until its reply.
     Streaming,
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! the connection is refused: there is no default and no guess from an address.
 
 mod attach;
+mod btf;
 mod destroy;
 mod error;
 mod kernel;
@@ -21,7 +22,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use flect_ebpf::Memory;
+use flect_ebpf::{Memory, PendingKey};
 
 use crate::cgroup::{CgroupId, CgroupMount};
 use kernel::Map;
@@ -87,6 +88,7 @@ pub struct Interception {
     acceleration: AccelerationVerdict,
     /// By accepted socket: what connect remembered.
     identities: Map<i32, Memory>,
+    pending: Map<PendingKey, Memory>,
     /// Until the watcher takes it.
     watched: Option<Watched>,
     watcher: Option<Watcher>,
@@ -167,6 +169,15 @@ impl Interception {
             netns_cookie: memory.netns_cookie,
             socket_cookie: memory.socket_cookie,
         })
+    }
+
+    /// How many intercepted connections wait for the agent's end of their handshake: none, but for a
+    /// moment or while a backlog is full.
+    ///
+    /// # Errors
+    /// When the kernel refuses to answer.
+    pub fn pending(&self) -> io::Result<usize> {
+        Ok(self.pending.keys(flect_ebpf::PENDING_MAX)?.len())
     }
 
     /// Which directions are accelerated, and why not the others.

@@ -13,3 +13,6 @@ pub(crate) mod words;
 pub use reply::{Ack, AckKind, Advance as ReplyAdvance, ReplyError, ReplyPlan, ReplyRewriter};
 pub use request::rewrite;
 pub use stream::{Advance, StreamRewriter};
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -40,7 +40,7 @@ pub struct Config {
     pub listen_port: u32,
     /// `ACCELERATE_*`
     pub flags: u32,
-    /// Unread bytes at which a connection leaves the fast path; see `sk_msg.rs`.
+    /// Bytes waiting for a reader at which its connection leaves the fast path; see `sk_msg.rs`.
     pub spill_bytes: u32,
     /// Zero.
     pub reserved: u32,
@@ -102,8 +102,6 @@ pub const AGENT_SIDE: u64 = 1 << 63;
 pub struct Flow {
     /// The other end's key in SOCKETS.
     pub peer: u64,
-    /// The other end's `struct sock`, only ever read with bpf_probe_read_kernel; 0 when unknown.
-    pub peer_sock: u64,
     /// `tcp_sock.write_seq` before the first byte.
     pub first_write_seq: u32,
     /// One of `FLOW_*`.
@@ -163,5 +161,5 @@ const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<Memory>() == 48);
 const _: () = assert!(size_of::<PendingKey>() == 48);
 const _: () = assert!(size_of::<Namespace>() == 8);
-const _: () = assert!(size_of::<Flow>() == 24);
+const _: () = assert!(size_of::<Flow>() == 16);
 const _: () = assert!(size_of::<Event>() == 24);

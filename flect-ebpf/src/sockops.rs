@@ -129,7 +129,6 @@ fn enrol(ctx: &SockOpsContext, config: &Config, sk: *mut c_void, mut own: u64, p
     }
     let flow = Flow {
         peer,
-        peer_sock: 0,
         first_write_seq,
         decision: FLOW_UNDECIDED,
     };

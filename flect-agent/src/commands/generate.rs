@@ -74,7 +74,7 @@ pub fn generate(dumps: &[(Version, CommandReply)]) -> Result<String, GenerateErr
         .map(|(version, _)| format!("{}.{}", version.major, version.minor))
         .collect();
     let mut text = format!(
-        "//! Written by `cargo xtask commands` from the answers of Valkey {} to `COMMAND`; do not edit.\n//!\n\
+        "//! Written by the example `generate-commands` from the answers of Valkey {} to `COMMAND`.\n//!\n\
          //! Invariant: sorted by name, one line for each command and subcommand.\n\n{PREAMBLE}",
         versions.join(", ")
     );
@@ -231,4 +231,76 @@ fn number<T: TryFrom<i64>>(frame: &OwnedFrame) -> Result<T, GenerateError> {
 
 fn unexpected(what: &str, frame: &OwnedFrame) -> GenerateError {
     GenerateError(format!("expected {what}, got {frame:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two commands and a subcommand, in the form of a real answer.
+    fn answer(names: &[&str]) -> CommandReply {
+        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let spec = format!(
+            "*6\r\n{}*2\r\n+RW\r\n+access\r\n{}*4\r\n{}{}{}*2\r\n{}:1\r\n{}*4\r\n{}{}{}*6\r\n{}:-1\r\n{}:2\r\n{}:0\r\n",
+            bulk("flags"),
+            bulk("begin_search"),
+            bulk("type"),
+            bulk("index"),
+            bulk("spec"),
+            bulk("index"),
+            bulk("find_keys"),
+            bulk("type"),
+            bulk("range"),
+            bulk("spec"),
+            bulk("lastkey"),
+            bulk("keystep"),
+            bulk("limit"),
+        );
+        let mut bytes = format!("*{}\r\n", names.len());
+        for name in names {
+            let subcommand = bulk(&format!("{name}|sub"));
+            bytes += &format!(
+                "*10\r\n{}:-2\r\n*2\r\n+write\r\n+fast\r\n:1\r\n:1\r\n:1\r\n*0\r\n*0\r\n*1\r\n{spec}*1\r\n*10\r\n{subcommand}:2\r\n*0\r\n:0\r\n:0\r\n:0\r\n*0\r\n*0\r\n*0\r\n*0\r\n",
+                bulk(name)
+            );
+        }
+        assert!(
+            CommandReply::parse(&bytes.as_bytes()[..bytes.len() - 1])
+                .unwrap()
+                .is_none()
+        );
+        CommandReply::parse(bytes.as_bytes()).unwrap().unwrap()
+    }
+
+    const OLD: Version = Version { major: 8, minor: 0 };
+    const NEW: Version = Version { major: 9, minor: 1 };
+
+    #[test]
+    fn a_line_says_what_the_server_said() {
+        let text = generate(&[(NEW, answer(&["b", "a"])), (OLD, answer(&["b"]))]).unwrap();
+        let lines: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("entry("))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                r#"    entry("a", -2, F::FAST.with(F::WRITE), &[spec(K::RW.with(K::ACCESS), index(1), range(-1, 2, 0))], 9, 1),"#,
+                r#"    entry("a|sub", 2, F::NONE, &[], 9, 1),"#,
+                r#"    entry("b", -2, F::FAST.with(F::WRITE), &[spec(K::RW.with(K::ACCESS), index(1), range(-1, 2, 0))], 8, 0),"#,
+                r#"    entry("b|sub", 2, F::NONE, &[], 8, 0),"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_table_cannot_say_is_an_error() {
+        assert!(generate(&[(OLD, answer(&["a"])), (NEW, answer(&["b"]))]).is_err());
+        let unknown_flag = "*1\r\n*10\r\n$1\r\na\r\n:1\r\n*1\r\n+shiny\r\n:0\r\n:0\r\n:0\r\n*0\r\n*0\r\n*0\r\n*0\r\n";
+        let error = CommandReply::parse(unknown_flag.as_bytes())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "'a' has the unknown flag 'shiny'");
+        assert!(CommandReply::parse(b"-ERR no\r\n").is_err());
+    }
 }

@@ -20,7 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::kernel::{self, AttachType, Map, NetworkKey, Plain};
 use super::namespaces::{Namespaces, living_in};
-use super::object::{HASH, HOOKS, Hook, Object, Place, SK_MSG_PROGRAM};
+use super::object::{HASH, HOOKS, Hook, LAYOUT, Object, Place, SK_MSG_PROGRAM};
 use super::pins::{Pins, step};
 use super::watch::Watched;
 use super::{Acceleration, AccelerationVerdict, Interception, InterceptionError, Settings};
@@ -53,7 +53,7 @@ fn put_in_place(
     settings: &Settings,
     inherited: &mut Vec<TcpListener>,
 ) -> Result<Interception, InterceptionError> {
-    let acceleration = verdict(&mount, settings)?;
+    let acceleration = verdict(&mount, settings);
     let mut object = Object::load_pinned(pins)?;
     configure(&object, settings, &acceleration)?;
 
@@ -92,6 +92,7 @@ fn put_in_place(
         listeners,
         acceleration,
         identities,
+        pending: object.map("PENDING")?,
         watched: Some(Watched {
             events: object.take_events()?,
             namespaces,
@@ -133,10 +134,7 @@ fn check(mount: &CgroupMount, settings: &Settings) -> Result<(), InterceptionErr
     Ok(())
 }
 
-fn verdict(
-    mount: &CgroupMount,
-    settings: &Settings,
-) -> Result<AccelerationVerdict, InterceptionError> {
+fn verdict(mount: &CgroupMount, settings: &Settings) -> AccelerationVerdict {
     let forced = |on: bool, reason: &str| AccelerationVerdict {
         requested: settings.acceleration,
         client_to_agent: on,
@@ -144,10 +142,21 @@ fn verdict(
         reason: reason.to_owned(),
         checks: Vec::new(),
     };
+    if let Err(error) = &*LAYOUT
+        && settings.acceleration != Acceleration::Off
+    {
+        return forced(
+            false,
+            &format!("off: this kernel does not tell its layout ({error})"),
+        );
+    }
     match settings.acceleration {
-        Acceleration::On => Ok(forced(true, "on: both directions, as configured")),
-        Acceleration::Off => Ok(forced(false, "off: as configured")),
-        Acceleration::Auto => selftest::run(mount, settings.agent_cgroup),
+        Acceleration::On => forced(true, "on: both directions, as configured"),
+        Acceleration::Off => forced(false, "off: as configured"),
+        // What stands in the way of the test stands in the way of the hooks, or is no reason to fail.
+        Acceleration::Auto => selftest::run(mount).unwrap_or_else(|error| {
+            forced(false, &format!("off: the self-test cannot run: {error}"))
+        }),
     }
 }
 

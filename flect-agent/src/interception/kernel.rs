@@ -335,3 +335,24 @@ pub(super) fn borrow<T>(fd: i32, _owner: &T) -> Option<BorrowedFd<'_>> {
     // SAFETY: the owner keeps the descriptor open for as long as it is borrowed.
     (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })
 }
+
+/// Segments with data that a socket has sent through TCP (`tcpi_data_segs_out`, 4.6).
+pub(super) fn data_segments_sent(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    // `struct tcp_info` as words up to that field, which libc does not have for every target.
+    let mut info = [0u32; 40];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: info is valid for the length that is told.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(info[39])
+}

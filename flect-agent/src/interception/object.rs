@@ -11,6 +11,7 @@ use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader};
 
 use super::InterceptionError;
+use super::btf::Layout;
 use super::kernel::{AttachType, Map, Plain};
 use super::pins::{Pins, step};
 
@@ -162,8 +163,14 @@ impl Object {
 
     fn load(mut loader: EbpfLoader<'_>) -> Result<Self, InterceptionError> {
         let bytes = embedded::OBJECT.ok_or(InterceptionError::NoPrograms)?;
+        // Without the layout the offsets stay 0 and nothing is accelerated: see `attach::verdict`.
+        let layout = LAYOUT.as_ref().unwrap_or(&Layout::UNKNOWN);
         let mut ebpf = loader
             .override_global("CAN_SET_RETVAL", &*CAN_SET_RETVAL, true)
+            .override_global("SK_MSG_SK", &layout.sk_msg_sk, true)
+            .override_global("SK_MSG_SK_REDIR", &layout.sk_msg_sk_redir, true)
+            .override_global("SOCK_RMEM_ALLOC", &layout.sock_rmem_alloc, true)
+            .override_global("TCP_SOCK_WRITE_SEQ", &layout.tcp_sock_write_seq, true)
             .load(bytes)
             .map_err(|error| loader_error("load the BPF object", &error))?;
         for (name, program) in ebpf.programs_mut() {
@@ -233,6 +240,9 @@ static CAN_SET_RETVAL: LazyLock<u32> = LazyLock::new(|| {
         is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval);
     u32::from(supported.unwrap_or(false))
 });
+
+/// Where this kernel keeps what sk_msg looks at. Read once; it takes some 10 ms.
+pub(super) static LAYOUT: LazyLock<io::Result<Layout>> = LazyLock::new(Layout::of_running_kernel);
 
 fn program_error(name: &str, error: &ProgramError) -> InterceptionError {
     match error {

@@ -45,6 +45,7 @@ const LENGTH_LINE_BYTES_MAX: usize = 23;
 ///
 /// # Errors
 /// When the bytes are not RESP.
+#[inline]
 pub(crate) fn header(input: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
     let Some(&kind) = input.first() else {
         return Ok(None);
@@ -85,7 +86,19 @@ pub(crate) fn header(input: &[u8]) -> Result<Option<(Header, usize)>, Malformed>
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub &'static str);
 
+#[inline]
 fn length_line(input: &[u8]) -> Result<Option<(i64, usize)>, Malformed> {
+    // One digit is the length of most values, two of nearly all others.
+    match input {
+        [_, digit @ b'0'..=b'9', b'\r', b'\n', ..] => Ok(Some((i64::from(digit - b'0'), 4))),
+        [_, tens @ b'1'..=b'9', digit @ b'0'..=b'9', b'\r', b'\n', ..] => {
+            Ok(Some((i64::from((tens - b'0') * 10 + (digit - b'0')), 5)))
+        }
+        _ => any_length_line(input),
+    }
+}
+
+fn any_length_line(input: &[u8]) -> Result<Option<(i64, usize)>, Malformed> {
     let window = &input[..input.len().min(LENGTH_LINE_BYTES_MAX)];
     let Some(end) = memchr::memchr(b'\r', window) else {
         return if window.len() == LENGTH_LINE_BYTES_MAX {

@@ -194,6 +194,13 @@ pub struct RequestScanner {
     words: Vec<u8>,
 }
 
+/// A scanner lives as long as its session: after a request with more arguments than this (4 KiB of
+/// ranges) the memory is given back.
+const KEPT_ARGS_MAX: usize = 512;
+
+/// The same for requests that were encoded anew, which are rare.
+const KEPT_BYTES_MAX: usize = 1024;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     /// At the first byte of a request.
@@ -232,8 +239,6 @@ impl RequestScanner {
                     consumed: line.bytes,
                 });
             };
-            self.args.clear();
-            self.encoded.clear();
             self.at = line.bytes;
             self.irregular = !line.canonical;
             self.state = State::Header { argc };
@@ -286,6 +291,14 @@ impl RequestScanner {
         self.args.clear();
         self.irregular = false;
         self.encoded.clear();
+        if self.args.capacity() > KEPT_ARGS_MAX {
+            self.args.shrink_to(KEPT_ARGS_MAX);
+        }
+        if self.encoded.capacity() > KEPT_BYTES_MAX {
+            self.encoded.shrink_to(KEPT_BYTES_MAX);
+            self.words.clear();
+            self.words.shrink_to(KEPT_BYTES_MAX);
+        }
     }
 
     fn scan_args(&mut self, buf: &[u8]) -> Result<Scanned, ProtocolError> {
@@ -351,3 +364,6 @@ impl RequestScanner {
         Ok(Scanned::Request { consumed })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,103 +4,29 @@
 //! prefix is never passed on; nothing recurses, and memory does not grow with a reply (but for the
 //! errors of RESP3 that declare their length, which are bounded).
 
+mod cursor;
+mod error;
 mod names;
+mod plan;
 mod pubsub;
 mod roles;
 
+pub use error::ReplyError;
 pub use names::store_prefix;
+pub use plan::ReplyPlan;
 pub use pubsub::{Ack, AckKind};
 
+use cursor::Cursor;
 use names::Stripped;
 use pubsub::Word;
 use roles::{Frame, Frames, Role};
 
 use super::error_text;
 pub use super::stream::Advance;
-use crate::commands::ReplyShape;
 use crate::resp::encode;
 use crate::resp::number;
-use crate::resp::reply::{Header, Malformed, header};
+use crate::resp::reply::{Header, header};
 use crate::store::Namespace;
-
-/// How a reply must be read: where names stand in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum ReplyPlan {
-    /// Nowhere. Errors are cleaned under every plan.
-    #[default]
-    Verbatim,
-    /// The reply is a key, or null.
-    Name,
-    /// An array whose first element is a key, or null.
-    FirstName,
-    /// An array of keys.
-    Names,
-    /// XREAD: an array of `[key, entries]`, in RESP3 a map; or null.
-    StreamNames,
-    /// SCAN: `[cursor, [key ...]]`.
-    Cursor,
-    /// Channels and numbers in turn, in RESP3 a map.
-    PubsubNumsub,
-    /// An array of channels.
-    Channels,
-    /// A push, or a subscriber's message in RESP2.
-    Pubsub,
-    /// CLIENT TRACKINGINFO: `prefixes` holds beginnings of keys.
-    TrackingInfo,
-    /// EXEC: one plan for each queued command, or a null, or an error.
-    Exec(Vec<ReplyPlan>),
-    /// A line or a string that holds the place of the agent's own reply, which is given out instead.
-    Replace(Box<[u8]>),
-}
-
-impl ReplyPlan {
-    /// The plan of a command's reply; EXEC's is still empty.
-    #[must_use]
-    pub fn of(shape: ReplyShape) -> Self {
-        match shape {
-            ReplyShape::Verbatim => Self::Verbatim,
-            ReplyShape::Name => Self::Name,
-            ReplyShape::FirstName => Self::FirstName,
-            ReplyShape::Names => Self::Names,
-            ReplyShape::StreamNames => Self::StreamNames,
-            ReplyShape::Cursor => Self::Cursor,
-            ReplyShape::PubsubNumsub => Self::PubsubNumsub,
-            ReplyShape::Channels => Self::Channels,
-            ReplyShape::Pubsub => Self::Pubsub,
-            ReplyShape::TrackingInfo => Self::TrackingInfo,
-            ReplyShape::Exec => Self::Exec(Vec::new()),
-        }
-    }
-}
-
-/// The upstream sent what must not be passed on; nothing more of its connection may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReplyError {
-    /// A name without the store's prefix.
-    #[error("a reply names something outside of the store")]
-    ForeignName,
-    /// Not RESP.
-    #[error("a reply is not RESP: {0}")]
-    Malformed(&'static str),
-    /// RESP, but not the reply that the command has.
-    #[error("a reply has another shape than its command's")]
-    UnexpectedShape,
-    /// A push of a kind that may hold anything.
-    #[error("a push of an unknown kind")]
-    UnknownPush,
-    /// Aggregates in aggregates beyond what any command replies.
-    #[error("a reply is nested too deeply")]
-    TooDeep,
-    /// An error that declares its length, beyond 64 KiB.
-    #[error("an error reply is too long")]
-    ErrorTooLong,
-}
-
-impl From<Malformed> for ReplyError {
-    fn from(Malformed(why): Malformed) -> Self {
-        Self::Malformed(why)
-    }
-}
 
 /// Error texts are sentences; one that declares its length must be held whole, for it to change.
 const BULK_ERROR_BYTES_MAX: usize = 64 * 1024;
@@ -253,11 +179,14 @@ impl ReplyRewriter {
         namespace: &Namespace,
         out: &mut Vec<u8>,
     ) -> Result<bool, ReplyError> {
+        let role = self.slot()?;
+        if role == Role::Verbatim && self.skim(cursor)? {
+            return Ok(true);
+        }
         let rest = &cursor.input[cursor.at..];
         let Some((header, bytes)) = header(rest)? else {
             return Ok(false);
         };
-        let role = self.slot()?;
         if role == Role::Replaced {
             return self.replace(cursor, header, bytes, out);
         }
@@ -299,6 +228,59 @@ impl ReplyRewriter {
             }
         }
         Ok(true)
+    }
+
+    /// The way of most bytes: passes over whole values that hold no names, and counts. True when the
+    /// slot that was to come has been filled; else what comes next needs a closer look.
+    fn skim(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
+        let open = self.frames.top().filter(|top| top.role == Role::Verbatim);
+        let framed = open.is_some();
+        let mut left = open.map_or(1, |top| top.left);
+        let mut entered = false;
+        while left > 0 {
+            let rest = &cursor.input[cursor.at..];
+            let Some((header, bytes)) = header(rest)? else {
+                break;
+            };
+            let used = match header {
+                Header::Bulk { kind: b'!', .. }
+                | Header::Line { kind: b'-' }
+                | Header::Aggregate { kind: b'|', .. } => break,
+                Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
+                Header::Line { .. } => match memchr::memchr(b'\n', rest) {
+                    Some(end) => end + 1,
+                    None => break,
+                },
+                Header::Null => bytes,
+                Header::Aggregate { values, .. } => {
+                    left = left
+                        .checked_add(values)
+                        .ok_or(ReplyError::Malformed("a length beyond reason"))?;
+                    entered = true;
+                    bytes
+                }
+            };
+            if used > rest.len() {
+                break;
+            }
+            cursor.at += used;
+            left -= 1;
+        }
+        match self.frames.top_mut() {
+            // One value is left to be counted by its end.
+            Some(top) if framed => top.left = left.max(1),
+            _ if entered && left > 0 => self.frames.push(Frame {
+                left,
+                index: 0,
+                role: Role::Verbatim,
+                attribute: false,
+            })?,
+            _ => {}
+        }
+        if left == 0 {
+            self.end_value();
+        }
+        Ok(left == 0)
     }
 
     #[expect(
@@ -452,6 +434,8 @@ impl ReplyRewriter {
         usize::try_from(frame.index)
             .ok()
             .and_then(|index| self.plans.get(index))
+            // A transaction holds no transactions.
+            .filter(|plan| !matches!(plan, ReplyPlan::Exec(_)))
             .map(Role::of)
             .ok_or(ReplyError::UnexpectedShape)
     }
@@ -490,27 +474,6 @@ impl ReplyRewriter {
 
 /// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
 const INTEGER_LINE_BYTES_MAX: usize = 23;
-
-/// The input; bytes from `copied` to `at` are done and are copied in one go.
-struct Cursor<'a> {
-    input: &'a [u8],
-    at: usize,
-    copied: usize,
-}
-
-impl Cursor<'_> {
-    fn flush(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.input[self.copied..self.at]);
-        self.copied = self.at;
-    }
-
-    /// Leaves out the next bytes.
-    fn skip(&mut self, bytes: usize, out: &mut Vec<u8>) {
-        self.flush(out);
-        self.at += bytes;
-        self.copied = self.at;
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! changed; the old bytes are copied in runs, only the length of a name is written anew.
 
 use super::classify::{ArgClass, Classifier};
-use super::reply::ReplyPlan;
+use super::reply::{ReplyPlan, store_prefix};
 use super::words::{WORD_BYTES_MAX, is};
 use crate::commands::{Command, Names};
 use crate::resp::encode;
@@ -20,13 +20,16 @@ pub fn rewrite(
     namespace: &Namespace,
     out: &mut Vec<u8>,
 ) -> ReplyPlan {
-    if command.names == Names::Tracking && broadcasts_everything(request) {
-        return track_everything(command, request, namespace, out);
-    }
     let bytes = request.bytes();
     out.reserve(bytes.len() + ROOM_FOR_NAMES);
-    let mut classifier = Classifier::new(command, request.argc());
     let mut copied = 0;
+    let everything = command.names == Names::Tracking && broadcasts_everything(request);
+    if everything {
+        // Two arguments more; the old first line is left out.
+        encode::array(request.argc() + 2, out);
+        copied = header_of(request, 0);
+    }
+    let mut classifier = Classifier::new(command, request.argc());
     for i in 0..request.argc() {
         let arg = request.arg(i);
         let word = (arg.len() <= WORD_BYTES_MAX).then_some(arg);
@@ -36,44 +39,45 @@ pub fn rewrite(
             ArgClass::Channel => Some(namespace.channels()),
         };
         if let Some(prefix) = prefix {
-            let start = request.range(i).start as usize;
-            // `$`, the digits of the length, CR LF.
-            let header = start - (number::digits(arg.len() as u64) + 3);
-            out.extend_from_slice(&bytes[copied..header]);
+            out.extend_from_slice(&bytes[copied..header_of(request, i)]);
             encode::header(b'$', arg.len() + prefix.len(), out);
             out.extend_from_slice(prefix);
-            copied = start;
+            copied = request.range(i).start as usize;
         }
         if classifier.settled(i) {
             break;
         }
     }
     out.extend_from_slice(&bytes[copied..]);
+    if everything {
+        encode::bulk("PREFIX", out);
+        encode::bulk(store_prefix(namespace), out);
+    }
     ReplyPlan::of(command.reply)
 }
 
 /// Most requests have one or two names, and a prefix with its longer length takes less than this.
 const ROOM_FOR_NAMES: usize = 64;
 
-/// CLIENT TRACKING in broadcasting mode without a PREFIX: the server would tell of every store's keys.
-fn broadcasts_everything(request: &Request<'_>) -> bool {
-    let option = |word: &[u8]| (3..request.argc()).any(|i| is(request.arg(i), word));
-    option(b"bcast") && !option(b"prefix")
+/// Where the header of argument `i` begins: before it `$`, the digits of the length, CR LF.
+#[inline]
+fn header_of(request: &Request<'_>, i: usize) -> usize {
+    let range = request.range(i);
+    range.start as usize - (number::digits(u64::from(range.end - range.start)) + 3)
 }
 
-/// The request with the beginning of all the store's keys as its PREFIX, whatever their database:
-/// invalidations know no databases.
-fn track_everything(
-    command: &Command,
-    request: &Request<'_>,
-    namespace: &Namespace,
-    out: &mut Vec<u8>,
-) -> ReplyPlan {
-    encode::array(request.argc() + 2, out);
-    for arg in request.args() {
-        encode::bulk(arg, out);
+/// CLIENT TRACKING in broadcasting mode without a PREFIX: the server would tell of every key that it
+/// has. It gets the beginning of all the store's keys, whatever their database, for invalidations know
+/// no databases.
+fn broadcasts_everything(request: &Request<'_>) -> bool {
+    let mut broadcasts = false;
+    let mut at = 3;
+    while let Some(word) = request.get(at) {
+        if is(word, b"prefix") && at + 1 < request.argc() {
+            return false;
+        }
+        broadcasts |= is(word, b"bcast");
+        at += 1;
     }
-    encode::bulk("PREFIX", out);
-    encode::bulk(super::reply::store_prefix(namespace), out);
-    ReplyPlan::of(command.reply)
+    broadcasts
 }

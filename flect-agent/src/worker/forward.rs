@@ -50,6 +50,14 @@ impl Worker {
             return Outcome::Later;
         }
         let placement = commands::placement(command, request);
+        if session.transaction.is_some() && placement == Placement::Dedicated(Need::Subscription) {
+            // EXEC would answer with one confirmation for each name, inside and behind its array.
+            self.refuse(
+                key,
+                b"-ERR subscriptions cannot be part of a transaction in a store\r\n",
+            );
+            return Outcome::Taken;
+        }
         let own = session.needs_own() || session.heavy || placement != Placement::Shared;
         match self.names_granted(key, command, request) {
             Granted::Yes => {}

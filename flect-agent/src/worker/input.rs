@@ -10,7 +10,6 @@ use super::session::{
 };
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
-use crate::resp::encode;
 use crate::resp::request::Scanned;
 use crate::rewrite::stream::StreamRewriter;
 
@@ -198,9 +197,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    let mut reply = Vec::new();
-                    encode::error(&error.to_string(), &mut reply);
-                    self.finish_with(key, &reply);
+                    self.finish_with(key, &error.reply());
                     return bytes.len();
                 }
             }
@@ -300,7 +297,7 @@ impl Worker {
         let advance = match stream.rewriter.advance(bytes, &session.namespace, out) {
             Ok(advance) => advance,
             Err(error) => {
-                self.broken_stream(key, stream.to.as_ref(), &error.to_string());
+                self.broken_stream(key, stream.to.as_ref(), &error.reply());
                 return bytes.len();
             }
         };
@@ -326,16 +323,14 @@ impl Worker {
 
     /// The client broke the protocol in the middle of a request whose beginning is with the server
     /// already: the connection goes, and the half request with it.
-    fn broken_stream(&mut self, key: Key<Session>, to: Option<&StreamTo>, message: &str) {
+    fn broken_stream(&mut self, key: Key<Session>, to: Option<&StreamTo>, reply: &[u8]) {
         if let Some(to) = to {
             self.close_upstream(to.upstream);
         }
         if let Some(session) = self.sessions.get_mut(key) {
             session.lane = Lane::None;
         }
-        let mut reply = Vec::new();
-        encode::error(message, &mut reply);
-        self.finish_with(key, &reply);
+        self.finish_with(key, reply);
     }
 }
 

@@ -77,8 +77,8 @@ impl Worker {
                 let Some(job) = self.jobs.get(key) else {
                     return;
                 };
-                let store = job.store;
-                let Some(upstream) = self.lane_of_target(target, store) else {
+                let (store, protocol) = (job.store, job.context.protocol);
+                let Some(upstream) = self.lane_of_target(target, store, protocol) else {
                     self.fail_job(key);
                     return;
                 };
@@ -96,7 +96,13 @@ impl Worker {
         }
     }
 
-    fn lane_of_target(&mut self, target: Target, store: usize) -> Option<Key<Upstream>> {
+    /// Replies are read as RESP2, but for the one that goes to the app as it is.
+    fn lane_of_target(
+        &mut self,
+        target: Target,
+        store: usize,
+        protocol: Protocol,
+    ) -> Option<Key<Upstream>> {
         match target {
             Target::Store => self.shared_lane(store, Protocol::Resp2),
             Target::Housekeeper => {
@@ -110,18 +116,7 @@ impl Worker {
                 self.housekeeper = Some(key);
                 Some(key)
             }
-            Target::Sorter => {
-                let lanes = self.stores.get(store)?;
-                if let Some(key) = lanes.sorter
-                    && self.upstreams.get(key).is_some()
-                {
-                    return Some(key);
-                }
-                let credentials = lanes.store.sorter.clone();
-                let key = self.connect(&credentials, Role::Sorter, Protocol::Resp2, Some(store))?;
-                self.stores[store].sorter = Some(key);
-                Some(key)
-            }
+            Target::Sorter => self.sorter_lane(store, protocol),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
     pooled: [Vec<Key<Upstream>>; 2],
-    pub sorter: Option<Key<Upstream>>,
+    sorter: [Option<Key<Upstream>>; 2],
 }
 
 impl StoreLanes {
@@ -42,7 +42,7 @@ impl StoreLanes {
             store,
             shared: [None, None],
             pooled: [Vec::new(), Vec::new()],
-            sorter: None,
+            sorter: [None, None],
         }
     }
 }
@@ -122,6 +122,24 @@ impl Worker {
         let credentials = lanes.store.credentials.clone();
         let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
         self.stores[store].shared[place(protocol)] = Some(key);
+        Some(key)
+    }
+
+    /// The connection for SORT with BY or GET.
+    pub(super) fn sorter_lane(
+        &mut self,
+        store: usize,
+        protocol: Protocol,
+    ) -> Option<Key<Upstream>> {
+        let lanes = self.stores.get(store)?;
+        if let Some(key) = lanes.sorter[place(protocol)]
+            && self.upstreams.get(key).is_some()
+        {
+            return Some(key);
+        }
+        let credentials = lanes.store.sorter.clone();
+        let key = self.connect(&credentials, Role::Sorter, protocol, Some(store))?;
+        self.stores[store].sorter[place(protocol)] = Some(key);
         Some(key)
     }
 

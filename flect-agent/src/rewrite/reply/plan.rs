@@ -1,0 +1,56 @@
+//! What is known of a reply before it comes.
+//!
+//! Invariant: plans say where names stand in replies that a server gives; a reply of another shape is
+//! an error, not a guess.
+
+use crate::commands::ReplyShape;
+
+/// How a reply must be read: where names stand in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ReplyPlan {
+    /// Nowhere. Errors are cleaned under every plan.
+    #[default]
+    Verbatim,
+    /// The reply is a key, or null.
+    Name,
+    /// An array whose first element is a key, or null.
+    FirstName,
+    /// An array of keys.
+    Names,
+    /// XREAD: an array of `[key, entries]`, in RESP3 a map; or null.
+    StreamNames,
+    /// SCAN: `[cursor, [key ...]]`.
+    Cursor,
+    /// Channels and numbers in turn, in RESP3 a map.
+    PubsubNumsub,
+    /// An array of channels.
+    Channels,
+    /// A push, or a subscriber's message in RESP2.
+    Pubsub,
+    /// CLIENT TRACKINGINFO: `prefixes` holds beginnings of keys.
+    TrackingInfo,
+    /// EXEC: one plan for each queued command, or a null, or an error.
+    Exec(Vec<ReplyPlan>),
+    /// A line or a string that holds the place of the agent's own reply, which is given out instead.
+    Replace(Box<[u8]>),
+}
+
+impl ReplyPlan {
+    /// The plan of a command's reply; EXEC's is still empty.
+    #[must_use]
+    pub fn of(shape: ReplyShape) -> Self {
+        match shape {
+            ReplyShape::Verbatim => Self::Verbatim,
+            ReplyShape::Name => Self::Name,
+            ReplyShape::FirstName => Self::FirstName,
+            ReplyShape::Names => Self::Names,
+            ReplyShape::StreamNames => Self::StreamNames,
+            ReplyShape::Cursor => Self::Cursor,
+            ReplyShape::PubsubNumsub => Self::PubsubNumsub,
+            ReplyShape::Channels => Self::Channels,
+            ReplyShape::Pubsub => Self::Pubsub,
+            ReplyShape::TrackingInfo => Self::TrackingInfo,
+            ReplyShape::Exec => Self::Exec(Vec::new()),
+        }
+    }
+}
