@@ -15,6 +15,7 @@
 pub mod agent;
 pub mod cgroups;
 pub mod cleanup;
+pub mod connector;
 pub mod name;
 pub mod neighbour;
 pub mod place;
@@ -22,11 +23,12 @@ pub mod ports;
 pub mod relay;
 pub mod valkey;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -37,6 +39,7 @@ use crate::wire::Wire;
 use agent::Agent;
 use cgroups::Groups;
 use cleanup::Inner;
+use connector::Connector;
 use name::Name;
 use ports::Reserved;
 use relay::Relay;
@@ -98,6 +101,7 @@ pub struct Bed {
     config: PathBuf,
     socket: PathBuf,
     relay: Relay,
+    connectors: Mutex<HashMap<String, Arc<Connector>>>,
 }
 
 impl Bed {
@@ -203,6 +207,37 @@ impl Bed {
         let mut command = self.command(app, tools::program("node")?)?;
         command.env("NODE_PATH", tools::node_modules());
         Ok(command)
+    }
+
+    /// A connection to Valkey's address that is an app's own, in the hands of this process: made
+    /// and connected by a child inside the app's cgroup.
+    ///
+    /// # Errors
+    /// What connect said inside the app, with its error number.
+    pub fn connect(&self, app: &str) -> io::Result<Wire> {
+        Wire::new(self.connector(app)?.connect(self.address())?)
+    }
+
+    /// The child that connects for an app; one per app, started when first asked for.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn connector(&self, app: &str) -> io::Result<Arc<Connector>> {
+        let mut all = self
+            .connectors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = all.get(app) {
+            return Ok(Arc::clone(connector));
+        }
+        let start = || -> Result<Connector> {
+            let mut command = Connector::command()?;
+            self.place(app, &mut command)?;
+            Connector::start(command)
+        };
+        let connector = Arc::new(start().map_err(io::Error::other)?);
+        all.insert(app.to_owned(), Arc::clone(&connector));
+        Ok(connector)
     }
 
     /// `CACHE_URL`, `STORE2_URL` ..., `VALKEY_HOST`, `VALKEY_PORT`, `FLECT_OPERATOR_HOST`,
@@ -501,6 +536,7 @@ impl Builder {
             config,
             socket,
             relay,
+            connectors: Mutex::default(),
         };
         if !self.direct && !self.agent_later {
             bed.start_agent()?;

@@ -9,6 +9,8 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::bed::{connector, neighbour};
+
 /// What a role does with its arguments.
 pub type Role = fn(&[String]) -> Result<()>;
 
@@ -27,16 +29,24 @@ pub fn command(role: &str, args: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Plays the role when this process is such a child; `None` for an ordinary start.
+/// The roles that the bed itself needs.
+const ROLES: [(&str, Role); 2] = [
+    (neighbour::ROLE, neighbour::role),
+    (connector::ROLE, connector::role),
+];
+
+/// Plays the role when this process is such a child; `None` for an ordinary start. `more` are roles
+/// beside the bed's own.
 #[must_use]
-pub fn dispatch(roles: &[(&str, Role)]) -> Option<ExitCode> {
+pub fn dispatch(more: &[(&str, Role)]) -> Option<ExitCode> {
     let mut args = env::args().skip(1);
     if args.next()? != MARK {
         return None;
     }
     let name = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
-    let Some((_, role)) = roles.iter().find(|(role, _)| *role == name) else {
+    let mut roles = ROLES.iter().chain(more);
+    let Some((_, role)) = roles.find(|(role, _)| *role == name) else {
         eprintln!("no such role: {name:?}");
         return Some(ExitCode::from(2));
     };

@@ -47,7 +47,14 @@ impl Wire {
     /// # Errors
     /// Whatever connect says.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::new(TcpStream::connect(address)?)
+    }
+
+    /// Speaks over a connection that exists.
+    ///
+    /// # Errors
+    /// When its options cannot be set.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
         Ok(Self {

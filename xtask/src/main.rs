@@ -12,7 +12,6 @@ mod vm_test;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use flect_tests::bed::neighbour;
 use flect_tests::child;
 
 /// Builds, tests, measures and demonstrates Flect KV.
@@ -43,7 +42,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&[(neighbour::ROLE, neighbour::role)]) {
+    if let Some(code) = child::dispatch(&[]) {
         return code;
     }
     let done = match Cli::parse().task {

@@ -74,7 +74,7 @@ pub fn generate(dumps: &[(Version, CommandReply)]) -> Result<String, GenerateErr
         .map(|(version, _)| format!("{}.{}", version.major, version.minor))
         .collect();
     let mut text = format!(
-        "//! Written by `cargo xtask commands` from the answers of Valkey {} to `COMMAND`; do not edit.\n//!\n\
+        "//! Written by the example `generate-commands` from the answers of Valkey {} to `COMMAND`.\n//!\n\
          //! Invariant: sorted by name, one line for each command and subcommand.\n\n{PREAMBLE}",
         versions.join(", ")
     );

@@ -1,4 +1,4 @@
-//! Written by `cargo xtask commands` from the answers of Valkey 8.0, 8.1, 9.1 to `COMMAND`; do not edit.
+//! Written by the example `generate-commands` from the answers of Valkey 8.0, 8.1, 9.1 to `COMMAND`.
 //!
 //! Invariant: sorted by name, one line for each command and subcommand.
 

@@ -6,11 +6,10 @@ use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{
-    CLIENT_OUT_BYTES_HIGH, Gate, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
+    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
 };
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
-use crate::resp::encode;
 use crate::resp::request::Scanned;
 use crate::rewrite::stream::StreamRewriter;
 
@@ -27,11 +26,6 @@ impl Worker {
                 return;
             };
             if session.finishing {
-                return;
-            }
-            if session.out.len() >= CLIENT_OUT_BYTES_HIGH && session.gate == Gate::Open {
-                session.gate = Gate::Client;
-                self.queue_flush_session(key);
                 return;
             }
             if session.gate != Gate::Open {
@@ -165,6 +159,14 @@ impl Worker {
             let Some(session) = self.sessions.get_mut(key) else {
                 break;
             };
+            if session.out.len() >= CLIENT_OUT_BYTES_HIGH && session.gate == Gate::Open {
+                session.gate = Gate::Client;
+                self.queue_flush_session(key);
+                break;
+            }
+            if session.in_flight >= IN_FLIGHT_MAX && session.gate == Gate::Open {
+                session.gate = Gate::InFlight;
+            }
             if session.gate != Gate::Open || session.finishing {
                 break;
             }
@@ -198,9 +200,7 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    let mut reply = Vec::new();
-                    encode::error(&error.to_string(), &mut reply);
-                    self.finish_with(key, &reply);
+                    self.finish_with(key, &error.reply());
                     return bytes.len();
                 }
             }
@@ -300,7 +300,7 @@ impl Worker {
         let advance = match stream.rewriter.advance(bytes, &session.namespace, out) {
             Ok(advance) => advance,
             Err(error) => {
-                self.broken_stream(key, stream.to.as_ref(), &error.to_string());
+                self.broken_stream(key, stream.to.as_ref(), &error.reply());
                 return bytes.len();
             }
         };
@@ -326,16 +326,14 @@ impl Worker {
 
     /// The client broke the protocol in the middle of a request whose beginning is with the server
     /// already: the connection goes, and the half request with it.
-    fn broken_stream(&mut self, key: Key<Session>, to: Option<&StreamTo>, message: &str) {
+    fn broken_stream(&mut self, key: Key<Session>, to: Option<&StreamTo>, reply: &[u8]) {
         if let Some(to) = to {
             self.close_upstream(to.upstream);
         }
         if let Some(session) = self.sessions.get_mut(key) {
             session.lane = Lane::None;
         }
-        let mut reply = Vec::new();
-        encode::error(message, &mut reply);
-        self.finish_with(key, &reply);
+        self.finish_with(key, reply);
     }
 }
 

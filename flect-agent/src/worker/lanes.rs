@@ -4,6 +4,7 @@
 //! server takes one of its own from a small pool and gives it back clean. A session changes
 //! connections only while it is owed nothing, so its requests take effect in their order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,11 @@ pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
     pooled: [Vec<Key<Upstream>>; 2],
-    pub sorter: Option<Key<Upstream>>,
+    /// Store-wide commands under way.
+    pub jobs: usize,
+    /// Sessions whose store-wide command waits for its turn.
+    pub turns: VecDeque<Key<Session>>,
+    sorter: [Option<Key<Upstream>>; 2],
 }
 
 impl StoreLanes {
@@ -42,7 +47,9 @@ impl StoreLanes {
             store,
             shared: [None, None],
             pooled: [Vec::new(), Vec::new()],
-            sorter: None,
+            jobs: 0,
+            turns: VecDeque::new(),
+            sorter: [None, None],
         }
     }
 }
@@ -122,6 +129,24 @@ impl Worker {
         let credentials = lanes.store.credentials.clone();
         let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
         self.stores[store].shared[place(protocol)] = Some(key);
+        Some(key)
+    }
+
+    /// The connection for SORT with BY or GET.
+    pub(super) fn sorter_lane(
+        &mut self,
+        store: usize,
+        protocol: Protocol,
+    ) -> Option<Key<Upstream>> {
+        let lanes = self.stores.get(store)?;
+        if let Some(key) = lanes.sorter[place(protocol)]
+            && self.upstreams.get(key).is_some()
+        {
+            return Some(key);
+        }
+        let credentials = lanes.store.sorter.clone();
+        let key = self.connect(&credentials, Role::Sorter, protocol, Some(store))?;
+        self.stores[store].sorter[place(protocol)] = Some(key);
         Some(key)
     }
 

@@ -6,12 +6,12 @@
 
 use std::process::ExitCode;
 
-use flect_tests::bed::{cleanup, neighbour};
+use flect_tests::bed::cleanup;
 use flect_tests::{child, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&[(neighbour::ROLE, neighbour::role)]) {
+    if let Some(code) = child::dispatch(&[]) {
         return code;
     }
     let arguments = Arguments::from_args();
