@@ -93,13 +93,12 @@ fn a_process_that_moves(stage: &mut Stage) -> Result<()> {
 fn a_socket_that_is_passed_on(stage: &mut Stage) -> Result<()> {
     let _hooks = stage.serve()?;
     let asked = stage.asked();
-    let folder = tempfile::tempdir()?;
-    let mailbox = folder.path().join("mailbox");
+    let mailbox = format!("flect-kernel-{}", std::process::id());
     let (mut a, mut b) = (stage.puppet("a")?, stage.puppet("b")?);
-    b.go(&format!("mailbox {}", mailbox.display()))?;
+    b.go(&format!("mailbox {mailbox}"))?;
     // Not connected yet: neither may speak for the other.
     a.go(&format!("socket s {asked}"))?;
-    a.go(&format!("send s {}", mailbox.display()))?;
+    a.go(&format!("send s {mailbox}"))?;
     b.go("receive s")?;
     b.is_refused(&format!("connect s {asked}"))?;
     // Its maker may.
@@ -107,7 +106,7 @@ fn a_socket_that_is_passed_on(stage: &mut Stage) -> Result<()> {
     ensure!(told(&mut a, "s")? == expected(stage, "a")?);
     // Connected: it stays what it is, whoever reads it.
     a.go(&format!("open t {asked}"))?;
-    a.go(&format!("send t {}", mailbox.display()))?;
+    a.go(&format!("send t {mailbox}"))?;
     b.go("receive t")?;
     ensure!(told(&mut b, "t")? == expected(stage, "a")?);
     stage.valkey_was_not_reached()

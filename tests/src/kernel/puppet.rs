@@ -11,7 +11,8 @@ use std::io::{self, BufRead as _, BufReader, IoSlice, IoSliceMut, Read as _, Wri
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixDatagram};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::thread;
@@ -216,12 +217,13 @@ impl Actor {
                 send_raw_syn(address.parse()?)?;
                 done
             }
-            ["mailbox", path] => {
-                self.mailbox = Some(UnixDatagram::bind(path)?);
+            ["mailbox", name] => {
+                let address = UnixAddress::from_abstract_name(name)?;
+                self.mailbox = Some(UnixDatagram::bind_addr(&address)?);
                 done
             }
-            ["send", slot, path] => {
-                send_descriptor(self.socket(slot)?, path)?;
+            ["send", slot, name] => {
+                send_descriptor(self.socket(slot)?, name)?;
                 done
             }
             ["receive", slot] => {
@@ -319,9 +321,9 @@ fn send_raw_syn(to: SocketAddr) -> io::Result<()> {
     socket.send_to(&header, &to).map(drop)
 }
 
-fn send_descriptor(socket: &Socket, path: &str) -> Result<()> {
+fn send_descriptor(socket: &Socket, name: &str) -> Result<()> {
     let sender = UnixDatagram::unbound()?;
-    sender.connect(path)?;
+    sender.connect_addr(&UnixAddress::from_abstract_name(name)?)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [socket.as_fd()];
