@@ -7,6 +7,7 @@
 //! | [`wire`] | a small RESP client that hides nothing: raw bytes in, every reply type out |
 //! | [`child`] | this executable as a child process, for what must run inside an app's cgroup |
 //! | [`bed`] | the bed: everything an end-to-end test needs, removed again whatever happens |
+//! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -19,5 +20,7 @@ pub mod child;
 
 pub mod bed;
 
+#[cfg(feature = "trials")]
+pub mod kernel;
 #[cfg(feature = "trials")]
 pub mod smoke;
