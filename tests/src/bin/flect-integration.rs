@@ -7,11 +7,11 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, smoke};
+use flect_tests::{child, kernel, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&[]) {
+    if let Some(code) = child::dispatch(&kernel::ROLES) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -19,7 +19,10 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    let trials: Vec<Trial> = [smoke::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [kernel::trials(), smoke::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     conclusion.exit_code()
 }
