@@ -324,6 +324,7 @@ impl Worker {
             input: Vec::new(),
             scanner: crate::resp::request::RequestScanner::default(),
             out: outbox::Outbox::default(),
+            in_flight: 0,
             owed: 0,
             answered: std::collections::VecDeque::new(),
             receiving: false,

@@ -13,6 +13,7 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
+//! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -26,12 +27,14 @@ pub mod child;
 pub mod bed;
 
 #[cfg(feature = "trials")]
-pub mod smoke;
-
+pub mod kernel;
 #[cfg(feature = "trials")]
 pub mod pair;
 #[cfg(feature = "trials")]
-pub mod scenario;
-
-#[cfg(feature = "trials")]
 pub mod protocol;
+#[cfg(feature = "trials")]
+pub mod scenario;
+#[cfg(feature = "trials")]
+pub mod sessions;
+#[cfg(feature = "trials")]
+pub mod smoke;

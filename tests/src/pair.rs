@@ -164,7 +164,10 @@ pub fn shown(bytes: &[u8]) -> String {
     if bytes.len() <= BYTES_MAX {
         return bytes.escape_ascii().to_string();
     }
-    let (head, tail) = (&bytes[..BYTES_MAX / 2], &bytes[bytes.len() - BYTES_MAX / 2..]);
+    let (head, tail) = (
+        &bytes[..BYTES_MAX / 2],
+        &bytes[bytes.len() - BYTES_MAX / 2..],
+    );
     format!(
         "{} ... {} bytes ... {}",
         head.escape_ascii(),

@@ -162,6 +162,14 @@ impl Wire {
         read.map(|_| bytes)
     }
 
+    /// Reads exactly so many bytes as they come.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.stream.read_exact(bytes)
+    }
+
     /// Whether nothing comes for so long. The end of the connection is something.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ enum Command {
     ObjGetInfoByFd = 15,
     LinkCreate = 28,
     LinkUpdate = 29,
+    LinkDetach = 34,
 }
 
 /// `union bpf_attr`, seen as words: each call below fills the fields of its command. The kernel takes
@@ -120,6 +121,14 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let mut attr = Attr::new().with_fd(0, link).with_fd(1, program);
     // SAFETY: no pointers.
     unsafe { bpf(Command::LinkUpdate, &mut attr) }.map(drop)
+}
+
+/// Detaches a link's program at once. Without it the kernel does so some time after the last reference
+/// is gone (`bpf_link_put` leaves it to a worker).
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = Attr::new().with_fd(0, link);
+    // SAFETY: no pointers.
+    unsafe { bpf(Command::LinkDetach, &mut attr) }.map(drop)
 }
 
 /// Attaches a program to a map of sockets. It holds until the map has no user left: pin the map.

@@ -5,18 +5,23 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use flect_ebpf::SCHEMA;
 use rustix::fs::FlockOperation;
 use rustix::mount::MountFlags;
 
-use super::{DetachReport, InterceptionError};
+use super::{DetachReport, InterceptionError, kernel};
 
 /// `BPF_FS_MAGIC` of include/uapi/linux/magic.h.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Where the world expects the bpffs.
 const BPF_FS: &str = "/sys/fs/bpf";
+
+/// How pins of links and maps begin; in this order they are removed.
+const LINK: &str = "link_";
+const MAP: &str = "map_";
 
 /// The pin folder, locked against other agents that attach or detach.
 #[derive(Debug)]
@@ -72,11 +77,11 @@ impl Pins {
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
-        self.folder().join(format!("map_{name}"))
+        self.folder().join(format!("{MAP}{name}"))
     }
 
     pub(super) fn link(&self, name: &str) -> PathBuf {
-        self.folder().join(format!("link_{name}"))
+        self.folder().join(format!("{LINK}{name}"))
     }
 
     /// Whether any hook is in place.
@@ -84,7 +89,7 @@ impl Pins {
         fs::read_dir(self.folder()).is_ok_and(|entries| {
             entries
                 .flatten()
-                .any(|entry| entry.file_name().to_string_lossy().starts_with("link_"))
+                .any(|entry| entry.file_name().to_string_lossy().starts_with(LINK))
         })
     }
 
@@ -118,13 +123,21 @@ fn remove(root: &Path) -> Result<DetachReport, InterceptionError> {
             .map(|entry| entry.map(|entry| entry.path()))
             .collect::<io::Result<Vec<_>>>()
             .map_err(reading())?;
-        // `link_` before `map_`.
+        // Links before maps.
         paths.sort();
         Ok(paths)
     };
     for schema in list(root)? {
         if schema.is_dir() {
             for pin in list(&schema)? {
+                if pin
+                    .file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(LINK))
+                {
+                    kernel::pinned(&pin)
+                        .and_then(|link| kernel::link_detach(link.as_fd()))
+                        .map_err(step(format!("detach {}", pin.display())))?;
+                }
                 fs::remove_file(&pin).map_err(step(format!("unpin {}", pin.display())))?;
                 report.removed.push(relative(&pin, root));
             }

@@ -5,7 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use super::walk::{Walk, misunderstood, own};
-use super::{Context, Reply, Step, Target};
+use super::{Context, Reply, Step, Target, error};
 use crate::resp::encode;
 use crate::store::Namespace;
 
@@ -80,7 +80,12 @@ fn encode_names(names: &[&[u8]], out: &mut Vec<u8>) {
 pub struct Keys {
     walk: Walk,
     seen: HashSet<Box<[u8]>>,
+    bytes: usize,
 }
+
+/// The most that KEYS may gather for one reply, in bytes of names: beyond it the agent's memory,
+/// which all stores of the node share, would be at one store's mercy.
+const KEYS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl Keys {
     /// The names of a database that match.
@@ -89,6 +94,7 @@ impl Keys {
         Self {
             walk: Walk::new(namespace.keys(), pattern),
             seen: HashSet::new(),
+            bytes: 0,
         }
     }
 
@@ -100,7 +106,14 @@ impl Keys {
         let Some((names, more)) = self.walk.take(reply) else {
             return misunderstood();
         };
-        self.seen.extend(names.into_iter().map(Into::into));
+        for name in names {
+            if self.seen.insert(name.into()) {
+                self.bytes += name.len() + NAME_OVERHEAD_BYTES;
+            }
+        }
+        if self.bytes > KEYS_BYTES_MAX {
+            return Step::Done(error("ERR too many keys match for KEYS; use SCAN"));
+        }
         if more {
             return self.walk.ask();
         }
@@ -111,6 +124,13 @@ impl Keys {
     }
 }
 
+/// What a remembered name costs besides its bytes: pointer, length, hash table slot, allocation.
+const NAME_OVERHEAD_BYTES: usize = 48;
+
+/// Names that DBSIZE remembers, at 16 bytes each with the table's room. Beyond it a name that SCAN
+/// brings twice, which happens only while the server resizes its table, is counted twice.
+const REMEMBERED_MAX: usize = 4 * 1024 * 1024;
+
 /// DBSIZE. Names are remembered by a 64-bit hash under a key of this process: two of a million
 /// names meet with probability 3e-8, and remembering names whole would cost their bytes.
 #[derive(Debug)]
@@ -118,6 +138,7 @@ pub struct Count {
     walk: Walk,
     hasher: RandomState,
     seen: HashSet<u64>,
+    not_remembered: usize,
 }
 
 impl Count {
@@ -128,6 +149,7 @@ impl Count {
             walk: Walk::new(namespace.keys(), b"*"),
             hasher: RandomState::new(),
             seen: HashSet::new(),
+            not_remembered: 0,
         }
     }
 
@@ -139,13 +161,19 @@ impl Count {
         let Some((names, more)) = self.walk.take(reply) else {
             return misunderstood();
         };
-        self.seen
-            .extend(names.into_iter().map(|name| self.hasher.hash_one(name)));
+        for name in names {
+            if self.seen.len() < REMEMBERED_MAX {
+                self.seen.insert(self.hasher.hash_one(name));
+            } else {
+                self.not_remembered += 1;
+            }
+        }
         if more {
             return self.walk.ask();
         }
         let mut out = Vec::new();
-        encode::integer(i64::try_from(self.seen.len()).unwrap_or(i64::MAX), &mut out);
+        let count = self.seen.len() + self.not_remembered;
+        encode::integer(i64::try_from(count).unwrap_or(i64::MAX), &mut out);
         Step::Done(out)
     }
 }

@@ -123,6 +123,7 @@ impl Worker {
             return Outcome::Taken;
         };
         match self.task(session, scoped, request) {
+            Ok(_) if !self.turn_or_wait(key) => return Outcome::Later,
             Ok(task) => self.begin_job(key, task),
             Err(reply) => self.answer(key, &reply),
         }

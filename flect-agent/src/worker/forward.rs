@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
-use super::session::{Gate, IN_FLIGHT_MAX, Lane, Replies, Session, Transaction};
+use super::session::{Gate, Lane, Replies, Session, Transaction};
 use super::upstream::{Owed, Recipient, Upstream};
 use crate::commands::{self, Command, Need, Placement};
 use crate::resp::encode;
@@ -45,10 +45,6 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return Outcome::Taken;
         };
-        if session.in_flight() >= IN_FLIGHT_MAX {
-            session.gate = Gate::InFlight;
-            return Outcome::Later;
-        }
         let placement = commands::placement(command, request);
         if session.transaction.is_some() && placement == Placement::Dedicated(Need::Subscription) {
             // EXEC would answer with one confirmation for each name, inside and behind its array.

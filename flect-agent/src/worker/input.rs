@@ -6,7 +6,7 @@ use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{
-    CLIENT_OUT_BYTES_HIGH, Gate, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
+    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
 };
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
@@ -26,11 +26,6 @@ impl Worker {
                 return;
             };
             if session.finishing {
-                return;
-            }
-            if session.out.len() >= CLIENT_OUT_BYTES_HIGH && session.gate == Gate::Open {
-                session.gate = Gate::Client;
-                self.queue_flush_session(key);
                 return;
             }
             if session.gate != Gate::Open {
@@ -164,6 +159,14 @@ impl Worker {
             let Some(session) = self.sessions.get_mut(key) else {
                 break;
             };
+            if session.out.len() >= CLIENT_OUT_BYTES_HIGH && session.gate == Gate::Open {
+                session.gate = Gate::Client;
+                self.queue_flush_session(key);
+                break;
+            }
+            if session.in_flight >= IN_FLIGHT_MAX && session.gate == Gate::Open {
+                session.gate = Gate::InFlight;
+            }
             if session.gate != Gate::Open || session.finishing {
                 break;
             }

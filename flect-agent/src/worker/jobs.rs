@@ -19,7 +19,42 @@ pub struct Job {
     pub reply: Vec<u8>,
 }
 
+/// Store-wide commands of one store at once in a worker: each may hold the names it has seen, and
+/// each asks the server for one page after the other.
+const JOBS_MAX: usize = 4;
+
 impl Worker {
+    /// Whether a store-wide command may begin; otherwise the session waits for its turn.
+    pub(super) fn turn_or_wait(&mut self, key: Key<Session>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let lanes = &mut self.stores[session.store.number];
+        if lanes.jobs < JOBS_MAX {
+            return true;
+        }
+        session.gate = Gate::Turn;
+        lanes.turns.push_back(key);
+        false
+    }
+
+    fn remove_job(&mut self, key: Key<Job>) -> Option<Job> {
+        let job = self.jobs.remove(key)?;
+        let lanes = &mut self.stores[job.store];
+        lanes.jobs -= 1;
+        while let Some(next) = lanes.turns.pop_front() {
+            if self
+                .sessions
+                .get(next)
+                .is_some_and(|s| s.gate == Gate::Turn)
+            {
+                self.open_gate(next, Gate::Turn);
+                break;
+            }
+        }
+        Some(job)
+    }
+
     /// Begins a task for a session that is owed nothing.
     pub(super) fn begin_job(&mut self, key: Key<Session>, mut task: Task) {
         let Some(session) = self.sessions.get_mut(key) else {
@@ -33,6 +68,7 @@ impl Worker {
         };
         let step = task.begin(&context);
         let store = session.store.number;
+        self.stores[store].jobs += 1;
         let job = self.jobs.insert(Job {
             session: key,
             store,
@@ -52,7 +88,7 @@ impl Worker {
         let step = job.task.resume(&reply, &job.context);
         // A client that has gone needs no further pages.
         if self.sessions.get(job.session).is_none() {
-            self.jobs.remove(key);
+            self.remove_job(key);
             return;
         }
         self.take_step(key, step);
@@ -61,7 +97,7 @@ impl Worker {
     /// The connection that a question went to is gone, and with it the client's: as if its own
     /// server had closed.
     pub(super) fn fail_job(&mut self, key: Key<Job>) {
-        if let Some(job) = self.jobs.remove(key) {
+        if let Some(job) = self.remove_job(key) {
             self.close_session(job.session);
         }
     }
@@ -69,7 +105,7 @@ impl Worker {
     fn take_step(&mut self, key: Key<Job>, step: Step) {
         match step {
             Step::Done(bytes) => {
-                if let Some(job) = self.jobs.remove(key) {
+                if let Some(job) = self.remove_job(key) {
                     self.finish_job(job.session, &bytes);
                 }
             }

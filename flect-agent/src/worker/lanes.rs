@@ -4,6 +4,7 @@
 //! server takes one of its own from a small pool and gives it back clean. A session changes
 //! connections only while it is owed nothing, so its requests take effect in their order.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,10 @@ pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
     pooled: [Vec<Key<Upstream>>; 2],
+    /// Store-wide commands under way.
+    pub jobs: usize,
+    /// Sessions whose store-wide command waits for its turn.
+    pub turns: VecDeque<Key<Session>>,
     sorter: [Option<Key<Upstream>>; 2],
 }
 
@@ -42,6 +47,8 @@ impl StoreLanes {
             store,
             shared: [None, None],
             pooled: [Vec::new(), Vec::new()],
+            jobs: 0,
+            turns: VecDeque::new(),
             sorter: [None, None],
         }
     }

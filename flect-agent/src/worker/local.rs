@@ -157,6 +157,7 @@ impl Worker {
             return;
         };
         session.owed = 0;
+        session.in_flight = 0;
         session.answered.clear();
         session.transaction = None;
         session.selecting = None;

@@ -233,8 +233,7 @@ impl Worker {
         }
         session.reply_bytes = 0;
         session.paid();
-        let in_flight = session.in_flight();
-        if session.gate == Gate::InFlight && in_flight < IN_FLIGHT_MAX / 2 {
+        if session.gate == Gate::InFlight && session.in_flight < IN_FLIGHT_MAX / 2 {
             self.open_gate(key, Gate::InFlight);
         }
         if self.sessions.get(key).is_some_and(Session::is_idle) {

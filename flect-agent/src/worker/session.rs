@@ -35,7 +35,8 @@ pub const CLIENT_OUT_BYTES_HIGH: usize = 256 * 1024;
 pub const CLIENT_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Requests that one session may have in flight: enough to fill the pipe, few enough that others
-/// on the shared connection do not queue behind thousands.
+/// on the shared connection do not queue behind thousands, and that answers of the agent's own
+/// behind a blocked request do not pile up.
 pub const IN_FLIGHT_MAX: u32 = 1024;
 
 /// A reply above this marks its session as heavy: it gets connections of its own from then on, so
@@ -55,6 +56,8 @@ pub struct Session {
     pub input: Vec<u8>,
     pub scanner: RequestScanner,
     pub out: Outbox,
+    /// Replies under way, the agent's own answers behind them included.
+    pub in_flight: u32,
     /// Replies to come from upstream before the first of `answered`.
     pub owed: u32,
     /// What the agent answered itself while replies were still to come.
@@ -120,6 +123,8 @@ pub enum Gate {
     InFlight,
     /// Until the agent has done what the last request asked for.
     Job,
+    /// Until fewer of the store's store-wide commands are under way.
+    Turn,
     /// Until the store's user may subscribe to a pattern.
     Grant,
 }
@@ -176,16 +181,6 @@ impl Session {
         self.owed == 0 && self.answered.is_empty() && !self.receiving
     }
 
-    /// Replies under way, for the limit.
-    pub fn in_flight(&self) -> u32 {
-        self.owed
-            + self
-                .answered
-                .iter()
-                .map(|answer| answer.then_owed + 1)
-                .sum::<u32>()
-    }
-
     /// The session needs state on the server.
     pub fn needs_own(&self) -> bool {
         self.transaction.is_some() || self.watching || self.subscribed.any() || self.tracking
@@ -193,6 +188,7 @@ impl Session {
 
     /// One more reply will come from upstream.
     pub fn owe(&mut self) {
+        self.in_flight += 1;
         match self.answered.back_mut() {
             Some(last) => last.then_owed += 1,
             None => self.owed += 1,
@@ -212,6 +208,7 @@ impl Session {
         if self.is_idle() {
             self.out.tail().extend_from_slice(bytes);
         } else {
+            self.in_flight += 1;
             self.answered.push_back(Answer {
                 bytes: bytes.to_vec(),
                 then_owed: 0,
@@ -222,6 +219,7 @@ impl Session {
     /// The front upstream reply is complete: answers behind it may leave.
     pub fn paid(&mut self) {
         self.owed = self.owed.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         self.settle();
     }
 
@@ -233,6 +231,7 @@ impl Session {
             };
             self.out.tail().extend_from_slice(&answer.bytes);
             self.owed = answer.then_owed;
+            self.in_flight = self.in_flight.saturating_sub(1);
         }
     }
 

@@ -30,13 +30,23 @@ pub fn half_close(pair: &Pair) -> Result<()> {
         ("store-wide", encode(&["DBSIZE"])),
         (
             "a mixture",
-            [encode(&["GET", "none"]), encode(&["KEYS", "none*"]), encode(&["PING"])].concat(),
+            [
+                encode(&["GET", "none"]),
+                encode(&["KEYS", "none*"]),
+                encode(&["PING"]),
+            ]
+            .concat(),
         ),
         ("half a request", b"PING\r\n*2\r\n$3\r\nGET\r\n$1".to_vec()),
         ("half a line", b"PING\r\nPIN".to_vec()),
         (
             "a transaction",
-            [encode(&["MULTI"]), encode(&["INCR", "n"]), encode(&["EXEC"])].concat(),
+            [
+                encode(&["MULTI"]),
+                encode(&["INCR", "n"]),
+                encode(&["EXEC"]),
+            ]
+            .concat(),
         ),
     ];
     for (name, script) in scripts {
@@ -87,13 +97,23 @@ pub fn unread(pair: &Pair) -> Result<()> {
             }
             drop(wire);
             let reply = other.command(&["ECHO", &round.to_string()])?;
-            ensure!(reply.text() == round.to_string(), "another client got {reply}");
+            ensure!(
+                reply.text() == round.to_string(),
+                "another client got {reply}"
+            );
         }
         Ok(())
     })?;
     let reply = other.command(&["GET", "k"])?;
-    ensure!(reply.text() == value, "another client reads {} bytes", reply.text().len());
-    ensure!(other.command(&["EXISTS", "half"])?.text() == "0", "half a request took effect");
+    ensure!(
+        reply.text() == value,
+        "another client reads {} bytes",
+        reply.text().len()
+    );
+    ensure!(
+        other.command(&["EXISTS", "half"])?.text() == "0",
+        "half a request took effect"
+    );
     wait_until(Duration::from_secs(10), || Ok(sessions()? <= before)).context("sessions remain")?;
     Ok(())
 }

@@ -160,7 +160,11 @@ fn long_inputs() -> Vec<Vec<u8>> {
             b"\r\n$x\r\nXX\r\n",
         ),
         // Too many arguments for a command, too long for the agent's buffer.
-        long(b"*3\r\n$3\r\nGET\r\n$1\r\na\r\n$200000\r\n", 200_000, b"\r\n"),
+        long(
+            b"*3\r\n$3\r\nGET\r\n$1\r\na\r\n$200000\r\n",
+            200_000,
+            b"\r\n",
+        ),
     ]
 }
 

@@ -49,7 +49,10 @@ pub fn own_replies(pair: &Pair) -> Result<()> {
             })
             .collect();
         for client in clients {
-            ensure!(client.join().expect("no panic")? > 0, "a client was never served");
+            ensure!(
+                client.join().expect("no panic")? > 0,
+                "a client was never served"
+            );
         }
         Ok(())
     })

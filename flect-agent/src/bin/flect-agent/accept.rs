@@ -163,7 +163,9 @@ async fn refuse(stream: TcpStream, reason: String) {
     let told = async move {
         let mut stream = tokio::net::TcpStream::from_std(stream)?;
         let mut bytes = [0; 4096];
-        stream.read(&mut bytes).await?;
+        if stream.read(&mut bytes).await? == 0 {
+            return Ok(());
+        }
         stream
             .write_all(format!("-DENIED {reason}\r\n").as_bytes())
             .await?;

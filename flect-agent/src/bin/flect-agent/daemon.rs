@@ -28,6 +28,7 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs until a signal.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    end_on_panic();
     raise_file_limit();
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
@@ -231,6 +232,16 @@ fn own_cgroup(mount: &CgroupMount, config: &Config) -> anyhow::Result<String> {
     mount.create(&own)?;
     mount.join(&own)?;
     Ok(own)
+}
+
+/// A worker that panicked leaves its sessions hanging and its memory in doubt: end as a whole, so
+/// that the supervisor starts a clean agent. The hooks refuse connections meanwhile.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// Two descriptors a session at most; the default of 1,024 would end at 500 clients.

@@ -20,11 +20,12 @@ use crate::interception::kernel;
 
 pub(super) type Scenario = fn(&Bench, Direction, bool) -> io::Result<String>;
 
-pub(super) const SCENARIOS: [(&str, Scenario); 11] = [
+pub(super) const SCENARIOS: [(&str, Scenario); 12] = [
     ("fast path", fast_path),
     ("FIONREAD", fionread),
     ("MSG_PEEK and MSG_WAITALL", peek_and_wait),
     ("splice", splice_to_pipe),
+    ("blocking read", blocking_read),
     ("FIN and poll", fin_and_poll),
     ("half-close", half_close),
     ("close with unread replies", close_with_unread_replies),
@@ -112,6 +113,23 @@ fn splice_to_pipe(bench: &Bench, direction: Direction, is_fast: bool) -> io::Res
         Ok(bytes) => Ok(format!("{bytes} bytes")),
         Err(errno) => Ok(format!("{errno}")),
     }
+}
+
+/// A thread of the app waits for a reply while another is sending. tcp_msg_wait_data takes every
+/// wake-up without data for the end of the time to wait, such as the one for room to write, and the
+/// blocking read ends with EAGAIN.
+fn blocking_read(bench: &Bench, direction: Direction, is_fast: bool) -> io::Result<String> {
+    let pair = bench.pair(direction, is_fast)?;
+    let (mut agent, mut client) = (pair.agent, pair.client);
+    let mut reader = client.try_clone()?;
+    let reading = thread::spawn(move || expect(&mut reader, 0, 100));
+    let sending = thread::spawn(move || write_pattern(&mut client, 0, LARGE_BYTES));
+    // Until the sender has filled every buffer and waits for room.
+    thread::sleep(Duration::from_millis(10));
+    expect(&mut agent, 0, LARGE_BYTES)?;
+    agent.write_all(pattern(0, 100))?;
+    joined(sending)?;
+    joined(reading)
 }
 
 fn fin_and_poll(bench: &Bench, direction: Direction, is_fast: bool) -> io::Result<String> {
@@ -269,11 +287,15 @@ fn large_transfer(bench: &Bench, direction: Direction, is_fast: bool) -> io::Res
 }
 
 fn send_pattern(mut sender: TcpStream, from: usize, to: usize) -> io::Result<()> {
-    for start in (from..to).step_by(PIECE_BYTES_MAX) {
-        sender.write_all(pattern(start, (to - start).min(PIECE_BYTES_MAX)))?;
-    }
+    write_pattern(&mut sender, from, to)?;
     // Open until the receiver has it all.
     end(&mut sender).map(drop)
+}
+
+fn write_pattern(sender: &mut TcpStream, from: usize, to: usize) -> io::Result<()> {
+    (from..to)
+        .step_by(PIECE_BYTES_MAX)
+        .try_for_each(|start| sender.write_all(pattern(start, (to - start).min(PIECE_BYTES_MAX))))
 }
 
 /// Bytes that tell their place in the stream: at most PIECE_BYTES_MAX of them.
