@@ -16,6 +16,7 @@ mod local;
 mod outbox;
 mod replies;
 mod session;
+mod stalls;
 mod upstream;
 
 use std::net::SocketAddr;

@@ -12,8 +12,8 @@ use mio::{Interest, Token};
 
 use super::arena::Key;
 use super::outbox::Flushed;
-use super::session::{CLIENT_OUT_BYTES_HIGH, CLIENT_OUT_BYTES_MAX, Gate, Lane, Session};
-use super::upstream::{Owed, Recipient, Role, Stall, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
+use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
+use super::upstream::{Owed, Recipient, Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
 use super::{Request, Worker};
 use crate::environment::{Credentials, Store};
 use crate::resp::Protocol;
@@ -24,10 +24,6 @@ const POOLED_MAX: usize = 16;
 
 /// A pooled connection that nobody took for so long is closed.
 const POOLED_FOR: Duration = Duration::from_secs(30);
-
-/// How long others wait for a client that takes nothing of its large reply, before the reply is
-/// buffered for it.
-const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A store's upstream connections in this worker.
 pub struct StoreLanes {
@@ -51,6 +47,11 @@ impl StoreLanes {
             turns: VecDeque::new(),
             sorter: [None, None],
         }
+    }
+
+    /// New sessions get another shared connection from now on.
+    pub fn retire(&mut self, protocol: Protocol) {
+        self.shared[place(protocol)] = None;
     }
 }
 
@@ -386,98 +387,6 @@ impl Worker {
         tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
         // The control side ends only with the process.
         let _ = self.control.send(Request::UsersMissing);
-    }
-
-    /// The session does not take its reply as fast as the server sends it.
-    pub(super) fn slow_reader(&mut self, upstream_key: Key<Upstream>, key: Key<Session>) {
-        self.flush_session(key);
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let waiting_bytes = session.out.len();
-        if waiting_bytes < CLIENT_OUT_BYTES_HIGH {
-            return;
-        }
-        let Some(upstream) = self.upstreams.get_mut(upstream_key) else {
-            return;
-        };
-        if upstream.role == Role::Shared {
-            upstream.retired = true;
-            if let Some(lanes) = upstream.store.and_then(|store| self.stores.get_mut(store)) {
-                lanes.shared[place(upstream.protocol)] = None;
-            }
-            // Sessions that are owed nothing here are on other connections by now, so this one
-            // can become the slow session's own, and the server's back-pressure reaches only it.
-            if !upstream.others_wait(key) {
-                upstream.role = Role::Own(key);
-                session.lane = Lane::Own(upstream_key);
-            } else if session.overdue {
-                if waiting_bytes > CLIENT_OUT_BYTES_MAX {
-                    tracing::warn!(
-                        store = %session.store.slug,
-                        "a client that reads nothing held up others; it is disconnected"
-                    );
-                    self.close_session(key);
-                }
-                return;
-            }
-        }
-        if upstream.stalled_by.is_none() {
-            if upstream.role == Role::Shared {
-                self.stalls += 1;
-            }
-            upstream.stalled_by = Some(Stall {
-                session: key,
-                since: Instant::now(),
-                waiting_bytes,
-            });
-        }
-    }
-
-    /// Reading goes on if it paused because of this session.
-    pub(super) fn unstall(&mut self, upstream_key: Key<Upstream>, session: Key<Session>) {
-        if let Some(upstream) = self.upstreams.get_mut(upstream_key)
-            && upstream
-                .stalled_by
-                .is_some_and(|stall| stall.session == session)
-        {
-            upstream.stalled_by = None;
-            if upstream.role == Role::Shared {
-                self.stalls = self.stalls.saturating_sub(1);
-            }
-            self.readable.push(upstream_key);
-        }
-    }
-
-    pub(super) fn look_after_stalls(&mut self, now: Instant) {
-        if self.stalls == 0 {
-            return;
-        }
-        let mut found = 0;
-        for key in self.upstreams.keys() {
-            let Some(upstream) = self.upstreams.get_mut(key) else {
-                continue;
-            };
-            let (Some(stall), Role::Shared) = (&mut upstream.stalled_by, upstream.role) else {
-                continue;
-            };
-            found += 1;
-            let Some(session) = self.sessions.get_mut(stall.session) else {
-                upstream.stalled_by = None;
-                self.readable.push(key);
-                continue;
-            };
-            if session.out.len() < stall.waiting_bytes {
-                stall.waiting_bytes = session.out.len();
-                stall.since = now;
-            } else if now.duration_since(stall.since) >= PATIENCE {
-                session.overdue = true;
-                upstream.stalled_by = None;
-                self.readable.push(key);
-                found -= 1;
-            }
-        }
-        self.stalls = found;
     }
 
     pub(super) fn close_idle_lanes(&mut self, now: Instant) {

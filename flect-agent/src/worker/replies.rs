@@ -202,6 +202,10 @@ impl Worker {
         }
         let to = front.to;
         upstream.owed.pop_front();
+        if upstream.retired && upstream.role == Role::Shared && upstream.owed.is_empty() {
+            // Its last session is served, and no new one will come.
+            self.close_upstream(key);
+        }
         match to {
             Recipient::Greeting if refused => {
                 let text = std::mem::take(&mut self.dropped);
