@@ -13,6 +13,7 @@
 //! ([`cleanup`]). Beds share nothing, so several run at once.
 
 pub mod agent;
+pub mod builder;
 pub mod cgroups;
 pub mod cleanup;
 pub mod connector;
@@ -24,7 +25,6 @@ pub mod relay;
 pub mod valkey;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,13 +37,11 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::tools::{self, Programs};
 use crate::wire::Wire;
 use agent::Agent;
-use cgroups::Groups;
+pub use builder::Builder;
 use cleanup::Inner;
 use connector::Connector;
-use name::Name;
 use ports::Reserved;
 use relay::Relay;
-use valkey::Valkey;
 
 /// The app that sandboxes run their command in.
 pub const APP1: &str = "app1";
@@ -75,22 +73,6 @@ impl Acceleration {
     }
 }
 
-/// What a bed shall hold; [`Builder::start`] makes it.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    programs: Option<Programs>,
-    valkey: Option<PathBuf>,
-    valkey_options: Vec<String>,
-    stores: usize,
-    apps: Vec<String>,
-    acceleration: Acceleration,
-    workers: usize,
-    operator_port: Option<u16>,
-    config_tail: String,
-    direct: bool,
-    agent_later: bool,
-}
-
 /// A running bed. Dropping it removes everything.
 #[derive(Debug)]
 pub struct Bed {
@@ -109,19 +91,7 @@ impl Bed {
     /// allows.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder {
-            programs: None,
-            valkey: None,
-            valkey_options: Vec::new(),
-            stores: 1,
-            apps: [APP1, "app2", NEIGHBOUR].map(str::to_owned).to_vec(),
-            acceleration: Acceleration::Auto,
-            workers: 0,
-            operator_port: None,
-            config_tail: String::new(),
-            direct: false,
-            agent_later: false,
-        }
+        Builder::new()
     }
 
     /// The address of the shared Valkey, which apps connect to and the agent intercepts.
@@ -404,173 +374,6 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.inner.tear_down();
-    }
-}
-
-impl Builder {
-    /// The agent to test; the one beside the running executable otherwise.
-    #[must_use]
-    pub fn programs(mut self, programs: Programs) -> Self {
-        self.programs = Some(programs);
-        self
-    }
-
-    /// The valkey-server to use; the installed one otherwise.
-    #[must_use]
-    pub fn valkey(mut self, path: Option<PathBuf>) -> Self {
-        self.valkey = path;
-        self
-    }
-
-    /// A further option of valkey-server, such as `--maxmemory 100mb`.
-    #[must_use]
-    pub fn valkey_option(mut self, name: &str, value: &str) -> Self {
-        self.valkey_options.extend([name.into(), value.into()]);
-        self
-    }
-
-    /// The number of stores of app1: `store1`, its default, to `storeN`.
-    #[must_use]
-    pub fn stores(mut self, count: usize) -> Self {
-        self.stores = count.max(1);
-        self
-    }
-
-    /// The apps. Each but app1 has one store, of its own name. app1 is always there.
-    #[must_use]
-    pub fn apps(mut self, names: &[&str]) -> Self {
-        self.apps = names.iter().map(|&name| name.to_owned()).collect();
-        if !names.contains(&APP1) {
-            self.apps.insert(0, APP1.to_owned());
-        }
-        self
-    }
-
-    /// The acceleration setting.
-    #[must_use]
-    pub fn acceleration(mut self, acceleration: Acceleration) -> Self {
-        self.acceleration = acceleration;
-        self
-    }
-
-    /// The number of the agent's workers; 0, the default, is one per core.
-    #[must_use]
-    pub fn workers(mut self, count: usize) -> Self {
-        self.workers = count;
-        self
-    }
-
-    /// The port of the operator's way; a free one otherwise.
-    #[must_use]
-    pub fn operator_port(mut self, port: Option<u16>) -> Self {
-        self.operator_port = port;
-        self
-    }
-
-    /// Text to append to the configuration file, such as further `[[app]]`s.
-    #[must_use]
-    pub fn config_tail(mut self, toml: &str) -> Self {
-        self.config_tail = toml.to_owned();
-        self
-    }
-
-    /// Valkey alone: no agent, no cgroups, no root needed.
-    #[must_use]
-    pub fn direct(mut self, direct: bool) -> Self {
-        self.direct = direct;
-        self
-    }
-
-    /// Leaves the agent for [`Bed::start_agent`], for tests of what came before it.
-    #[must_use]
-    pub fn agent_later(mut self) -> Self {
-        self.agent_later = true;
-        self
-    }
-
-    /// Makes the bed and waits until everything in it is ready.
-    ///
-    /// # Errors
-    /// When a part cannot be made; what was made is removed again.
-    pub fn start(self) -> Result<Bed> {
-        cleanup::sweep();
-        let programs = match (&self.programs, self.direct) {
-            (_, true) => None,
-            (Some(given), false) => Some(given.clone()),
-            (None, false) => Some(Programs::beside_current()?),
-        };
-        let name = Name::fresh();
-        let groups = match self.direct {
-            true => None,
-            false => Some(Groups::new(&name)?),
-        };
-        let detach = programs.as_ref().map(|programs| programs.agent.clone());
-        let inner = Inner::new(name, groups, detach, self.stores)?;
-        // From here on `inner` removes what is made, on errors too.
-        let guard = cleanup::Guard(Some(Arc::clone(&inner)));
-        if let Some(groups) = inner.groups() {
-            groups.make(&self.apps)?;
-        }
-        let server = match &self.valkey {
-            Some(path) => path.clone(),
-            None => tools::program("valkey-server")?,
-        };
-        let (valkey, port) = Valkey::spawn(&server, &inner, &self.valkey_options)?;
-        inner.set_valkey(valkey)?;
-        let listen_port = ports::reserve()?;
-        let relay = Relay::start(
-            self.operator_port.unwrap_or(0),
-            (Ipv4Addr::LOCALHOST, port.number()).into(),
-        )?;
-        let config = inner.folder().join("agent.toml");
-        let socket = inner.folder().join("agent.sock");
-        if !self.direct {
-            let text = self.config_text(inner.name(), port.number(), listen_port.number(), &socket);
-            fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
-        }
-        let bed = Bed {
-            inner: guard.release(),
-            programs,
-            port,
-            listen_port,
-            config,
-            socket,
-            relay,
-            connectors: Mutex::default(),
-        };
-        if !self.direct && !self.agent_later {
-            bed.start_agent()?;
-        }
-        Ok(bed)
-    }
-
-    fn config_text(&self, name: &Name, port: u16, listen_port: u16, socket: &Path) -> String {
-        let root = name.cgroup();
-        let pins = name.pins();
-        let mut text = format!(
-            "[valkey]\naddress = \"127.0.0.1:{port}\"\nuser = \"default\"\n\n\
-             [intercept]\ncgroup = \"/{root}\"\naddresses = [\"127.0.0.1/32\", \"::1/128\"]\n\
-             ports = [{port}]\nlisten_port = {listen_port}\nacceleration = \"{}\"\npin = \"{}\"\n\n\
-             [agent]\ncgroup = \"/{root}/agent\"\nworkers = {}\nsocket = \"{}\"\n",
-            self.acceleration.word(),
-            pins.display(),
-            self.workers,
-            socket.display(),
-        );
-        for app in &self.apps {
-            let stores: Vec<String> = if app == APP1 {
-                (1..=self.stores).map(|n| format!("store{n}")).collect()
-            } else {
-                vec![app.clone()]
-            };
-            // Writing to a String cannot fail.
-            let _ = write!(
-                text,
-                "\n[[app]]\nname = \"{app}\"\ncgroups = [\"/{root}/apps/{app}\"]\nstores = {stores:?}\n"
-            );
-        }
-        text.push_str(&self.config_tail);
-        text
     }
 }
 

@@ -11,13 +11,16 @@ use libtest_mimic::{Failed, Trial};
 use crate::bed::{APP1, Acceleration, Bed, NEIGHBOUR, UNCLAIMED};
 use crate::wire::{Value, Wire};
 
+/// What a trial does with its bed.
+type Body = fn(&Bed) -> Result<()>;
+
 /// The trials of this module; those with an agent run with acceleration on and off.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
     let mut all = vec![Trial::test("smoke::direct_bed", || {
         direct_bed().map_err(|error| Failed::from(format!("{error:#}")))
     })];
-    let with_agent: [(&str, fn(&Bed) -> Result<()>); 9] = [
+    let with_agent: [(&str, Body); 9] = [
         ("same_keys_are_disjoint", same_keys_are_disjoint),
         ("keys_bear_the_prefix", keys_bear_the_prefix),
         (
