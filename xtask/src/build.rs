@@ -10,9 +10,12 @@ use crate::setup::{self, Part};
 /// The arguments of `cargo xtask build`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Build with optimisation, as it is shipped, measured and demonstrated
+    /// Build with optimisation, as it is tested and demonstrated
     #[arg(long)]
     release: bool,
+    /// Build what is shipped and measured, into target/dist: takes minutes
+    #[arg(long, conflicts_with = "release")]
+    dist: bool,
 }
 
 /// Builds the whole workspace.
@@ -20,7 +23,12 @@ pub struct Args {
 /// # Errors
 /// When setup or cargo fails.
 pub fn run(args: &Args) -> Result<()> {
-    cargo_build(args.release, &["--workspace"])?;
+    let profile = match (args.dist, args.release) {
+        (true, _) => "dist",
+        (_, true) => "release",
+        _ => "dev",
+    };
+    cargo_build(profile, &["--workspace"])?;
     Ok(())
 }
 
@@ -33,7 +41,10 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// When setup or cargo fails.
 pub fn optimised() -> Result<PathBuf> {
-    cargo_build(true, &["-p", "flect-agent", "-p", "flect-tests", "--bins"])
+    cargo_build(
+        "release",
+        &["-p", "flect-agent", "-p", "flect-tests", "--bins"],
+    )
 }
 
 /// `flect-agent` and `flect`, built with optimisation.
@@ -45,25 +56,21 @@ pub fn programs() -> Result<Programs> {
 }
 
 /// Runs `cargo build` and returns the folder of the executables. All output goes to stderr.
-///
-/// # Errors
-/// When setup or cargo fails.
-fn cargo_build(release: bool, selection: &[&str]) -> Result<PathBuf> {
+fn cargo_build(profile: &str, selection: &[&str]) -> Result<PathBuf> {
     setup::ensure(&[Part::Bpf])?;
-    let mut command = setup::cargo();
-    command
+    let status = setup::cargo()
         .current_dir(tools::workspace())
-        .args(["build", "--quiet"])
+        .args(["build", "--quiet", "--profile", profile])
         .args(selection)
         .env("PATH", setup::path_variable()?)
         .stdin(std::process::Stdio::null())
-        .stdout(std::io::stderr());
-    if release {
-        command.arg("--release");
-    }
-    let status = command.status().context("starting cargo")?;
+        .stdout(std::io::stderr())
+        .status()
+        .context("starting cargo")?;
     if !status.success() {
         bail!("cargo build failed");
     }
-    Ok(tools::target().join(if release { "release" } else { "debug" }))
+    // cargo names the folder of `dev` otherwise.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(tools::target().join(folder))
 }

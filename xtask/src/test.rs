@@ -10,15 +10,21 @@
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use flect_tests::tools;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::build;
 use crate::sandbox::need_root;
 use crate::setup::{self, Part};
 use crate::vm_test;
+
+/// The integration tests take a minute or two; one that hangs must not take CI's whole time.
+const HOST_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -74,7 +80,7 @@ fn unit(filter: Option<&str>) -> Result<(Counts, bool)> {
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(filter)
         .env("PATH", setup::path_variable()?);
-    counted(&mut command)
+    counted(&mut command, None)
 }
 
 fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
@@ -82,24 +88,39 @@ fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
     let built = build::optimised()?;
     let mut command = Command::new(built.join("flect-integration"));
     command.args(filter);
-    counted(&mut command)
+    counted(&mut command, Some(HOST_TIME_MAX))
 }
 
-/// Runs a test runner, shows its output and counts.
-fn counted(command: &mut Command) -> Result<(Counts, bool)> {
+/// Runs a test runner, shows its output and counts. After `time_max` it gets SIGTERM, on which the
+/// integration tests clean up.
+fn counted(command: &mut Command, time_max: Option<Duration>) -> Result<(Counts, bool)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {:?}", command.get_program()))?;
-    let mut counts = Counts::default();
     let stdout = child.stdout.take().context("the runner's output")?;
+    let (ended, watch) = mpsc::channel::<()>();
+    if let (Some(time_max), Ok(pid)) = (time_max, i32::try_from(child.id())) {
+        thread::spawn(move || {
+            let late = watch.recv_timeout(time_max) == Err(mpsc::RecvTimeoutError::Timeout);
+            if let (true, Some(pid)) = (late, Pid::from_raw(pid)) {
+                let minutes = time_max.as_secs() / 60;
+                println!("stopped after {minutes} minutes; tests without a result above still ran");
+                // It may have ended just now.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+        });
+    }
+    let mut counts = Counts::default();
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         println!("{line}");
         counts.read(&line);
     }
-    Ok((counts, child.wait()?.success()))
+    let status = child.wait()?;
+    drop(ended);
+    Ok((counts, status.success()))
 }
 
 /// What came of each stage.

@@ -9,8 +9,9 @@ use flect_tests::tools;
 use crate::setup::Kernel;
 
 /// What the disk needs, each with what it depends on; later kernels have some of it built in.
-/// veth is for the tests with network namespaces of their own.
-const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "ext4", "veth"];
+/// veth is for the tests with network namespaces of their own; tcp_diag ends connections that are
+/// older than the hooks. Elsewhere the kernel loads it by itself when it is asked for.
+const MODULES: [&str; 5] = ["virtio_pci", "virtio_blk", "ext4", "veth", "tcp_diag"];
 /// An emulated machine finds its disk in less than a second.
 const DISK_SECONDS_MAX: u32 = 30;
 
