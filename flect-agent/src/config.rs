@@ -6,10 +6,10 @@
 mod pattern;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 pub use pattern::{CgroupPattern, InvalidPattern};
@@ -218,11 +218,20 @@ impl Config {
     pub fn intercept_networks(&self) -> std::io::Result<Vec<IpNet>> {
         if self.intercept.addresses.is_empty() {
             let addresses = self.valkey.address.resolve()?;
+            if addresses.iter().any(|address| address.ip().is_loopback()) {
+                return Ok(loopback().to_vec());
+            }
             Ok(addresses.into_iter().map(|a| IpNet::from(a.ip())).collect())
         } else {
             Ok(self.intercept.addresses.iter().map(|n| n.0).collect())
         }
     }
+}
+
+/// All of loopback: a Valkey that listens on every address answers on each of these.
+fn loopback() -> [IpNet; 2] {
+    let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
+    [v4.into(), IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))]
 }
 
 /// `host:port` of a Valkey.

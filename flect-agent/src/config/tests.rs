@@ -6,12 +6,17 @@ const SMALLEST: &str = "[valkey]\naddress = \"127.0.0.1:6379\"\n";
 fn the_smallest_config_has_defaults() {
     let config = Config::parse(SMALLEST).unwrap();
     assert_eq!(config.intercept_ports(), [6379]);
-    assert_eq!(
-        config.intercept_networks().unwrap(),
-        ["127.0.0.1/32".parse::<IpNet>().unwrap()]
-    );
+    let networks = ["127.0.0.0/8", "::1/128"].map(|net| net.parse::<IpNet>().unwrap());
+    assert_eq!(config.intercept_networks().unwrap(), networks);
     assert_eq!(config.intercept.listen_port, LISTEN_PORT_DEFAULT);
     assert_eq!(config.valkey.user, "default");
+}
+
+#[test]
+fn a_remote_valkey_is_intercepted_at_its_own_address() {
+    let config = Config::parse("[valkey]\naddress = \"10.1.2.3:6379\"\n").unwrap();
+    let networks = ["10.1.2.3/32".parse::<IpNet>().unwrap()];
+    assert_eq!(config.intercept_networks().unwrap(), networks);
 }
 
 #[test]
