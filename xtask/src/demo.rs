@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "Done in {:.1} s. Valkey, agent, cgroups and kernel hooks are gone again.",
         start.elapsed().as_secs_f32()
     ));
-    println!("Try it yourself:  cargo xtask sandbox -- bash   (then: valkey-cli -u $CACHE_URL)");
+    println!("Try it yourself:  cargo xtask sandbox -- sh -c 'valkey-cli -u $CACHE_URL'");
     Ok(ExitCode::SUCCESS)
 }
 

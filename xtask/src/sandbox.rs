@@ -20,16 +20,26 @@ use signal_hook::iterator::Signals;
 use crate::build;
 use crate::setup::{self, Part};
 
+/// What COMMAND can rely on.
+const ENVIRONMENT: &str = "\
+The COMMAND's environment:
+  CACHE_URL, STORE2_URL ...   its stores, all at the same address; but for the first the URL's user
+                              names the store, and the password repeats it, because some clients
+                              send AUTH only when there is one
+  VALKEY_HOST, VALKEY_PORT    that address alone
+  FLECT_OPERATOR_HOST, _PORT  a plain way to the same Valkey with operator rights
+  FLECT_PREFIX                what stands before ':' in the first store's keys
+  FLECT_NEIGHBOUR_CGROUP      the cgroup folder of another app with a store of its own
+  PATH                        has valkey-cli and valkey-benchmark at its end
+
+The exit status is COMMAND's, 128+n when signal n ended it. Everything is removed afterwards.
+
+  cargo xtask sandbox -- sh -c 'valkey-cli -u $CACHE_URL'
+  cargo xtask sandbox --stores 2 --neighbour -- npm test";
+
 /// The arguments of `cargo xtask sandbox`.
-///
-/// The COMMAND finds in its environment: CACHE_URL, STORE2_URL ... (its stores; all are the same
-/// address, and but for the first the URL's user names the store; the password repeats the name,
-/// because some clients send AUTH only when there is one), VALKEY_HOST and VALKEY_PORT (that
-/// address alone), FLECT_OPERATOR_HOST and _PORT (a plain way to the same Valkey with operator
-/// rights), PATH (with valkey-cli and valkey-benchmark at its end), FLECT_PREFIX (what stands before `:` in the first store's keys) and
-/// FLECT_NEIGHBOUR_CGROUP (the cgroup folder of another app with a store of its own).
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = ENVIRONMENT)]
 pub struct Args {
     /// How many stores the command's app has
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]

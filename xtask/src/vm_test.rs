@@ -27,13 +27,18 @@ use crate::test::Counts;
 /// Debian's kernels that the task knows: the oldest recommended, the present one, the newest.
 pub const SERIES: [&str; 3] = ["6.1", "6.12", "7.3"];
 
+/// What `--kernel` takes, and where things are.
+const KERNELS: &str = "\
+KERNEL is 6.1, 6.12 or 7.3, for the newest of Debian's cloud kernels of that series, which is
+downloaded once and kept below target/tools; or the path of a folder that kernel packages were
+unpacked into (dpkg -x), or of a vmlinuz in such a folder.
+
+The machines are emulated, with the programs of this machine at the same paths on a throw-away disk.
+When tests fail, the console's output is kept in target/vm.";
+
 /// The arguments of `cargo xtask vm-test`.
-///
-/// KERNEL is 6.1, 6.12 or 7.3 (the newest of Debian's cloud kernels of that series, downloaded and
-/// kept below target/tools), or the path of a folder that kernel packages were unpacked into
-/// (`dpkg -x`), or of a vmlinuz in such a folder.
 #[derive(clap::Args, Clone, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = KERNELS)]
 pub struct Args {
     /// A kernel to test; may be repeated [default: 6.1 and 6.12]
     #[arg(long, value_name = "KERNEL")]
