@@ -17,6 +17,8 @@ pub struct Wire {
     stream: BufReader<TcpStream>,
     /// The bytes of the reply that [`Wire::read_bytes`] reads.
     record: Option<Vec<u8>>,
+    /// How long a read may take.
+    patience: Duration,
 }
 
 /// One reply, RESP2 or RESP3.
@@ -58,11 +60,22 @@ impl Wire {
     /// When its options cannot be set.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
-        Ok(Self {
+        let mut wire = Self {
             stream: BufReader::new(stream),
             record: None,
-        })
+            patience: Duration::ZERO,
+        };
+        wire.set_patience(Duration::from_secs(READ_SECONDS_MAX))?;
+        Ok(wire)
+    }
+
+    /// How long a read may take from now on.
+    ///
+    /// # Errors
+    /// When it is zero.
+    pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.patience = patience;
+        self.stream().set_read_timeout(Some(patience))
     }
 
     /// The socket itself, for tests that shut down, reset or inspect it.
@@ -181,7 +194,7 @@ impl Wire {
         let stream = self.stream.get_ref();
         stream.set_read_timeout(Some(time))?;
         let peeked = stream.peek(&mut [0]);
-        stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
+        stream.set_read_timeout(Some(self.patience))?;
         match peeked {
             Ok(_) => Ok(false),
             Err(error) if is_timeout(&error) => Ok(true),
@@ -209,7 +222,7 @@ impl Wire {
                 Err(error) => return Err(error),
             }
         };
-        stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
+        stream.set_read_timeout(Some(self.patience))?;
         Ok((bytes, closed))
     }
 

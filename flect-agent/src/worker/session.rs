@@ -181,6 +181,11 @@ impl Session {
         self.owed == 0 && self.answered.is_empty() && !self.receiving
     }
 
+    /// Nothing is owed, by upstream or by a task of the agent's own.
+    pub fn is_served(&self) -> bool {
+        self.is_idle() && self.gate != Gate::Job
+    }
+
     /// The session needs state on the server.
     pub fn needs_own(&self) -> bool {
         self.transaction.is_some() || self.watching || self.subscribed.any() || self.tracking
