@@ -60,6 +60,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// The address that the client asked for.
     pub asked: SocketAddr,
+    /// Its socket is in the sock hash.
+    pub accelerated: bool,
 }
 
 /// What other threads tell a worker.
@@ -301,6 +303,7 @@ impl Worker {
             app,
             peer,
             asked,
+            accelerated,
         } = accepted;
         let store = app.default_store().clone();
         let entry = Arc::new(Entry {
@@ -344,6 +347,7 @@ impl Worker {
             reply_bytes: 0,
             light_replies: 0,
             overdue: false,
+            accelerated,
             readable: true,
             hung_up: false,
             finishing: false,

@@ -69,7 +69,7 @@ impl Worker {
                 false
             }
             Ok(count) => {
-                if count < room && !session.hung_up {
+                if count < room && !session.hung_up && !session.accelerated {
                     // A short read has emptied the socket; the next bytes bring an event.
                     session.readable = false;
                 }

@@ -87,6 +87,9 @@ pub struct Session {
     pub light_replies: u16,
     /// Others have waited long enough for this client to read.
     pub overdue: bool,
+    /// A short read says nothing: tcp_bpf_recvmsg hands out what was redirected first, and what came
+    /// through TCP behind it only to the next read, which no event announces.
+    pub accelerated: bool,
     pub readable: bool,
     pub hung_up: bool,
     /// No more requests are taken; the session ends when all replies are out.
