@@ -15,8 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use flect_tests::bed::place;
 use flect_tests::tools;
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::SIGTERM;
 
 use crate::build;
 use crate::sandbox::need_root;
@@ -94,6 +96,8 @@ fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
 /// Runs a test runner, shows its output and counts. After `time_max` it gets SIGTERM, on which the
 /// integration tests clean up.
 fn counted(command: &mut Command, time_max: Option<Duration>) -> Result<(Counts, bool)> {
+    // On SIGTERM the integration tests clean up; a terminal's Ctrl-C reaches them by itself.
+    place::end_with_parent(command, SIGTERM);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -31,16 +31,14 @@ pub fn in_cgroup(command: &mut Command, cgroup: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets the kernel kill `command` when the thread that starts it ends, for a process that no
-/// cgroup holds.
-pub fn die_with_parent(command: &mut Command) {
+/// Lets the kernel send `signal` to `command` when the thread that starts it ends, for a process
+/// that no cgroup holds.
+pub fn end_with_parent(command: &mut Command, signal: i32) {
     // SAFETY: prctl is async-signal-safe and this option touches only the calling process.
     unsafe {
-        command.pre_exec(
-            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            },
-        );
+        command.pre_exec(move || match libc::prctl(libc::PR_SET_PDEATHSIG, signal) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
+use signal_hook::consts::SIGKILL;
 
 use super::cleanup::Inner;
 use super::ports::{self, Reserved};
@@ -55,7 +56,7 @@ impl Valkey {
             .process_group(0);
         match inner.groups() {
             Some(groups) => place::in_cgroup(&mut command, groups.valkey())?,
-            None => place::die_with_parent(&mut command),
+            None => place::end_with_parent(&mut command, SIGKILL),
         }
         let child = command
             .spawn()

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use flect_tests::bed::place;
 use flect_tests::tools;
+use signal_hook::consts::SIGKILL;
 
 use crate::setup::Kernel;
 use crate::test::Counts;
@@ -55,6 +57,7 @@ impl Machine<'_> {
     pub fn run(&self) -> Result<Ended> {
         let mut command = self.qemu()?;
         command.stdin(Stdio::null()).stdout(Stdio::piped());
+        place::end_with_parent(&mut command, SIGKILL);
         let mut child = Killed(command.spawn().context("starting QEMU")?);
         let stdout = child.0.stdout.take().context("QEMU's output")?;
         let (sender, lines) = mpsc::channel();
