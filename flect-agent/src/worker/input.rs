@@ -69,10 +69,9 @@ impl Worker {
                 false
             }
             Ok(count) => {
-                if count < room && !session.hung_up {
-                    // A short read has emptied the socket; the next bytes bring an event.
-                    session.readable = false;
-                }
+                // Only WouldBlock says that the socket is empty: with sk_msg it has two queues, one
+                // past TCP and TCP's own, a read ends with the first (`tcp_bpf_recvmsg`), and the
+                // event for the other has been.
                 if session.input.is_empty() {
                     let taken = self.take_requests(key, &scratch[..count]);
                     if let Some(session) = self.sessions.get_mut(key) {
