@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, equality, protocol, sessions, smoke};
+use flect_tests::{child, clients, equality, protocol, sessions, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         sessions::trials(),
         equality::trials(),
+        clients::trials(),
     ]
     .into_iter()
     .flatten()
