@@ -35,7 +35,7 @@ const url = process.env.CACHE_URL;
   console.log(await sub.subscribe('news', 'more'), await sub.psubscribe('n*'));
   console.log(await r.publish('news', 'hello'), await sub.get('a').catch(e => e.message.slice(0, 30)));
   while (heard.length < 2) await new Promise(done => setTimeout(done, 10));
-  console.log(heard.sort(), await sub.unsubscribe('news'), await sub.unsubscribe(), await sub.punsubscribe());
+  console.log(heard.sort(), await sub.unsubscribe('news'), await sub.punsubscribe('n*'), await sub.unsubscribe('more'));
   console.log(await sub.get('a'));
 
   r.defineCommand('add', { numberOfKeys: 1, lua: "return server.call('INCRBY', KEYS[1], ARGV[1])" });
