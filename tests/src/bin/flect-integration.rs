@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, equality, kernel, protocol, sessions, smoke};
+use flect_tests::{child, clients, equality, kernel, protocol, sessions, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         protocol::trials(),
         sessions::trials(),
         equality::trials(),
+        clients::trials(),
     ]
     .into_iter()
     .flatten()
