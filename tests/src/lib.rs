@@ -7,6 +7,12 @@
 //! | [`wire`] | a small RESP client that hides nothing: raw bytes in, every reply type out |
 //! | [`child`] | this executable as a child process, for what must run inside an app's cgroup |
 //! | [`bed`] | the bed: everything an end-to-end test needs, removed again whatever happens |
+//! | `pair` | a store and a private Valkey side by side: what differs is a bug |
+//! | `scenario` | conversations as text, held with both |
+//! | `protocol` | malformed input, long pipelines, large values, slow readers, ends of connections |
+//! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
+//! | `equality` | commands of all types, each reply compared byte for byte |
+//! | `clients` | redis-py and ioredis doing what their users do |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
@@ -22,5 +28,13 @@ pub mod bed;
 
 #[cfg(feature = "trials")]
 pub mod kernel;
+#[cfg(feature = "trials")]
+pub mod pair;
+#[cfg(feature = "trials")]
+pub mod protocol;
+#[cfg(feature = "trials")]
+pub mod scenario;
+#[cfg(feature = "trials")]
+pub mod sessions;
 #[cfg(feature = "trials")]
 pub mod smoke;

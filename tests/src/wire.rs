@@ -15,6 +15,8 @@ const READ_SECONDS_MAX: u64 = 60;
 #[derive(Debug)]
 pub struct Wire {
     stream: BufReader<TcpStream>,
+    /// The bytes of the reply that [`Wire::read_bytes`] reads.
+    record: Option<Vec<u8>>,
 }
 
 /// One reply, RESP2 or RESP3.
@@ -59,6 +61,7 @@ impl Wire {
         stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
         Ok(Self {
             stream: BufReader::new(stream),
+            record: None,
         })
     }
 
@@ -148,6 +151,68 @@ impl Wire {
         }
     }
 
+    /// Reads one reply and gives its bytes as they came.
+    ///
+    /// # Errors
+    /// As [`Wire::read`].
+    pub fn read_bytes(&mut self) -> io::Result<Vec<u8>> {
+        self.record = Some(Vec::new());
+        let read = self.read();
+        let bytes = self.record.take().unwrap_or_default();
+        read.map(|_| bytes)
+    }
+
+    /// Reads exactly so many bytes as they come.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        self.stream.read_exact(bytes)
+    }
+
+    /// Whether nothing comes for so long. The end of the connection is something.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn is_silent_for(&mut self, time: Duration) -> io::Result<bool> {
+        if !self.stream.buffer().is_empty() {
+            return Ok(false);
+        }
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(time))?;
+        let peeked = stream.peek(&mut [0]);
+        stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
+        match peeked {
+            Ok(_) => Ok(false),
+            Err(error) if is_timeout(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything that comes until the peer closes or is silent for so long, and whether it closed.
+    /// A reset counts as closing.
+    ///
+    /// # Errors
+    /// When the connection breaks otherwise.
+    pub fn read_until_silent(&mut self, time: Duration) -> io::Result<(Vec<u8>, bool)> {
+        let mut bytes = self.stream.buffer().to_vec();
+        self.stream.consume(bytes.len());
+        let mut stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(time))?;
+        let mut part = [0; 16 * 1024];
+        let closed = loop {
+            match stream.read(&mut part) {
+                Ok(0) => break true,
+                Ok(count) => bytes.extend_from_slice(&part[..count]),
+                Err(error) if is_timeout(&error) => break false,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break true,
+                Err(error) => return Err(error),
+            }
+        };
+        stream.set_read_timeout(Some(Duration::from_secs(READ_SECONDS_MAX)))?;
+        Ok((bytes, closed))
+    }
+
     /// Reads until the peer closes.
     ///
     /// # Errors
@@ -161,6 +226,7 @@ impl Wire {
     fn line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line)?;
+        self.note(&line);
         if !line.ends_with(b"\r\n") {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
@@ -175,11 +241,18 @@ impl Wire {
         let length = usize::try_from(length).map_err(|_| invalid("a negative length"))?;
         let mut bytes = vec![0; length + 2];
         self.stream.read_exact(&mut bytes)?;
+        self.note(&bytes);
         if !bytes.ends_with(b"\r\n") {
             return Err(invalid("a bulk string without its end"));
         }
         bytes.truncate(length);
         Ok(bytes)
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        if let Some(record) = &mut self.record {
+            record.extend_from_slice(bytes);
+        }
     }
 }
 
@@ -250,6 +323,13 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
 fn number(text: &str) -> io::Result<i64> {
     text.parse()
         .map_err(|_| invalid(&format!("no number: {text:?}")))
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 fn invalid(message: &str) -> io::Error {

@@ -24,20 +24,31 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds `flect-agent` and `flect` as they are shipped.
+/// Builds the agent, the command and the integration tests with optimisation, and returns their
+/// folder.
+///
+/// Always together: another selection of packages makes cargo select other features of what they
+/// share, and build all of it once more.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn optimised() -> Result<PathBuf> {
+    cargo_build(true, &["-p", "flect-agent", "-p", "flect-tests", "--bins"])
+}
+
+/// `flect-agent` and `flect`, built with optimisation.
 ///
 /// # Errors
 /// When setup or cargo fails.
 pub fn programs() -> Result<Programs> {
-    let folder = cargo_build(true, &["-p", "flect-agent", "--bins"])?;
-    Programs::in_folder(&folder)
+    Programs::in_folder(&optimised()?)
 }
 
 /// Runs `cargo build` and returns the folder of the executables. All output goes to stderr.
 ///
 /// # Errors
 /// When setup or cargo fails.
-pub fn cargo_build(release: bool, selection: &[&str]) -> Result<PathBuf> {
+fn cargo_build(release: bool, selection: &[&str]) -> Result<PathBuf> {
     setup::ensure(&[Part::Bpf])?;
     let mut command = setup::cargo();
     command

@@ -3,6 +3,8 @@
 //! Invariant: nothing but the command writes to stdout, its status is ours, and everything is
 //! removed whatever ends it.
 
+use std::env;
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus};
@@ -24,7 +26,7 @@ use crate::setup::{self, Part};
 /// address, and but for the first the URL's user names the store; the password repeats the name,
 /// because some clients send AUTH only when there is one), VALKEY_HOST and VALKEY_PORT (that
 /// address alone), FLECT_OPERATOR_HOST and _PORT (a plain way to the same Valkey with operator
-/// rights), FLECT_PREFIX (what stands before `:` in the first store's keys) and
+/// rights), PATH (with valkey-cli and valkey-benchmark at its end), FLECT_PREFIX (what stands before `:` in the first store's keys) and
 /// FLECT_NEIGHBOUR_CGROUP (the cgroup folder of another app with a store of its own).
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -110,6 +112,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let bed = builder.start()?;
     let mut command = Command::new(program);
     command.args(arguments).envs(bed.environment());
+    command.env("PATH", path_with_tools()?);
     if args.direct {
         command.env("FLECT_PREFIX", "");
     } else {
@@ -137,6 +140,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
+/// `PATH` with valkey-cli and valkey-benchmark behind what the caller has.
+fn path_with_tools() -> Result<OsString> {
+    let own = env::var_os("PATH").unwrap_or_default();
+    let tools = flect_tests::tools::tools().join("bin");
+    env::join_paths(env::split_paths(&own).chain([tools])).context("PATH")
+}
+
 /// Fails unless this is root.
 ///
 /// # Errors
@@ -145,7 +155,7 @@ pub fn need_root(task: &str, otherwise: &str) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let given: Vec<_> = std::env::args().skip(1).collect();
+    let given: Vec<_> = env::args().skip(1).collect();
     bail!(
         "`cargo xtask {task}` loads BPF programs and makes cgroups, which takes root:\n  \
          sudo -E env \"PATH=$PATH\" cargo xtask {}\n({otherwise})",

@@ -79,7 +79,7 @@ fn unit(filter: Option<&str>) -> Result<(Counts, bool)> {
 
 fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
     need_root("test", "unit tests alone need none: --no-host --no-vm")?;
-    let built = build::cargo_build(true, &["-p", "flect-agent", "-p", "flect-tests", "--bins"])?;
+    let built = build::optimised()?;
     let mut command = Command::new(built.join("flect-integration"));
     command.args(filter);
     counted(&mut command)

@@ -127,7 +127,7 @@ pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
         .iter()
         .map(|name| find(name))
         .collect::<Result<Vec<_>>>()?;
-    let programs = build::cargo_build(true, &["-p", "flect-agent", "-p", "flect-tests", "--bins"])?;
+    let programs = build::optimised()?;
     let folder = tools::target().join("vm");
     let image = image::make(&folder, &programs).context("making the disk image")?;
     kernels

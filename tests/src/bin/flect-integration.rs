@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, kernel, smoke};
+use flect_tests::{child, kernel, protocol, sessions, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -19,10 +19,15 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    let trials: Vec<Trial> = [kernel::trials(), smoke::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials: Vec<Trial> = [
+        kernel::trials(),
+        smoke::trials(),
+        protocol::trials(),
+        sessions::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     conclusion.exit_code()
 }

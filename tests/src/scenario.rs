@@ -1,0 +1,365 @@
+//! Conversations as text, held with a store and with a private Valkey, in RESP2 and in RESP3.
+//!
+//! A `#` begins a scenario, `//` a comment. Any other line is a step of one connection, which is made
+//! when it is first named. Both sides begin empty, and every reply must be the same, byte for byte.
+//!
+//! | step | meaning |
+//! | --- | --- |
+//! | `a GET k` | send, and read one reply |
+//! | `a: GET k` | send only |
+//! | `a<` `a< 3` | read one reply, or three |
+//! | `a? CLIENT ID` | one reply, with every number taken as equal |
+//! | `a@ SMEMBERS s` | one reply, in any order |
+//! | `a~ TIME` | one reply, of which only the type counts |
+//! | `a!` | nothing has come |
+//! | `a|` | the client closes its sending half |
+//! | `a/` | the client closes |
+//! | `a.` | the server closes |
+//! | `blocked 2` | wait until so many clients are blocked |
+//! | `sleep 20` | wait so many milliseconds |
+//! | `resp2` `resp3` | at the beginning: only in this protocol |
+//!
+//! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`.
+
+use std::collections::BTreeMap;
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bed::agent::wait_until;
+use crate::pair::{Pair, Side, shown};
+use crate::wire::{Value, Wire};
+
+/// How long a client waits for what must not come.
+const SILENCE: Duration = Duration::from_millis(40);
+/// How long clients may take to block.
+const BLOCKED_SECONDS_MAX: u64 = 10;
+/// A report beyond this is not read.
+const DIFFERENCES_MAX: usize = 60;
+
+struct Scenario<'a> {
+    name: &'a str,
+    protocols: &'static [u8],
+    steps: Vec<(usize, Step<'a>)>,
+}
+
+enum Step<'a> {
+    Command(&'a str, Vec<Vec<u8>>, Compare),
+    Send(&'a str, Vec<Vec<u8>>),
+    Read(&'a str, usize),
+    Silent(&'a str),
+    ShutDown(&'a str),
+    Close(&'a str),
+    Closed(&'a str),
+    Blocked(String),
+    Sleep(u64),
+}
+
+#[derive(Clone, Copy)]
+enum Compare {
+    Bytes,
+    Numbers,
+    Sorted,
+    Type,
+}
+
+/// What one side said, by line.
+type Transcript = Vec<(usize, String)>;
+
+/// Holds every conversation of `text` with both sides.
+///
+/// # Errors
+/// When they differ anywhere; the message says where.
+pub fn check(pair: &Pair, text: &str) -> Result<()> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut differences = Vec::new();
+    for scenario in parse(text)? {
+        for &protocol in scenario.protocols {
+            let (valkey, store) = thread::scope(|scope| {
+                let store = scope.spawn(|| play(pair, Side::Store, protocol, &scenario));
+                let valkey = play(pair, Side::Private, protocol, &scenario);
+                (valkey, store.join().expect("no panic"))
+            });
+            let (valkey, store) = (valkey?, store?);
+            let rest = (valkey.len() != store.len()).then_some("one of them said more");
+            for (valkey, store) in valkey.iter().zip(&store) {
+                if valkey != store {
+                    differences.push(format!(
+                        "{} (RESP{protocol}), line {}: {}\n   Valkey: {}\n   store:  {}",
+                        scenario.name,
+                        valkey.0 + 1,
+                        lines[valkey.0].trim(),
+                        valkey.1,
+                        store.1,
+                    ));
+                }
+            }
+            differences.extend(rest.map(|rest| format!("{}: {rest}", scenario.name)));
+        }
+    }
+    let count = differences.len();
+    differences.truncate(DIFFERENCES_MAX);
+    ensure!(
+        count == 0,
+        "{count} differences\n{}",
+        differences.join("\n")
+    );
+    Ok(())
+}
+
+fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Result<Transcript> {
+    pair.empty(side)?;
+    let mut player = Player {
+        pair,
+        side,
+        protocol,
+        connections: BTreeMap::new(),
+    };
+    let mut transcript = Vec::new();
+    for (line, step) in &scenario.steps {
+        match player.step(step) {
+            Ok(said) => transcript.extend(said.into_iter().map(|said| (*line, said))),
+            Err(error) => {
+                // The other side may say the same.
+                transcript.push((*line, format!("({error:#})")));
+                break;
+            }
+        }
+    }
+    Ok(transcript)
+}
+
+struct Player<'a> {
+    pair: &'a Pair,
+    side: Side,
+    protocol: u8,
+    connections: BTreeMap<String, Wire>,
+}
+
+impl Player<'_> {
+    fn step(&mut self, step: &Step<'_>) -> Result<Vec<String>> {
+        Ok(match step {
+            Step::Command(name, args, compare) => {
+                let wire = self.connection(name)?;
+                wire.send(args)?;
+                let said = read(wire, *compare)?;
+                vec![self.checked(said)]
+            }
+            Step::Send(name, args) => {
+                self.connection(name)?.send(args)?;
+                Vec::new()
+            }
+            Step::Read(name, count) => {
+                let mut all = Vec::new();
+                for _ in 0..*count {
+                    let said = read(self.connection(name)?, Compare::Bytes)?;
+                    all.push(self.checked(said));
+                }
+                all
+            }
+            Step::Silent(name) => {
+                let silent = self.connection(name)?.is_silent_for(SILENCE)?;
+                vec![if silent { "silent" } else { "not silent" }.to_owned()]
+            }
+            Step::ShutDown(name) => {
+                self.connection(name)?.stream().shutdown(Shutdown::Write)?;
+                Vec::new()
+            }
+            Step::Close(name) => {
+                self.connections.remove(*name);
+                Vec::new()
+            }
+            Step::Closed(name) => {
+                let rest = self.connection(name)?.read_to_end()?;
+                vec![format!("closed after {}", shown(&rest))]
+            }
+            Step::Blocked(count) => {
+                self.wait_blocked(count)?;
+                Vec::new()
+            }
+            Step::Sleep(milliseconds) => {
+                thread::sleep(Duration::from_millis(*milliseconds));
+                Vec::new()
+            }
+        })
+    }
+
+    fn connection(&mut self, name: &str) -> Result<&mut Wire> {
+        if !self.connections.contains_key(name) {
+            let mut wire = self.pair.connect(self.side)?;
+            if self.protocol == 3 {
+                wire.command(&["HELLO", "3"])?;
+            }
+            self.connections.insert(name.to_owned(), wire);
+        }
+        self.connections.get_mut(name).context("just made")
+    }
+
+    /// No reply may hold the store's name on the server.
+    fn checked(&self, said: Vec<u8>) -> String {
+        if self.side == Side::Store && self.pair.leaks(&said) {
+            return format!("LEAK: {}", shown(&said));
+        }
+        shown(&said)
+    }
+
+    fn wait_blocked(&self, count: &str) -> Result<()> {
+        let mut operator = self.pair.operator(self.side)?;
+        let field = format!("blocked_clients:{count}\r\n");
+        wait_until(Duration::from_secs(BLOCKED_SECONDS_MAX), || {
+            let info = operator.command(&["INFO", "clients"])?.text();
+            Ok(info.contains(&field))
+        })
+    }
+}
+
+fn read(wire: &mut Wire, compare: Compare) -> Result<Vec<u8>> {
+    Ok(match compare {
+        Compare::Bytes => wire.read_bytes()?,
+        Compare::Numbers => without_numbers(&wire.read_bytes()?),
+        Compare::Sorted => sorted(wire.read()?).into_bytes(),
+        Compare::Type => wire.read_bytes()?[..1].to_vec(),
+    })
+}
+
+/// Every run of digits becomes one N. Lengths before strings with numbers are among them.
+fn without_numbers(bytes: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::new();
+    for &byte in bytes {
+        if !byte.is_ascii_digit() {
+            out.push(byte);
+        } else if out.last() != Some(&b'N') {
+            out.push(b'N');
+        }
+    }
+    out
+}
+
+fn sorted(value: Value) -> String {
+    let mut texts: Vec<String> = match &value {
+        Value::Map(pairs) => pairs.iter().map(|(k, v)| format!("{k}: {v}")).collect(),
+        other => other.items().iter().map(ToString::to_string).collect(),
+    };
+    if texts.is_empty() {
+        return format!("{value:?}");
+    }
+    texts.sort();
+    let kind = std::mem::discriminant(&value);
+    format!("{kind:?} {}", texts.join(", "))
+}
+
+fn parse(text: &str) -> Result<Vec<Scenario<'_>>> {
+    let mut all: Vec<Scenario<'_>> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with("//") {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('#') {
+            all.push(Scenario {
+                name: name.trim(),
+                protocols: &[2, 3],
+                steps: Vec::new(),
+            });
+            continue;
+        }
+        let scenario = all.last_mut().context("a step before the first scenario")?;
+        match line {
+            "resp2" => scenario.protocols = &[2],
+            "resp3" => scenario.protocols = &[3],
+            _ => {
+                let step = parse_step(line).with_context(|| format!("line {}", number + 1))?;
+                scenario.steps.push((number, step));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn parse_step(line: &str) -> Result<Step<'_>> {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    match word {
+        "blocked" => return Ok(Step::Blocked(rest.to_owned())),
+        "sleep" => return Ok(Step::Sleep(rest.parse()?)),
+        _ => {}
+    }
+    let name = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+    Ok(match &word[name.len()..] {
+        "" => Step::Command(name, split(rest)?, Compare::Bytes),
+        "?" => Step::Command(name, split(rest)?, Compare::Numbers),
+        "@" => Step::Command(name, split(rest)?, Compare::Sorted),
+        "~" => Step::Command(name, split(rest)?, Compare::Type),
+        ":" => Step::Send(name, split(rest)?),
+        "<" if rest.is_empty() => Step::Read(name, 1),
+        "<" => Step::Read(name, rest.parse()?),
+        "!" => Step::Silent(name),
+        "|" => Step::ShutDown(name),
+        "/" => Step::Close(name),
+        "." => Step::Closed(name),
+        other => bail!("no such step: {other}"),
+    })
+}
+
+/// Splits a line into arguments.
+fn split(line: &str) -> Result<Vec<Vec<u8>>> {
+    let mut args = Vec::new();
+    let mut rest = line.trim_start().as_bytes();
+    while let Some(&first) = rest.first() {
+        let mut arg = Vec::new();
+        if first == b'"' || first == b'\'' {
+            let mut at = 1;
+            loop {
+                match (first, rest.get(at..).unwrap_or_default()) {
+                    (b'"', [b'\\', b'x', high, low, ..]) => {
+                        let digits = [*high, *low];
+                        arg.push(u8::from_str_radix(std::str::from_utf8(&digits)?, 16)?);
+                        at += 4;
+                    }
+                    (_, [b'\\', byte, ..]) => {
+                        arg.push(match byte {
+                            b'n' => b'\n',
+                            b'r' => b'\r',
+                            b't' => b'\t',
+                            other => *other,
+                        });
+                        at += 2;
+                    }
+                    (quote, [byte, ..]) if *byte == quote => break,
+                    (_, [byte, ..]) => {
+                        arg.push(*byte);
+                        at += 1;
+                    }
+                    (_, []) => bail!("an open quote"),
+                }
+            }
+            rest = &rest[at + 1..];
+        } else {
+            let end = rest.iter().position(|b| *b == b' ').unwrap_or(rest.len());
+            arg.extend_from_slice(&rest[..end]);
+            rest = &rest[end..];
+        }
+        args.push(arg);
+        rest = rest.trim_ascii_start();
+    }
+    Ok(args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_split_as_in_valkey_cli() {
+        let args = split(r#"SET  "a \"b\r\x00" 'it\'s' "" c"d"#).unwrap();
+        let expect: [&[u8]; 5] = [b"SET", b"a \"b\r\0", b"it's", b"", b"c\"d"];
+        assert_eq!(args, expect);
+        assert!(split("\"a").is_err());
+    }
+
+    #[test]
+    fn numbers_are_taken_as_equal() {
+        assert_eq!(without_numbers(b"id=12 age=345\r\n"), b"id=N age=N\r\n");
+    }
+}

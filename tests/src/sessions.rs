@@ -1,0 +1,48 @@
+//! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
+//! database and protocol. Each conversation is held with a private Valkey as well.
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+
+use crate::pair::{self, Pair};
+use crate::scenario;
+
+/// The trials of this module.
+#[must_use]
+pub fn trials() -> Vec<Trial> {
+    pair::trials(
+        "sessions",
+        &[
+            ("transactions", transactions),
+            ("blocking", blocking),
+            ("pubsub", pubsub),
+            ("connection", connection),
+            ("databases", databases),
+            ("scripts", scripts),
+        ],
+    )
+}
+
+fn transactions(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/transactions.txt"))
+}
+
+fn blocking(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/blocking.txt"))
+}
+
+fn pubsub(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/pubsub.txt"))
+}
+
+fn connection(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/connection.txt"))
+}
+
+fn databases(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/databases.txt"))
+}
+
+fn scripts(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/scripts.txt"))
+}
