@@ -167,6 +167,7 @@ pub fn spawn(
         nobody: crate::store::Prefix::nobody().namespace(0),
         count: sessions.clone(),
         stalls: 0,
+        overdue: Vec::new(),
     };
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -208,6 +209,8 @@ pub(crate) struct Worker {
     count: Arc<AtomicUsize>,
     /// Upstream connections that wait for a slow reader in front of others.
     stalls: usize,
+    /// Sessions whose replies are buffered, since others have waited long enough.
+    overdue: Vec<Key<Session>>,
 }
 
 impl Worker {

@@ -30,9 +30,11 @@ const _: () = assert!(INPUT_BYTES_MAX > crate::resp::REQUEST_LINE_BYTES_MAX);
 /// more replies for it where nobody else is harmed by that.
 pub const CLIENT_OUT_BYTES_HIGH: usize = 256 * 1024;
 
-/// Reply bytes that may wait for a client that reads nothing while others wait behind it; past
-/// this it is disconnected, as Valkey does at its client-output-buffer-limit.
-pub const CLIENT_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Reply bytes that a worker holds for all clients together that read nothing while others wait
+/// behind them; past this such a client is disconnected, as Valkey does at its
+/// client-output-buffer-limit. Half of the largest value: a client gets here only by its first
+/// large reply, since it has connections of its own from then on.
+pub const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Requests that one session may have in flight: enough to fill the pipe, few enough that others
 /// on the shared connection do not queue behind thousands, and that answers of the agent's own
