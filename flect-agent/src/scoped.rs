@@ -135,6 +135,13 @@ impl Task {
     }
 }
 
+/// A question as a step.
+fn ask<W: AsRef<[u8]>>(target: Target, words: &[W]) -> Step {
+    let mut request = Vec::new();
+    encode::request(words, &mut request);
+    Step::Ask { target, request }
+}
+
 /// An error reply.
 fn error(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len() + 3);

@@ -104,18 +104,8 @@ pub fn store(
 
 /// The rules of a store's SORT user: Valkey grants BY and GET only with read access to every key.
 pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String> {
-    let mut rules: Vec<String> = [
-        "on",
-        "resetpass",
-        "clearselectors",
-        "resetkeys",
-        "resetchannels",
-        "~*",
-        "-@all",
-    ]
-    .map(str::to_owned)
-    .into();
-    rules.push(password(credentials));
+    let mut rules = without_rights(credentials);
+    rules.push("~*".to_owned());
     let sorts = ["sort", "sort_ro"]
         .into_iter()
         .filter(|name| known.contains(*name));
@@ -125,17 +115,7 @@ pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String>
 
 /// The rules of the housekeeper: names and statistics of the whole server, no value.
 pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
-    let mut rules: Vec<String> = [
-        "on",
-        "resetpass",
-        "clearselectors",
-        "resetkeys",
-        "resetchannels",
-        "-@all",
-    ]
-    .map(str::to_owned)
-    .into();
-    rules.push(password(credentials));
+    let mut rules = without_rights(credentials);
     let names = [
         "scan",
         "info",
@@ -147,6 +127,19 @@ pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
     ];
     rules.extend(names.map(|name| format!("+{name}")));
     rules
+}
+
+/// A user that can log in and do nothing.
+fn without_rights(credentials: &Credentials) -> Vec<String> {
+    vec![
+        "on".to_owned(),
+        "resetpass".to_owned(),
+        password(credentials),
+        "clearselectors".to_owned(),
+        "resetkeys".to_owned(),
+        "resetchannels".to_owned(),
+        "-@all".to_owned(),
+    ]
 }
 
 /// Whether a user's channel rules, as `ACL GETUSER` shows them, lie within the store.

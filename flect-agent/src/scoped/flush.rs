@@ -2,8 +2,7 @@
 //! answers; it is not one instant, as on a private server.
 
 use super::walk::{Walk, misunderstood};
-use super::{Reply, Step, Target};
-use crate::resp::encode;
+use super::{Reply, Step, Target, ask};
 use crate::store::{Namespace, Prefix};
 
 /// A flush under way.
@@ -50,10 +49,7 @@ impl Flush {
             self.more = more;
             if !names.is_empty() {
                 self.unlinking = true;
-                return Step::Ask {
-                    target: Target::Store,
-                    request: self.unlink(&names),
-                };
+                return self.unlink(&names);
             }
         }
         self.unlinking = false;
@@ -64,11 +60,9 @@ impl Flush {
         }
     }
 
-    fn unlink(&self, names: &[&[u8]]) -> Vec<u8> {
+    fn unlink(&self, names: &[&[u8]]) -> Step {
         let mut words = vec![b"UNLINK".to_vec()];
         words.extend(names.iter().map(|name| [&self.prefix, *name].concat()));
-        let mut request = Vec::new();
-        encode::request(&words, &mut request);
-        request
+        ask(Target::Store, &words)
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 
 use super::walk::{Walk, misunderstood};
-use super::{Context, Reply, Step, Target};
+use super::{Context, Reply, Step, Target, ask};
 use crate::resp::encode;
 use crate::store::Prefix;
 
@@ -90,12 +90,7 @@ impl Info {
     pub(super) fn ask(&self) -> Step {
         let mut words: Vec<&[u8]> = vec![b"INFO"];
         words.extend(self.sections.iter().map(Vec::as_slice));
-        let mut request = Vec::new();
-        encode::request(&words, &mut request);
-        Step::Ask {
-            target: Target::Housekeeper,
-            request,
-        }
+        ask(Target::Housekeeper, &words)
     }
 
     pub(super) fn take(&mut self, reply: &Reply, context: &Context) -> Step {

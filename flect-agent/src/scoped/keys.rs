@@ -5,7 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
 use super::walk::{Walk, misunderstood, own};
-use super::{Context, Reply, Step, Target, error};
+use super::{Context, Reply, Step, Target, ask, error};
 use crate::resp::encode;
 use crate::store::Namespace;
 
@@ -42,12 +42,7 @@ impl Page {
         if let Some(kind) = &self.kind {
             words.extend([b"TYPE".as_slice(), kind]);
         }
-        let mut request = Vec::new();
-        encode::request(&words, &mut request);
-        Step::Ask {
-            target: Target::Housekeeper,
-            request,
-        }
+        ask(Target::Housekeeper, &words)
     }
 
     pub(super) fn take(&mut self, reply: &Reply, context: &Context) -> Step {

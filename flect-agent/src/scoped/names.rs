@@ -1,7 +1,7 @@
 //! PUBSUB CHANNELS and SHARDCHANNELS: the server's list, reduced to the store's.
 
 use super::walk::{misunderstood, own};
-use super::{Context, Reply, Step, Target};
+use super::{Context, Reply, Step, Target, ask};
 use crate::resp::encode;
 
 /// A list of channels under way.
@@ -24,12 +24,7 @@ impl Names {
     pub(super) fn ask(&self, context: &Context) -> Step {
         let pattern = [context.namespace.channels(), &self.pattern].concat();
         let words: [&[u8]; 3] = [b"PUBSUB", self.subcommand, &pattern];
-        let mut request = Vec::new();
-        encode::request(&words, &mut request);
-        Step::Ask {
-            target: Target::Housekeeper,
-            request,
-        }
+        ask(Target::Housekeeper, &words)
     }
 
     pub(super) fn take(&self, reply: &Reply, context: &Context) -> Step {

@@ -1,7 +1,7 @@
 //! CONFIG GET: settings of the server that an app may know.
 
 use super::walk::misunderstood;
-use super::{Context, Reply, Step, Target};
+use super::{Context, Reply, Step, Target, ask};
 use crate::resp::encode;
 
 /// Settings that clients and frameworks ask for and that tell nothing about other stores. Paths,
@@ -60,12 +60,7 @@ impl Settings {
     pub(super) fn ask(&self) -> Step {
         let mut words: Vec<&[u8]> = vec![b"CONFIG", b"GET"];
         words.extend(self.patterns.iter().map(Vec::as_slice));
-        let mut request = Vec::new();
-        encode::request(&words, &mut request);
-        Step::Ask {
-            target: Target::Housekeeper,
-            request,
-        }
+        ask(Target::Housekeeper, &words)
     }
 
     pub(super) fn take(&self, reply: &Reply, context: &Context) -> Step {

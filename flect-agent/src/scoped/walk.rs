@@ -3,8 +3,7 @@
 //! SCAN's guarantee carries over: what is there from beginning to end of a walk is seen. A name may
 //! be seen twice, so whoever counts or lists remembers what it saw.
 
-use super::{Reply, Step, Target, error};
-use crate::resp::encode;
+use super::{Reply, Step, Target, ask, error};
 
 /// Names that one question looks at: a few hundred microseconds of the server's time, so that
 /// other stores' requests get in between.
@@ -42,12 +41,7 @@ impl Walk {
             b"COUNT",
             LOOKED_AT,
         ];
-        let mut request = Vec::new();
-        encode::request(&words, &mut request);
-        Step::Ask {
-            target: Target::Housekeeper,
-            request,
-        }
+        ask(Target::Housekeeper, &words)
     }
 
     /// Takes a page: its own names without the prefix, and whether the walk goes on.
