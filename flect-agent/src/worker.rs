@@ -60,6 +60,8 @@ pub struct Accepted {
     pub peer: SocketAddr,
     /// The address that the client asked for.
     pub asked: SocketAddr,
+    /// Its socket is in the sock hash.
+    pub accelerated: bool,
 }
 
 /// What other threads tell a worker.
@@ -165,6 +167,7 @@ pub fn spawn(
         nobody: crate::store::Prefix::nobody().namespace(0),
         count: sessions.clone(),
         stalls: 0,
+        overdue: Vec::new(),
     };
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
@@ -206,6 +209,8 @@ pub(crate) struct Worker {
     count: Arc<AtomicUsize>,
     /// Upstream connections that wait for a slow reader in front of others.
     stalls: usize,
+    /// Sessions whose replies are buffered, since others have waited long enough.
+    overdue: Vec<Key<Session>>,
 }
 
 impl Worker {
@@ -301,6 +306,7 @@ impl Worker {
             app,
             peer,
             asked,
+            accelerated,
         } = accepted;
         let store = app.default_store().clone();
         let entry = Arc::new(Entry {
@@ -344,6 +350,7 @@ impl Worker {
             reply_bytes: 0,
             light_replies: 0,
             overdue: false,
+            accelerated,
             readable: true,
             hung_up: false,
             finishing: false,

@@ -27,6 +27,10 @@ pub mod child;
 pub mod bed;
 
 #[cfg(feature = "trials")]
+pub mod clients;
+#[cfg(feature = "trials")]
+pub mod equality;
+#[cfg(feature = "trials")]
 pub mod kernel;
 #[cfg(feature = "trials")]
 pub mod pair;

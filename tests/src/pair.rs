@@ -116,6 +116,14 @@ impl Pair {
     /// # Errors
     /// What `body` says, or that the agent grew.
     pub fn with_bounded_memory(&self, body: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.with_memory_below(RSS_GROWTH_BYTES_MAX, body)
+    }
+
+    /// As [`Self::with_bounded_memory`], with a bound of one's own.
+    ///
+    /// # Errors
+    /// What `body` says, or that the agent grew.
+    pub fn with_memory_below(&self, bytes: u64, body: impl FnOnce() -> Result<()>) -> Result<()> {
         let pid = self.bed.agent_pid()?;
         let before = self.rss_bytes()?;
         // "5" makes the peak what is in use now (proc_pid_clear_refs(5)).
@@ -129,7 +137,7 @@ impl Pair {
             .context("no VmHWM")?;
         let growth = (peak * 1024).saturating_sub(before);
         ensure!(
-            growth < RSS_GROWTH_BYTES_MAX,
+            growth < bytes,
             "the agent grew by {growth} bytes at its peak, from {before}"
         );
         Ok(())

@@ -34,6 +34,8 @@ use crate::wire::{Value, Wire};
 
 /// How long a client waits for what must not come.
 const SILENCE: Duration = Duration::from_millis(40);
+/// How long a reply may take: a difference that shows as a missing reply should not take a minute.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long clients may take to block.
 const BLOCKED_SECONDS_MAX: u64 = 10;
 /// A report beyond this is not read.
@@ -121,8 +123,11 @@ fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Resul
     for (line, step) in &scenario.steps {
         match player.step(step) {
             Ok(said) => transcript.extend(said.into_iter().map(|said| (*line, said))),
+            Err(error) if side == Side::Private => {
+                let name = scenario.name;
+                return Err(error.context(format!("{name} (RESP{protocol}), line {}", line + 1)));
+            }
             Err(error) => {
-                // The other side may say the same.
                 transcript.push((*line, format!("({error:#})")));
                 break;
             }
@@ -189,6 +194,7 @@ impl Player<'_> {
     fn connection(&mut self, name: &str) -> Result<&mut Wire> {
         if !self.connections.contains_key(name) {
             let mut wire = self.pair.connect(self.side)?;
+            wire.set_patience(PATIENCE)?;
             if self.protocol == 3 {
                 wire.command(&["HELLO", "3"])?;
             }

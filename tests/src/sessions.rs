@@ -1,6 +1,8 @@
 //! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
+mod isolation;
+
 use anyhow::Result;
 use libtest_mimic::Trial;
 
@@ -19,6 +21,10 @@ pub fn trials() -> Vec<Trial> {
             ("connection", connection),
             ("databases", databases),
             ("scripts", scripts),
+            ("channels_are_apart", isolation::channels),
+            ("operators_commands_are_refused", isolation::refused),
+            ("undeclared_keys_are_refused", isolation::undeclared),
+            ("the_user_chooses_the_store", isolation::stores),
         ],
     )
 }

@@ -6,8 +6,8 @@ use super::forward::Outcome;
 use super::session::{Gate, Session};
 use crate::commands::{self, Command, Local, Lookup, Policy, Scoped};
 use crate::resp::Protocol;
-use crate::resp::number;
 use crate::resp::request::Request;
+use crate::resp::{encode, number};
 use crate::rewrite;
 use crate::scoped::{
     Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task,
@@ -16,6 +16,8 @@ use crate::scoped::{
 /// Valkey's texts for arguments that make no sense.
 pub const SYNTAX_ERROR: &[u8] = b"-ERR syntax error\r\n";
 pub const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
+const NOT_AN_INT: &[u8] =
+    b"-ERR value is out of range, value must between -2147483648 and 2147483647\r\n";
 pub const OUT_OF_RANGE: &[u8] = b"-ERR DB index is out of range\r\n";
 const SAME_OBJECT: &[u8] = b"-ERR source and destination objects are the same\r\n";
 
@@ -139,6 +141,10 @@ impl Worker {
     ) -> Result<Task, Vec<u8>> {
         let own = &session.namespace;
         let databases = self.environment.facts.databases;
+        let lists_channels = matches!(scoped, Scoped::PubsubChannels | Scoped::PubsubShardChannels);
+        if lists_channels && request.argc() > 3 {
+            return Err(subcommand_syntax_error(request));
+        }
         match scoped {
             Scoped::Keys => Ok(Task::Keys(Keys::new(request.arg(1), own))),
             Scoped::Scan => page(request).map(Task::Page),
@@ -196,9 +202,28 @@ impl Worker {
     }
 }
 
-/// A database's number as SELECT, MOVE and COPY read it.
+/// Valkey's words for a subcommand with too many arguments (`addReplySubcommandSyntaxError`).
+fn subcommand_syntax_error(request: &Request<'_>) -> Vec<u8> {
+    let container = request.arg(0).to_ascii_uppercase();
+    let text = [
+        b"ERR unknown subcommand or wrong number of arguments for '",
+        request.arg(1),
+        b"'. Try ",
+        &container,
+        b" HELP.",
+    ]
+    .concat();
+    let mut error = Vec::new();
+    encode::error(text, &mut error);
+    error
+}
+
+/// A database's number as SELECT, MOVE and COPY read it (`getIntFromObjectOrReply` in object.c).
 pub fn database(text: &[u8], databases: u32) -> Result<u32, &'static [u8]> {
     let number = number::parse(text).ok_or(NOT_AN_INTEGER)?;
+    if i32::try_from(number).is_err() {
+        return Err(NOT_AN_INT);
+    }
     u32::try_from(number)
         .ok()
         .filter(|number| *number < databases)

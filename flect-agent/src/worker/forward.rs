@@ -83,9 +83,9 @@ impl Worker {
             "psubscribe" => session.note_patterns(request),
             "punsubscribe" => session.drop_patterns(request),
             "client|tracking" => {
-                session.tracking = request
-                    .get(2)
-                    .is_some_and(|on| on.eq_ignore_ascii_case(b"on"));
+                // What the server refuses changes nothing: only OFF ends tracking.
+                let off = |word: &[u8]| word.eq_ignore_ascii_case(b"off");
+                session.tracking = !request.get(2).is_some_and(off);
                 lane.tainted = true;
             }
             _ => {}

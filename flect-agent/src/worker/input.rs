@@ -69,7 +69,7 @@ impl Worker {
                 false
             }
             Ok(count) => {
-                if count < room && !session.hung_up {
+                if count < room && !session.hung_up && !session.accelerated {
                     // A short read has emptied the socket; the next bytes bring an event.
                     session.readable = false;
                 }
@@ -113,23 +113,14 @@ impl Worker {
     /// The client will send no more. Replies under way still reach it (it may have closed only its
     /// sending half), except where that could take forever.
     fn client_ended(&mut self, key: Key<Session>) {
+        let waits = self.waits_for_others(key);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         session.readable = false;
-        let waits = match session.lane {
-            Lane::Own(upstream) => self
-                .upstreams
-                .get(upstream)
-                .is_none_or(|u| u.owed.iter().any(|owed| owed.blocking)),
-            _ => false,
-        };
         session.finishing = true;
-        if waits
-            || session.subscribed.any()
-            || session.gate == Gate::Job
-            || session.is_idle() && session.out.is_empty()
-        {
+        // A store-wide task ends by itself, and its reply is owed as others are.
+        if waits || session.subscribed.any() || session.is_served() && session.out.is_empty() {
             self.close_session(key);
         } else {
             self.queue_flush_session(key);
@@ -137,17 +128,30 @@ impl Worker {
     }
 
     /// While a gate is closed nothing is read, so the end of a client that hung up shows only here:
-    /// a blocked client that has gone must not take an element off a list.
+    /// a blocked client that has gone must not take an element off a list, whatever it has sent
+    /// behind.
     fn watch_for_end(&mut self, key: Key<Session>) {
+        let waits = self.waits_for_others(key);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        if !session.hung_up || !session.input.is_empty() {
+        if !session.hung_up || !session.input.is_empty() && !waits {
             return;
         }
         let mut byte = [0; 1];
-        if let Ok(0) = session.socket.peek(&mut byte) {
+        if waits || matches!(session.socket.peek(&mut byte), Ok(0)) {
             self.client_ended(key);
+        }
+    }
+
+    /// Whether a reply may depend on what other clients do, and take forever.
+    fn waits_for_others(&self, key: Key<Session>) -> bool {
+        match self.sessions.get(key).map(|session| session.lane) {
+            Some(Lane::Own(upstream)) => self
+                .upstreams
+                .get(upstream)
+                .is_none_or(|u| u.owed.iter().any(|owed| owed.blocking)),
+            _ => false,
         }
     }
 

@@ -258,7 +258,7 @@ impl Worker {
         };
         match session.out.flush(&mut session.socket) {
             Ok(flushed) => {
-                if flushed == Flushed::All && session.finishing && session.is_idle() {
+                if flushed == Flushed::All && session.finishing && session.is_served() {
                     self.close_session(key);
                     return;
                 }

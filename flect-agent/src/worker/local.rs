@@ -35,8 +35,9 @@ impl Worker {
             local,
             Local::Hello | Local::Auth | Local::Select | Local::Reset
         );
-        // Replies under way are read by the old state.
-        if changes_state && session.transaction.is_none() && !self.idle_or_wait(key) {
+        // Replies under way are read by the old state. Inside MULTI only RESET takes effect now.
+        let now = session.transaction.is_none() || local == Local::Reset;
+        if changes_state && now && !self.idle_or_wait(key) {
             return Outcome::Later;
         }
         match local {
@@ -50,10 +51,9 @@ impl Worker {
                     Local::Select => self.select(key, request),
                     _ => self.described(key, local, request),
                 };
-                match reply {
-                    Ok(reply) => self.answer(key, &reply),
-                    Err(error) => self.refuse(key, &error),
-                }
+                // Valkey finds such errors when EXEC carries the command out, so they do not abort.
+                let (Ok(reply) | Err(reply)) = reply;
+                self.answer(key, &reply);
             }
         }
         Outcome::Taken
@@ -110,7 +110,8 @@ impl Worker {
                 encode::ok(&mut out);
             }
             Local::AclWhoami => encode::bulk(&session.user, &mut out),
-            Local::ReadOnly | Local::ClusterDisabled => return Err(CLUSTER_DISABLED.to_vec()),
+            Local::ClusterDisabled => return Err(CLUSTER_DISABLED.to_vec()),
+            Local::ReadOnly => encode::ok(&mut out),
             Local::Role => {
                 encode::array(3, &mut out);
                 encode::bulk(b"master", &mut out);
@@ -182,10 +183,7 @@ impl Worker {
 
     fn select(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
         let databases = self.environment.facts.databases;
-        let number = match number::parse(request.arg(1)) {
-            None => return Err(b"-ERR invalid DB index\r\n".to_vec()),
-            Some(_) => database(request.arg(1), databases).map_err(<[u8]>::to_vec)?,
-        };
+        let number = database(request.arg(1), databases).map_err(<[u8]>::to_vec)?;
         if let Some(session) = self.sessions.get_mut(key) {
             match &mut session.transaction {
                 Some(transaction) => transaction.database = number,

@@ -30,9 +30,11 @@ const _: () = assert!(INPUT_BYTES_MAX > crate::resp::REQUEST_LINE_BYTES_MAX);
 /// more replies for it where nobody else is harmed by that.
 pub const CLIENT_OUT_BYTES_HIGH: usize = 256 * 1024;
 
-/// Reply bytes that may wait for a client that reads nothing while others wait behind it; past
-/// this it is disconnected, as Valkey does at its client-output-buffer-limit.
-pub const CLIENT_OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Reply bytes that a worker holds for all clients together that read nothing while others wait
+/// behind them; past this such a client is disconnected, as Valkey does at its
+/// client-output-buffer-limit. Half of the largest value: a client gets here only by its first
+/// large reply, since it has connections of its own from then on.
+pub const HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Requests that one session may have in flight: enough to fill the pipe, few enough that others
 /// on the shared connection do not queue behind thousands, and that answers of the agent's own
@@ -87,6 +89,9 @@ pub struct Session {
     pub light_replies: u16,
     /// Others have waited long enough for this client to read.
     pub overdue: bool,
+    /// A short read says nothing: tcp_bpf_recvmsg hands out what was redirected first, and what came
+    /// through TCP behind it only to the next read, which no event announces.
+    pub accelerated: bool,
     pub readable: bool,
     pub hung_up: bool,
     /// No more requests are taken; the session ends when all replies are out.
@@ -179,6 +184,11 @@ impl Session {
     /// Nothing is owed: another connection may be used without changing the order of things.
     pub fn is_idle(&self) -> bool {
         self.owed == 0 && self.answered.is_empty() && !self.receiving
+    }
+
+    /// Nothing is owed, by upstream or by a task of the agent's own.
+    pub fn is_served(&self) -> bool {
+        self.is_idle() && self.gate != Gate::Job
     }
 
     /// The session needs state on the server.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::arena::Key;
-use super::session::{CLIENT_OUT_BYTES_HIGH, CLIENT_OUT_BYTES_MAX, Lane, Session};
+use super::session::{CLIENT_OUT_BYTES_HIGH, HELD_BYTES_MAX, Lane, Session};
 use super::upstream::{Role, Stall, Upstream};
 
 /// How long others wait for a client that takes nothing of its large reply, before the reply is
 /// buffered for it.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(50);
 
 impl Worker {
     /// The session does not take its reply as fast as the server sends it.
@@ -42,7 +42,9 @@ impl Worker {
                 upstream.role = Role::Own(key);
                 session.lane = Lane::Own(upstream_key);
             } else if session.overdue {
-                if waiting_bytes > CLIENT_OUT_BYTES_MAX {
+                if self.held_bytes() > HELD_BYTES_MAX
+                    && let Some(session) = self.sessions.get(key)
+                {
                     tracing::warn!(
                         store = %session.store.slug,
                         "a client that reads nothing held up others; it is disconnected"
@@ -62,6 +64,18 @@ impl Worker {
                 waiting_bytes,
             });
         }
+    }
+
+    /// What waits for clients that others have lost patience with.
+    fn held_bytes(&mut self) -> usize {
+        let sessions = &self.sessions;
+        self.overdue
+            .retain(|key| sessions.get(*key).is_some_and(|session| session.overdue));
+        self.overdue
+            .iter()
+            .filter_map(|key| sessions.get(*key))
+            .map(|session| session.out.len())
+            .sum()
     }
 
     /// Reading goes on if it paused because of this session.
@@ -102,6 +116,7 @@ impl Worker {
                 stall.since = now;
             } else if now.duration_since(stall.since) >= PATIENCE {
                 session.overdue = true;
+                self.overdue.push(stall.session);
                 upstream.stalled_by = None;
                 self.readable.push(key);
                 found -= 1;

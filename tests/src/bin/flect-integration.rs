@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, kernel, protocol, sessions, smoke};
+use flect_tests::{child, clients, equality, kernel, protocol, sessions, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
+        equality::trials(),
+        clients::trials(),
     ]
     .into_iter()
     .flatten()

@@ -51,18 +51,21 @@ pub fn values(pair: &Pair) -> Result<()> {
     })
 }
 
-/// What a client that does not read may leave with the agent: well below the 64 MiB at which it is
-/// disconnected when it holds up others.
-const UNREAD_BYTES: usize = 24 * 1024 * 1024;
+/// What a client that does not read leaves with the agent: below the 256 MiB at which such clients
+/// are disconnected when they hold up others.
+const UNREAD_BYTES: usize = 100 * 1024 * 1024;
+
+/// The agent may hold the whole value, in a buffer that grows by doubling.
+const HELD_BYTES_MAX: u64 = 3 * UNREAD_BYTES as u64;
 
 /// A client asks for a large value and reads nothing for two seconds; others of the same store are
 /// served meanwhile as if it were not there.
 pub fn slow_reader(pair: &Pair) -> Result<()> {
     const PAUSE: Duration = Duration::from_secs(2);
-    // The agent's patience with the slow one (200 ms) and a loaded machine's time to take its reply
+    // The agent's patience with the slow one (50 ms) and a loaded machine's time to take its reply
     // aside; out of reach for whoever waits for the slow one itself.
     const LATENCY_MAX: Duration = Duration::from_secs(1);
-    pair.with_bounded_memory(|| {
+    pair.with_memory_below(HELD_BYTES_MAX, || {
         let mut blocks = Blocks::new();
         let mut slow = pair.connect(Side::Store)?;
         send_value(slow.stream(), &mut blocks, "large", UNREAD_BYTES)?;

@@ -19,7 +19,7 @@ const SCRIPT: &[u8] = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\n\r\n\x00\xff\r\n\
     *3\r\n$4\r\nmget\r\n$1\r\na\r\n$1\r\nb\r\n\
     *1\r\n$5\r\nMULTI\r\n*2\r\n$4\r\nINCR\r\n$1\r\na\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n*1\r\n$4\r\nEXEC\r\n\
     *2\r\n$3\r\nGET\r\n$1\r\na\r\nSELECT 0\r\nKEYS a\r\nnosuch 'x y'\r\nGET\r\n\
-    *4\r\n$4\r\nEVAL\r\n$14\r\nreturn KEYS[1]\r\n$1\r\n1\r\n$1\r\na\r\nQUIT\r\n";
+    *4\r\n$4\r\nEVAL\r\n$14\r\nreturn ARGV[1]\r\n$1\r\n0\r\n$1\r\na\r\nQUIT\r\n";
 
 /// The script in two writes, cut at every byte, and byte by byte: always Valkey's replies.
 pub fn any_split(pair: &Pair) -> Result<()> {

@@ -35,6 +35,7 @@ pub struct Acceptor {
     mount: CgroupMount,
     workloads: Vec<Workload>,
     workers: Arc<Vec<Handle>>,
+    accelerated: bool,
     namespaces: Mutex<HashMap<u64, Vec<AbortHandle>>>,
 }
 
@@ -45,8 +46,11 @@ impl Acceptor {
         workloads: Vec<Workload>,
         workers: Arc<Vec<Handle>>,
     ) -> Self {
+        let verdict = interception.acceleration();
+        let accelerated = verdict.client_to_agent || verdict.agent_to_client;
         Self {
             interception,
+            accelerated,
             mount,
             workloads,
             workers,
@@ -116,6 +120,7 @@ impl Acceptor {
                 app,
                 peer,
                 asked: identity.asked,
+                accelerated: self.accelerated,
             }),
             Err(reason) => {
                 tracing::warn!(cgroup = ?identity.cgroup, asked = %identity.asked, reason, "refused");

@@ -1,0 +1,209 @@
+//! What a private Valkey has no like of: other apps, other stores, and what only the operator may do.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::pair::{Pair, Side};
+use crate::wire::{Value, Wire};
+
+const SILENCE: Duration = Duration::from_millis(100);
+
+fn said(wire: &mut Wire, line: &str) -> Result<String> {
+    let args: Vec<&str> = line.split(' ').collect();
+    Ok(wire.command(&args)?.text())
+}
+
+fn expect(wire: &mut Wire, line: &str, text: &str) -> Result<()> {
+    let got = said(wire, line)?;
+    ensure!(got == text, "{line}: {got} instead of {text}");
+    Ok(())
+}
+
+/// Another app's publishers and subscribers of the same names are not there.
+pub fn channels(pair: &Pair) -> Result<()> {
+    let mut ours = pair.connect(Side::Store)?;
+    let mut theirs = pair.bed.connect("app2")?;
+    let mut publisher = pair.bed.connect("app2")?;
+    expect(&mut ours, "SUBSCRIBE news", "[subscribe, news, 1]")?;
+    expect(&mut ours, "PSUBSCRIBE *", "[psubscribe, *, 2]")?;
+    expect(&mut ours, "SSUBSCRIBE shard", "[ssubscribe, shard, 1]")?;
+    expect(&mut publisher, "PUBLISH news x", "0")?;
+    expect(&mut publisher, "SPUBLISH shard x", "0")?;
+    for (line, text) in [
+        ("PUBSUB CHANNELS", "[]"),
+        ("PUBSUB SHARDCHANNELS", "[]"),
+        ("PUBSUB NUMPAT", "0"),
+        ("PUBSUB NUMSUB news", "[news, 0]"),
+    ] {
+        expect(&mut publisher, line, text)?;
+    }
+    ensure!(ours.is_silent_for(SILENCE)?, "another app is heard");
+    expect(&mut theirs, "SUBSCRIBE news", "[subscribe, news, 1]")?;
+    expect(&mut publisher, "PUBLISH news y", "1")?;
+    ensure!(
+        theirs.read()?.to_string() == "[message, news, y]",
+        "the message"
+    );
+    ensure!(ours.is_silent_for(SILENCE)?, "another app is heard");
+    // Blocked on the same name.
+    let mut blocked = pair.connect(Side::Store)?;
+    blocked.send(&["BLPOP", "list", "0"])?;
+    expect(&mut publisher, "RPUSH list 1", "1")?;
+    ensure!(
+        blocked.is_silent_for(SILENCE)?,
+        "another app's push is seen"
+    );
+    expect(&mut publisher, "LRANGE list 0 -1", "[1]")?;
+    // Watched by the same name.
+    let mut watching = pair.connect(Side::Store)?;
+    expect(&mut watching, "WATCH key", "OK")?;
+    expect(&mut publisher, "SET key 1", "OK")?;
+    expect(&mut publisher, "FLUSHALL", "OK")?;
+    expect(&mut watching, "MULTI", "OK")?;
+    expect(&mut watching, "EXEC", "[]")?;
+    Ok(())
+}
+
+/// Refusals say who can; MULTI is aborted by them as by unknown commands; the connection goes on.
+pub fn refused(pair: &Pair) -> Result<()> {
+    const COMMANDS: &[&str] = &[
+        "CONFIG SET maxmemory 1",
+        "CONFIG REWRITE",
+        "CONFIG RESETSTAT",
+        "ACL LIST",
+        "ACL SETUSER x",
+        "ACL GETUSER default",
+        "CLIENT KILL ID 1",
+        "CLIENT PAUSE 10",
+        "CLIENT UNBLOCK 1",
+        "DEBUG SLEEP 0",
+        "MONITOR",
+        "SLOWLOG GET",
+        "LATENCY LATEST",
+        "MEMORY STATS",
+        "SHUTDOWN",
+        "SAVE",
+        "BGSAVE",
+        "REPLICAOF NO ONE",
+        "SYNC",
+        "PSYNC ? -1",
+        "SWAPDB 0 1",
+        "SCRIPT FLUSH",
+        "SCRIPT KILL",
+        "FUNCTION LIST",
+        "FCALL f 0",
+        "MODULE LOAD x",
+        "MIGRATE 127.0.0.1 1 k 0 10",
+        "FAILOVER",
+    ];
+    let mut wire = pair.connect(Side::Store)?;
+    for &line in COMMANDS {
+        let got = said(&mut wire, line)?;
+        let named = got.strip_prefix("-NOPERM ").unwrap_or_default();
+        let command = line.split(' ').next().unwrap_or_default();
+        ensure!(
+            named.starts_with(command) && named.ends_with("ask the operator of this Valkey"),
+            "{line}: {got}"
+        );
+        ensure!(!pair.leaks(got.as_bytes()), "{line}: {got}");
+    }
+    expect(&mut wire, "MULTI", "OK")?;
+    expect(&mut wire, "SET k 1", "QUEUED")?;
+    ensure!(
+        said(&mut wire, "CONFIG SET a b")?.starts_with("-NOPERM"),
+        "inside MULTI"
+    );
+    ensure!(said(&mut wire, "EXEC")?.starts_with("-EXECABORT"), "EXEC");
+    expect(&mut wire, "EXISTS k", "0")
+}
+
+/// A script that computes a key itself is stopped by the server's own rights, and told nothing.
+pub fn undeclared(pair: &Pair) -> Result<()> {
+    let foreign = pair.bed.prefix("app2")?;
+    pair.bed
+        .connect("app2")?
+        .command(&["SET", "secret", "of app2"])?;
+    let mut wire = pair.connect(Side::Store)?;
+    for key in [
+        format!("{foreign}:secret"),
+        "secret".into(),
+        "flect:stores".into(),
+    ] {
+        for command in ["GET", "DEL", "TYPE", "DUMP"] {
+            let script = format!("return server.call('{command}', '{key}')");
+            let got = wire.command(&["EVAL", &script, "0"])?;
+            ensure!(matches!(got, Value::Error(_)), "{command} of {key}: {got}");
+            let text = got.text();
+            let user = text.contains("flect.") || pair.leaks(text.as_bytes());
+            ensure!(!user, "{command} of {key}: {text}");
+        }
+    }
+    for script in [
+        "return server.call('KEYS', '*')",
+        "return server.call('SCAN', 0)",
+        "return server.call('DBSIZE')",
+        "return server.call('FLUSHALL')",
+        "return server.call('RANDOMKEY')",
+        "return server.call('PUBLISH', 'news', 'x')",
+        "return server.call('CONFIG', 'GET', '*')",
+        "return server.call('ACL', 'WHOAMI')",
+        "return server.call('CLIENT', 'LIST')",
+        "return server.call('INFO')",
+    ] {
+        let got = wire.command(&["EVAL", script, "0"])?;
+        let text = got.text();
+        ensure!(matches!(got, Value::Error(_)), "{script}: {text}");
+        ensure!(
+            !text.contains("flect.") && !pair.leaks(text.as_bytes()),
+            "{script}: {text}"
+        );
+    }
+    let mut other = pair.bed.connect("app2")?;
+    expect(&mut other, "GET secret", "of app2")
+}
+
+/// AUTH and HELLO AUTH choose among the app's stores, and only among them.
+pub fn stores(pair: &Pair) -> Result<()> {
+    let mut wire = pair.connect(Side::Store)?;
+    expect(&mut wire, "SET k one", "OK")?;
+    expect(&mut wire, "AUTH store2 any", "OK")?;
+    expect(&mut wire, "GET k", "(nil)")?;
+    expect(&mut wire, "SET k two", "OK")?;
+    expect(&mut wire, "AUTH store1 any", "OK")?;
+    expect(&mut wire, "GET k", "one")?;
+    for line in [
+        "AUTH app2 any",
+        "AUTH neighbour any",
+        "AUTH none any",
+        "HELLO 2 AUTH app2 x",
+    ] {
+        ensure!(said(&mut wire, line)?.starts_with("-WRONGPASS"), "{line}");
+        expect(&mut wire, "GET k", "one")?;
+    }
+    wire.command(&["HELLO", "3", "AUTH", "store2", "any"])?;
+    expect(&mut wire, "GET k", "two")?;
+    expect(&mut wire, "DBSIZE", "1")?;
+    expect(&mut wire, "FLUSHALL", "OK")?;
+    expect(&mut wire, "RESET", "RESET")?;
+    expect(&mut wire, "GET k", "one")?;
+    expect(&mut wire, "AUTH any", "OK")?;
+    expect(&mut wire, "AUTH default any", "OK")?;
+    expect(&mut wire, "GET k", "one")?;
+    // A pipeline across stores.
+    for line in [
+        "SET p 1",
+        "AUTH store2 x",
+        "GET p",
+        "SET p 2",
+        "AUTH store1 x",
+        "GET p",
+    ] {
+        wire.send(&line.split(' ').collect::<Vec<_>>())?;
+    }
+    for text in ["OK", "OK", "(nil)", "OK", "OK", "1"] {
+        let got = wire.read()?.text();
+        ensure!(got == text, "{got} instead of {text}");
+    }
+    Ok(())
+}
