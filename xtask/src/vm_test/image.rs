@@ -301,8 +301,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 $b mount -t proc none /proc
 $b mount -t sysfs none /sys
 $b mount -t cgroup2 none /sys/fs/cgroup
-$b mount -t tmpfs none /tmp
-$b mount -t tmpfs none /run
+# No tmpfs on /tmp: the work tree may lie below it.
+$b chmod 1777 /tmp
 $b mkdir -p /dev/pts /dev/shm
 $b mount -t devpts none /dev/pts
 $b mount -t tmpfs none /dev/shm
