@@ -35,7 +35,7 @@ use crate::wire::{Value, Wire};
 /// How long a client waits for what must not come.
 const SILENCE: Duration = Duration::from_millis(40);
 /// How long a reply may take: a difference that shows as a missing reply should not take a minute.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long clients may take to block.
 const BLOCKED_SECONDS_MAX: u64 = 10;
 /// A report beyond this is not read.

@@ -135,6 +135,6 @@ pub fn unread(pair: &Pair) -> Result<()> {
         other.command(&["EXISTS", "half"])?.text() == "0",
         "half a request took effect"
     );
-    wait_until(Duration::from_secs(10), || Ok(sessions()? <= before)).context("sessions remain")?;
+    wait_until(Duration::from_secs(60), || Ok(sessions()? <= before)).context("sessions remain")?;
     Ok(())
 }

@@ -9,6 +9,8 @@ use crate::pair::{Pair, Side};
 use crate::wire::{Value, Wire};
 
 const CLIENTS: usize = 64;
+/// At least so many rounds each, however slow the machine; more while there is time.
+const ROUNDS_MIN: u32 = 3;
 const TIME: Duration = Duration::from_secs(3);
 
 /// What a client does in a round; its number and the round make everything it says unique.
@@ -32,27 +34,24 @@ pub fn own_replies(pair: &Pair) -> Result<()> {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let (name, round) = rounds[number % rounds.len()];
-                scope.spawn(move || -> Result<u32> {
+                scope.spawn(move || -> Result<()> {
                     let mut wire = pair.connect(Side::Store)?;
                     if number % 3 == 0 {
                         wire.command(&["HELLO", "3"])?;
                     }
                     let mut count = 0;
-                    while start.elapsed() < TIME {
+                    while count < ROUNDS_MIN || start.elapsed() < TIME {
                         let mark = format!("{number}.{count}");
                         round(&mut wire, &mark)
                             .with_context(|| format!("client {number} ({name}), round {count}"))?;
                         count += 1;
                     }
-                    Ok(count)
+                    Ok(())
                 })
             })
             .collect();
         for client in clients {
-            ensure!(
-                client.join().expect("no panic")? > 0,
-                "a client was never served"
-            );
+            client.join().expect("no panic")?;
         }
         Ok(())
     })

@@ -88,7 +88,7 @@ pub fn unread(pair: &Pair) -> Result<()> {
         wire.command(&["SET", "k", &value])?;
         let get = encode(&["GET", "k"]);
         wire.stream()
-            .set_write_timeout(Some(Duration::from_secs(20)))?;
+            .set_write_timeout(Some(Duration::from_secs(60)))?;
         wire.send_raw(&get.repeat(COMMANDS))
             .context("writing a pipeline without reading")?;
         for number in 0..COMMANDS {
