@@ -47,7 +47,7 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     filter: Option<String>,
     /// How long one machine may run
-    #[arg(long, value_name = "MINUTES", default_value_t = 15)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 25)]
     timeout: u64,
     /// Use /dev/kvm instead of emulation: much faster where it works, but in virtual machines it
     /// often only seems to
@@ -65,7 +65,7 @@ impl Args {
         Self {
             kernel: Vec::new(),
             filter,
-            timeout: 15,
+            timeout: 25,
             kvm: false,
             shell: false,
         }
