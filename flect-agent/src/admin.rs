@@ -9,8 +9,8 @@ mod users;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::AsyncCommands;
@@ -304,9 +304,6 @@ impl Admin {
         }
     }
 }
-
-/// A shared store list with its numbers, as the data path keeps it.
-pub type Stores = Vec<Arc<Store>>;
 
 fn random_prefix() -> String {
     const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";

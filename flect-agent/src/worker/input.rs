@@ -285,11 +285,9 @@ impl Worker {
                     if upstream.out.len() >= UPSTREAM_OUT_BYTES_MAX {
                         upstream.waiting.push(key);
                         session.gate = Gate::Upstream;
+                        let full = to.upstream;
                         session.stream = Some(stream);
-                        let upstream = to_upstream(session);
-                        if let Some(upstream) = upstream {
-                            self.queue_flush_upstream(upstream);
-                        }
+                        self.queue_flush_upstream(full);
                         return 0;
                     }
                     upstream.out.tail()
@@ -350,12 +348,4 @@ fn streamable(command: &Command) -> bool {
 fn may_block(command: &Command) -> bool {
     command.placement == Placement::Dedicated(Need::Blocking)
         || matches!(command.names, Names::Xread { .. })
-}
-
-fn to_upstream(session: &Session) -> Option<Key<super::upstream::Upstream>> {
-    session
-        .stream
-        .as_ref()
-        .and_then(|stream| stream.to.as_ref())
-        .map(|to| to.upstream)
 }
