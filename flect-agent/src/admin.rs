@@ -1,9 +1,5 @@
-//! The agent's conversation with the shared Valkey as its operator: users, registry, facts.
-//!
-//! The registry is two hashes under the reserved namespace `flect:`, which no store can reach:
-//! a store's names begin with `{`. `flect:prefixes` claims a prefix for a slug, once and for ever;
-//! `flect:stores` tells a slug's prefix. Every step is a single HSETNX, so agents that start
-//! together agree without a lock; a prefix claimed in vain is never used.
+//! The agent's conversation with the shared Valkey as its operator: users and facts. What stores
+//! there are, the [registry](crate::registry) says.
 
 mod users;
 
@@ -13,30 +9,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
-use redis::AsyncCommands;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::config;
 use crate::environment::{Credentials, Patterns, ServerFacts, Store};
+use crate::registry::{Record, Registry, RegistryError};
 use crate::store::{Prefix, Slug};
+pub(crate) use users::random;
 use users::UserKey;
-
-/// A slug's prefix.
-const STORES: &str = "flect:stores";
-/// Which slug a prefix was claimed for.
-const PREFIXES: &str = "flect:prefixes";
-/// The key that the users' passwords are derived from; made by whichever agent comes first.
-const USER_KEY: &str = "flect:user-key";
 
 /// How long the operator's connection may take to answer before it counts as lost. The server's
 /// longest pause for others is a slow script, after five seconds it answers BUSY.
 const ANSWER_WITHIN: Duration = Duration::from_secs(6);
-
-/// Letters and digits of a new prefix: 36^5 are 60 million, short enough for every key.
-const PREFIX_ID_BYTES: usize = 5;
-
-/// Tries to find an unclaimed prefix; with a million stores, one in sixty is taken.
-const PREFIX_TRIES: u32 = 32;
 
 /// Channel patterns that one store may be granted, since each stays in its user's list, which the
 /// server searches at every PSUBSCRIBE.
@@ -61,14 +45,18 @@ pub enum AdminError {
         /// What the client library says.
         cause: redis::RedisError,
     },
-    /// The registry holds something that is not the agent's.
-    #[error("registry: {0}")]
-    Registry(String),
+    /// The registry does not do what is asked.
+    #[error("{0}")]
+    Registry(#[from] RegistryError),
+    /// The registry holds something that is not the agent's, or a store asks for too much.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// The operator's connection.
 pub struct Admin {
     connection: ConnectionManager,
+    registry: Registry<ConnectionManager>,
     address: String,
     key: UserKey,
     /// Commands that this server knows, lower case, subcommands as `container|sub`.
@@ -108,21 +96,14 @@ impl Admin {
             .map_err(server)?;
         let facts = facts(&mut connection).await.map_err(server)?;
         let commands = commands(&mut connection).await.map_err(server)?;
-        let fresh: String = UserKey::random().to_text();
-        let () = redis::cmd("SET")
-            .arg(USER_KEY)
-            .arg(fresh)
-            .arg("NX")
-            .query_async::<Option<String>>(&mut connection)
-            .await
-            .map(|_| ())
-            .map_err(server)?;
-        let key: String = connection.get(USER_KEY).await.map_err(server)?;
+        let mut registry = Registry::open(connection.clone()).await?;
+        let key = registry.user_key(&UserKey::random().to_text()).await?;
         let key = UserKey::from_text(&key).ok_or_else(|| {
-            AdminError::Registry(format!("{USER_KEY} does not hold a key; who wrote it?"))
+            AdminError::Refused("the registry's user-key is no key; who wrote it?".to_owned())
         })?;
         Ok(Self {
             connection,
+            registry,
             address,
             key,
             commands,
@@ -147,26 +128,62 @@ impl Admin {
         Ok(credentials)
     }
 
-    /// Finds or creates a store.
+    /// What stores there are.
+    pub fn registry(&mut self) -> &mut Registry<ConnectionManager> {
+        &mut self.registry
+    }
+
+    /// The operator's connection itself; clones share it.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+
+    /// A store as the data path sees it, with its users in place.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn ensure_store(&mut self, number: usize, slug: &Slug) -> Result<Store, AdminError> {
-        let prefix = self.ensure_prefix(slug).await?;
-        let id = prefix.as_str().trim_matches(['{', '}']);
-        let store = Store {
+    pub async fn store(
+        &mut self,
+        number: usize,
+        slug: &Slug,
+        record: &Record,
+    ) -> Result<Store, AdminError> {
+        let store = self.describe(number, slug, record);
+        self.ensure_users(&store).await?;
+        Ok(store)
+    }
+
+    /// The same without touching the server.
+    #[must_use]
+    pub fn describe(&self, number: usize, slug: &Slug, record: &Record) -> Store {
+        let id = record.prefix.as_str().trim_matches(['{', '}']);
+        Store {
             number,
             slug: slug.clone(),
+            prefix: record.prefix.clone(),
             credentials: self.key.credentials(&format!("flect.{id}")),
             sorter: self.key.credentials(&format!("flect.{id}.sort")),
-            prefix,
             granted_patterns: Mutex::new(HashSet::new()),
             patterns: Patterns::default(),
             sessions: AtomicUsize::new(0),
             client_ids: AtomicU64::new(0),
-        };
-        self.ensure_users(&store).await?;
-        Ok(store)
+        }
+    }
+
+    /// Takes a removed store's users away, which ends their connections.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn remove_users(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
+        let id = prefix.as_str().trim_matches(['{', '}']);
+        let result: redis::RedisResult<()> = redis::cmd("ACL")
+            .arg("DELUSER")
+            .arg(format!("flect.{id}"))
+            .arg(format!("flect.{id}.sort"))
+            .query_async(&mut self.connection)
+            .await;
+        result.map_err(|cause| self.server(cause))
     }
 
     /// Makes the store's users as they should be; again after the server has lost them.
@@ -207,7 +224,7 @@ impl Admin {
                 .iter()
                 .any(|pattern| !pattern.starts_with(own.channels()))
         {
-            return Err(AdminError::Registry(format!(
+            return Err(AdminError::Refused(format!(
                 "store '{}' asks for more than {GRANTED_PATTERNS_MAX} patterns",
                 store.slug
             )));
@@ -233,37 +250,6 @@ impl Admin {
         let result: redis::RedisResult<String> =
             redis::cmd("PING").query_async(&mut self.connection).await;
         result.map(|_| ()).map_err(|cause| self.server(cause))
-    }
-
-    async fn ensure_prefix(&mut self, slug: &Slug) -> Result<Prefix, AdminError> {
-        for _ in 0..PREFIX_TRIES {
-            let known: Option<String> = self
-                .connection
-                .hget(STORES, slug.as_str())
-                .await
-                .map_err(|cause| self.server(cause))?;
-            if let Some(known) = known {
-                return Prefix::parse(&known)
-                    .map_err(|error| AdminError::Registry(format!("store '{slug}': {error}")));
-            }
-            let candidate = random_prefix();
-            let claimed: bool = self
-                .connection
-                .hset_nx(PREFIXES, &candidate, slug.as_str())
-                .await
-                .map_err(|cause| self.server(cause))?;
-            if claimed {
-                // Another agent may have been faster; the next round reads what counts.
-                let _: bool = self
-                    .connection
-                    .hset_nx(STORES, slug.as_str(), &candidate)
-                    .await
-                    .map_err(|cause| self.server(cause))?;
-            }
-        }
-        Err(AdminError::Registry(format!(
-            "no free prefix found for store '{slug}'"
-        )))
     }
 
     /// The channel rules of a user; `None` when there is no such user.
@@ -303,21 +289,6 @@ impl Admin {
             cause,
         }
     }
-}
-
-fn random_prefix() -> String {
-    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut text = String::with_capacity(PREFIX_ID_BYTES + 2);
-    text.push('{');
-    while text.len() <= PREFIX_ID_BYTES {
-        let byte = users::random::<1>()[0];
-        // 252 is the largest multiple of 36 in a byte: the rest would favour the first letters.
-        if byte < 252 {
-            text.push(char::from(DIGITS[usize::from(byte % 36)]));
-        }
-    }
-    text.push('}');
-    text
 }
 
 /// The operator's password, from a file that not everybody can read.

@@ -11,7 +11,8 @@
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
-//! | [`admin`] | the operator's conversation with Valkey: users, registry, facts |
+//! | [`registry`] | what stores an environment has, kept in its Valkey |
+//! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //!
 //! Dependencies point one way: `resp`, `commands`, `rewrite` and `scoped` know no sockets; only
@@ -23,6 +24,7 @@ pub mod commands;
 pub mod config;
 pub mod environment;
 pub mod interception;
+pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;

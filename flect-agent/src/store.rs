@@ -64,7 +64,8 @@ impl fmt::Display for Slug {
 ///
 /// In braces it is a hash tag, so that a Valkey Cluster keeps a store on one shard; it holds no
 /// glob character, so it may stand in front of a pattern as it is.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Prefix(Box<str>);
 
 /// The text is no prefix: it must be `{`, 1 to 16 of `a-z0-9`, `}`.
@@ -122,6 +123,20 @@ impl Prefix {
             keys: keys.into_bytes().into(),
             channels: format!("{}:", self.0).into_bytes().into(),
         }
+    }
+}
+
+impl TryFrom<String> for Prefix {
+    type Error = InvalidPrefix;
+
+    fn try_from(text: String) -> Result<Self, InvalidPrefix> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Prefix> for String {
+    fn from(prefix: Prefix) -> Self {
+        prefix.0.into()
     }
 }
 

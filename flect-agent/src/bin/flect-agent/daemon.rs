@@ -201,7 +201,10 @@ async fn apps(
             let store = match stores.iter().find(|store| store.slug == *slug) {
                 Some(store) => store.clone(),
                 None => {
-                    let store = Arc::new(admin.ensure_store(stores.len(), slug).await?);
+                    let store = {
+                    let record = admin.registry().ensure(slug).await?;
+                    Arc::new(admin.store(stores.len(), slug, &record).await?)
+                };
                     tracing::info!(store = %slug, prefix = %store.prefix, "store");
                     stores.push(store.clone());
                     store
