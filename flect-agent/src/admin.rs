@@ -15,8 +15,8 @@ use crate::config;
 use crate::environment::{Credentials, Patterns, ServerFacts, Store};
 use crate::registry::{Record, Registry, RegistryError};
 use crate::store::{Prefix, Slug};
-pub(crate) use users::random;
 use users::UserKey;
+pub(crate) use users::random;
 
 /// How long the operator's connection may take to answer before it counts as lost. The server's
 /// longest pause for others is a slow script, after five seconds it answers BUSY.
@@ -240,6 +240,23 @@ impl Admin {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .extend(patterns.iter().cloned());
         Ok(())
+    }
+
+    /// Applies settings of the server, for all its stores.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn apply_settings<N: AsRef<str>>(
+        &mut self,
+        settings: &[(N, String)],
+    ) -> Result<(), AdminError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET");
+        for (name, value) in settings {
+            command.arg(name.as_ref()).arg(value);
+        }
+        let result: redis::RedisResult<()> = command.query_async(&mut self.connection).await;
+        result.map_err(|cause| self.server(cause))
     }
 
     /// Whether the server answers.

@@ -3,6 +3,7 @@
 //! Text becomes types once, here: whatever holds a [`Config`] need not check it again. Every
 //! mistake is reported with its line and column, unknown keys included.
 
+pub mod environments;
 mod pattern;
 
 use std::fmt;
@@ -38,9 +39,12 @@ pub struct Config {
 }
 
 /// `[valkey]`: endpoint and operator credentials.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Valkey {
+    /// What people call this environment, `flect --env` included.
+    #[serde(default = "default_environment")]
+    pub environment: String,
     /// `host:port`; a name is looked up when the agent starts.
     pub address: Endpoint,
     /// A user who may administer users (`ACL SETUSER`) and read the registry.
@@ -97,6 +101,10 @@ pub struct App {
 /// The agent's port unless the config says otherwise: outside the ephemeral range and
 /// Kubernetes' NodePort range (30000-32767), which Cilium translates on loopback too.
 pub const LISTEN_PORT_DEFAULT: u16 = 15379;
+
+fn default_environment() -> String {
+    "default".to_owned()
+}
 
 fn default_user() -> String {
     "default".to_owned()

@@ -1,7 +1,7 @@
 //! The registry of an environment: which stores there are, kept in the environment's own Valkey.
 //!
 //! ```text
-//! flect:{registry}:meta      schema, version, user-key
+//! flect:{registry}:meta      schema, version, user-key, settings of the server (`set-NAME`)
 //! flect:{registry}:stores    slug -> record (JSON)
 //! flect:{registry}:prefixes  prefix -> the slug it was claimed for, for ever
 //! flect:{registry}:aliases   earlier slug of a renamed store -> its prefix
@@ -24,7 +24,7 @@ use redis::aio::ConnectionLike;
 use redis::{AsyncCommands, Script};
 
 use crate::store::{InvalidSlug, Prefix, Slug};
-pub use record::{Limits, Record, Removal, TokenDigest};
+pub use record::{Limits, Record, Removal, TokenDigest, new_token};
 
 /// What the channel is called on which the version is published after each change.
 pub const CHANGES: &str = "flect:{registry}:changes";
@@ -34,6 +34,9 @@ const STORES: &str = "flect:{registry}:stores";
 const PREFIXES: &str = "flect:{registry}:prefixes";
 const ALIASES: &str = "flect:{registry}:aliases";
 const REMOVED: &str = "flect:{registry}:removed";
+
+/// What the names of the server's settings begin with in `meta`.
+const SETTING: &str = "set-";
 
 /// Usage as somebody measured it, by prefix.
 pub const USAGE: &str = "flect:{registry}:usage";
@@ -166,6 +169,34 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     pub async fn user_key(&mut self, fresh: &str) -> Result<String, RegistryError> {
         let _: bool = self.connection.hset_nx(META, "user-key", fresh).await?;
         Ok(self.connection.hget(META, "user-key").await?)
+    }
+
+    /// Writes down settings of the server, so that agents apply them again after it was restarted.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn keep_settings(
+        &mut self,
+        settings: &[(&str, String)],
+    ) -> Result<(), RegistryError> {
+        let fields: Vec<(String, &String)> = settings
+            .iter()
+            .map(|(name, value)| (format!("{SETTING}{name}"), value))
+            .collect();
+        let () = self.connection.hset_multiple(META, &fields).await?;
+        Ok(())
+    }
+
+    /// The server's settings as they were last written down.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn settings(&mut self) -> Result<Vec<(String, String)>, RegistryError> {
+        let meta: BTreeMap<String, String> = self.connection.hgetall(META).await?;
+        let kept = meta.into_iter();
+        Ok(kept
+            .filter_map(|(name, value)| Some((name.strip_prefix(SETTING)?.to_owned(), value)))
+            .collect())
     }
 
     /// The version, which every change raises by one.

@@ -89,6 +89,13 @@ pub struct Removal {
     pub removed_at: u64,
 }
 
+/// A new token: 32 random bytes in hexadecimal, so that it needs no escaping in a URL.
+#[must_use]
+pub fn new_token() -> String {
+    let bytes = crate::admin::random::<32>();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl Record {
     /// A new store with a new prefix.
     #[must_use]

@@ -11,7 +11,7 @@ use flect_agent::environment::{Environment, Store};
 use flect_agent::interception::AccelerationVerdict;
 use flect_agent::worker::Handle;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 /// What `flect status` shows.
@@ -131,6 +131,27 @@ impl Drop for Control {
     }
 }
 
+/// Answers one line with one line.
+async fn answer(stream: tokio::net::UnixStream, status: Arc<Status>) {
+    let mut stream = tokio::io::BufReader::new(stream);
+    let mut line = String::new();
+    while let Ok(1..) = stream.read_line(&mut line).await {
+        let request: Value = serde_json::from_str(&line).unwrap_or_default();
+        let answer = match request["op"].as_str() {
+            Some("status") => json!({ "ok": status.report() }),
+            _ => json!({ "error": { "code": "unknown", "message": "no such request" } }),
+        };
+        if stream
+            .write_all(format!("{answer}\n").as_bytes())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        line.clear();
+    }
+}
+
 /// Answers on a socket that only root may use.
 pub fn listen(path: &Path, status: Arc<Status>) -> anyhow::Result<Control> {
     if let Some(folder) = path.parent() {
@@ -153,10 +174,8 @@ pub fn listen(path: &Path, status: Arc<Status>) -> anyhow::Result<Control> {
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((mut stream, _)) => {
-                    let report = status.report().to_string();
-                    // Whoever hangs up early does not want it.
-                    let _ = stream.write_all(report.as_bytes()).await;
+                Ok((stream, _)) => {
+                    tokio::spawn(answer(stream, status.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the control socket failed");

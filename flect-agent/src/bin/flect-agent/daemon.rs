@@ -202,9 +202,9 @@ async fn apps(
                 Some(store) => store.clone(),
                 None => {
                     let store = {
-                    let record = admin.registry().ensure(slug).await?;
-                    Arc::new(admin.store(stores.len(), slug, &record).await?)
-                };
+                        let record = admin.registry().ensure(slug).await?;
+                        Arc::new(admin.store(stores.len(), slug, &record).await?)
+                    };
                     tracing::info!(store = %slug, prefix = %store.prefix, "store");
                     stores.push(store.clone());
                     store

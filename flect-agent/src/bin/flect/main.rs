@@ -1,141 +1,86 @@
-//! `flect`, the users' command.
+//! `flect`, the users' command: one file per command.
+//!
+//! Invariant: stdout has the answer and nothing else (with `--json` one JSON document); progress,
+//! notes and errors go to stderr.
 
-use std::io::Read;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+mod env;
+mod failure;
+mod kv;
+mod node;
+mod operator;
+mod output;
+mod status;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use serde_json::Value;
+
+use failure::Failure;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed
+  2    wrong usage
+  3    no environment or no agent can be reached
+  4    there is no such store or app
+
+Environment variables:
+  FLECT_ENV         the environment to work on, unless --env names one
+  FLECT_CONFIG_DIR  the folder of environments.toml, instead of /etc/flect and ~/.config/flect
+  NO_COLOR          no colours";
 
 /// Key-value stores on a shared Valkey.
 #[derive(Parser)]
-#[command(name = "flect", version, arg_required_else_help = true)]
-struct Arguments {
+#[command(name = "flect", version, arg_required_else_help = true, after_long_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
 
+/// What every command understands.
+#[derive(clap::Args)]
+pub struct Global {
+    /// The environment to work on [default: FLECT_ENV, then `flect env use`, then the only one]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub env: Option<String>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Colours: when stdout is a terminal and NO_COLOR is not set, always, or never
+    #[arg(long, global = true, value_enum, default_value_t = clap::ColorChoice::Auto)]
+    pub color: clap::ColorChoice,
+    /// The control socket of this node's agent
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/flect/agent.sock"
+    )]
+    pub socket: PathBuf,
+}
+
 #[derive(Subcommand)]
 enum Command {
-    /// Show whether the agent of this node serves, with what, and whom. Exit code 0 when it is
-    /// ready, 1 otherwise.
-    Status {
-        /// The agent's control socket.
-        #[arg(long, default_value = "/run/flect/agent.sock")]
-        socket: PathBuf,
-        /// Print the agent's report as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Make, list, look into and remove stores.
+    Kv(kv::Args),
+    /// List, choose and set up environments.
+    Env(env::Args),
+    /// Show whether the agent of this node serves, with what, and whom.
+    Status(status::Args),
 }
-
-/// The agent answers at once; past this it hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let Command::Status { socket, json } = Arguments::parse().command;
-    match report(&socket) {
-        Ok(report) => {
-            let text = if json {
-                format!("{report}")
-            } else {
-                shown(&report)
-            };
-            println!("{text}");
-            if report["ready"] == true {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => {
-            if json {
-                println!(
-                    "{}",
-                    serde_json::json!({ "ready": false, "error": format!("{error:#}") })
-                );
-            } else {
-                eprintln!("flect: {error:#}");
-            }
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn report(socket: &Path) -> anyhow::Result<Value> {
-    let mut stream = UnixStream::connect(socket).with_context(|| {
-        format!(
-            "no agent answers at {}; is flect-agent running, and are you root?",
-            socket.display()
-        )
-    })?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    let mut text = String::new();
-    stream
-        .read_to_string(&mut text)
-        .context("the agent does not answer")?;
-    serde_json::from_str(&text)
-        .context("the agent's answer is not understood; is it another version?")
-}
-
-/// The report for people.
-fn shown(report: &Value) -> String {
-    use std::fmt::Write;
-    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
-    let mut out = String::new();
-    let state = if report["ready"] == true {
-        "ready"
-    } else {
-        "not ready"
+    let cli = Cli::parse();
+    output::set_colors(cli.global.color);
+    let global = &cli.global;
+    let result = match &cli.command {
+        Command::Kv(args) => kv::run(global, args),
+        Command::Env(args) => env::run(global, args),
+        Command::Status(args) => status::run(global, args),
     };
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "agent         {state}, version {}, pid {}",
-        text(&report["version"]),
-        report["pid"]
-    );
-    let reachable = if report["valkey"]["reachable"] == true {
-        "reachable"
-    } else {
-        "not reachable"
-    };
-    let _ = writeln!(
-        out,
-        "valkey        {}, {reachable}",
-        text(&report["valkey"]["address"])
-    );
-    let direction = |name: &str| {
-        if report["acceleration"][name] == true {
-            "on"
-        } else {
-            "off"
-        }
-    };
-    let _ = writeln!(
-        out,
-        "acceleration  app to agent {}, agent to app {}: {}",
-        direction("client_to_agent"),
-        direction("agent_to_client"),
-        text(&report["acceleration"]["reason"])
-    );
-    let mib = report["rss_bytes"].as_f64().unwrap_or(0.0) / 1_048_576.0;
-    let _ = write!(
-        out,
-        "load          {} sessions, {} workers, {mib:.1} MiB",
-        report["sessions"], report["workers"]
-    );
-    for store in report["stores"].as_array().into_iter().flatten() {
-        let _ = write!(
-            out,
-            "\nstore         {} {} ({} sessions)",
-            text(&store["name"]),
-            text(&store["prefix"]),
-            store["sessions"]
-        );
-    }
-    out
+    result.unwrap_or_else(|error| Failure::report(&error, global.json))
 }

@@ -1,0 +1,183 @@
+//! `flect kv`: stores.
+
+mod create;
+mod list;
+mod rename;
+mod set;
+mod show;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use flect_agent::registry::{Limits, Record};
+use flect_agent::store::Slug;
+use serde::Serialize;
+
+use crate::Global;
+use crate::output::{parse_size, size};
+
+/// The arguments of `flect kv`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a store.
+    Create(create::Args),
+    /// List the environment's stores.
+    #[command(visible_alias = "ls")]
+    List(list::Args),
+    /// Show one store: prefix, limits, how apps reach it.
+    Show(show::Args),
+    /// Change a store's limits.
+    Set(set::Args),
+    /// Give a store another name; its keys stay where they are.
+    Rename(rename::Args),
+    /// Make, replace or remove the token that proves who may use a store.
+    Token(token::Args),
+}
+
+/// Runs a subcommand.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Create(args) => create::run(global, args),
+        Command::List(args) => list::run(global, args),
+        Command::Show(args) => show::run(global, args),
+        Command::Set(args) => set::run(global, args),
+        Command::Rename(args) => rename::run(global, args),
+        Command::Token(args) => token::run(global, args),
+    }
+}
+
+/// Limits as options; `none` takes a limit away.
+#[derive(clap::Args)]
+struct LimitArgs {
+    /// Bytes of keys and values, such as 100mb; past it commands that need memory are refused
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit_size)]
+    max_memory: Option<Setting<u64>>,
+    /// Open connections on each node; past it connections are refused
+    #[arg(long, value_name = "N", value_parser = parse_limit_number)]
+    max_connections: Option<Setting<u32>>,
+    /// Commands per second on each node; past it they wait
+    #[arg(long, value_name = "N", value_parser = parse_limit_number)]
+    rate: Option<Setting<u32>>,
+}
+
+/// A limit as it was typed.
+#[derive(Clone, Copy, Debug)]
+enum Setting<T> {
+    None,
+    To(T),
+}
+
+impl<T: Copy> Setting<T> {
+    fn apply(setting: Option<Self>, limit: &mut Option<T>) {
+        match setting {
+            Some(Self::None) => *limit = None,
+            Some(Self::To(value)) => *limit = Some(value),
+            None => {}
+        }
+    }
+}
+
+fn parse_limit_size(text: &str) -> Result<Setting<u64>, String> {
+    match text {
+        "none" => Ok(Setting::None),
+        _ => match parse_size(text)? {
+            0 => Err("0 would refuse every write; 'none' takes the limit away".to_owned()),
+            bytes => Ok(Setting::To(bytes)),
+        },
+    }
+}
+
+fn parse_limit_number(text: &str) -> Result<Setting<u32>, String> {
+    match (text, text.parse()) {
+        ("none", _) => Ok(Setting::None),
+        (_, Ok(0)) => Err("0 would refuse everything; 'none' takes the limit away".to_owned()),
+        (_, Ok(number)) => Ok(Setting::To(number)),
+        _ => Err(format!(
+            "'{text}' is no number: expected 1 to {} or 'none'",
+            u32::MAX
+        )),
+    }
+}
+
+impl LimitArgs {
+    fn apply(&self, limits: &mut Limits) {
+        Setting::apply(self.max_memory, &mut limits.memory_bytes);
+        Setting::apply(self.max_connections, &mut limits.connections);
+        Setting::apply(self.rate, &mut limits.commands_per_second);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.max_memory.is_none() && self.max_connections.is_none() && self.rate.is_none()
+    }
+}
+
+/// A store as `--json` shows it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    name: &'a Slug,
+    environment: &'a str,
+    prefix: &'a str,
+    created_at: u64,
+    limits: ShownLimits,
+    token: bool,
+    /// Somebody is filling it: apps cannot use it yet.
+    filling: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    earlier_names: Vec<&'a Slug>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct ShownLimits {
+    memory_bytes: Option<u64>,
+    connections: Option<u32>,
+    commands_per_second: Option<u32>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(environment: &'a str, name: &'a Slug, record: &'a Record) -> Self {
+        Self {
+            name,
+            environment,
+            prefix: record.prefix.as_str(),
+            created_at: record.created_at,
+            limits: ShownLimits {
+                memory_bytes: record.limits.memory_bytes,
+                connections: record.limits.connections,
+                commands_per_second: record.limits.commands_per_second,
+            },
+            token: record.token.is_some(),
+            filling: record.filling,
+            earlier_names: Vec::new(),
+        }
+    }
+
+    /// The limits in words.
+    fn limits_text(&self) -> String {
+        let limits = self.limits;
+        let parts: Vec<String> = [
+            limits
+                .memory_bytes
+                .map(|bytes| format!("memory {}", size(bytes))),
+            limits
+                .connections
+                .map(|n| format!("{n} connections a node")),
+            limits
+                .commands_per_second
+                .map(|n| format!("{n} commands a second and node")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        match parts.as_slice() {
+            [] => "none".to_owned(),
+            parts => parts.join(", "),
+        }
+    }
+}

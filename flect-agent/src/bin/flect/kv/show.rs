@@ -1,0 +1,63 @@
+//! `flect kv show`: one store.
+
+use std::process::ExitCode;
+
+use flect_agent::store::Slug;
+
+use super::Shown;
+use crate::Global;
+use crate::operator::{Operator, block_on, slug};
+
+/// The arguments of `flect kv show`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store
+    #[arg(value_parser = slug)]
+    name: Slug,
+}
+
+/// Shows it.
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
+    block_on(async {
+        let mut operator = Operator::connect(global).await?;
+        let snapshot = operator.admin.registry().snapshot().await?;
+        let (name, record) = snapshot.get(&args.name)?;
+        let mut shown = Shown::new(&operator.environment, name, record);
+        let aliases = snapshot.aliases.iter();
+        shown.earlier_names = aliases
+            .filter(|(_, prefix)| **prefix == record.prefix)
+            .map(|(alias, _)| alias)
+            .collect();
+        crate::output::print(global.json, &shown, |shown| text(shown))?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn text(shown: &Shown<'_>) -> String {
+    let mut lines = vec![
+        ("name", shown.name.to_string()),
+        ("environment", shown.environment.to_owned()),
+        ("prefix", shown.prefix.to_owned()),
+        (
+            "stored as",
+            format!("{}:KEY, in database N {}/N:KEY", shown.prefix, shown.prefix),
+        ),
+        ("limits", shown.limits_text()),
+        ("token", if shown.token { "set" } else { "none" }.to_owned()),
+    ];
+    if shown.filling {
+        lines.push(("state", "being filled; apps cannot use it yet".to_owned()));
+    }
+    let earlier: Vec<String> = shown
+        .earlier_names
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if !earlier.is_empty() {
+        lines.push(("earlier names", earlier.join(", ")));
+    }
+    lines
+        .iter()
+        .map(|(name, value)| format!("{name:<13}  {value}\n"))
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! `flect status`: whether the agent of this node serves, with what, and whom.
+
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::Global;
+use crate::failure::Failure;
+use crate::node::Node;
+
+/// Exit code 0 when the agent is ready, 1 when it is not, 3 when there is none.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Shows the agent's report.
+pub fn run(global: &Global, _: &Args) -> anyhow::Result<ExitCode> {
+    let report = Node::connect(&global.socket)?.ask(&json!({ "op": "status" }))?;
+    crate::output::print(global.json, &report, shown)?;
+    Ok(if report["ready"] == true {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Failure::Failed.code())
+    })
+}
+
+/// The report for people.
+fn shown(report: &Value) -> String {
+    use std::fmt::Write;
+    let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
+    let mut out = String::new();
+    let state = if report["ready"] == true {
+        "ready"
+    } else {
+        "not ready"
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "agent         {state}, version {}, pid {}",
+        text(&report["version"]),
+        report["pid"]
+    );
+    let reachable = if report["valkey"]["reachable"] == true {
+        "reachable"
+    } else {
+        "not reachable"
+    };
+    let _ = writeln!(
+        out,
+        "valkey        {}, {reachable}",
+        text(&report["valkey"]["address"])
+    );
+    let direction = |name: &str| {
+        if report["acceleration"][name] == true {
+            "on"
+        } else {
+            "off"
+        }
+    };
+    let _ = writeln!(
+        out,
+        "acceleration  app to agent {}, agent to app {}: {}",
+        direction("client_to_agent"),
+        direction("agent_to_client"),
+        text(&report["acceleration"]["reason"])
+    );
+    let mib = report["rss_bytes"].as_f64().unwrap_or(0.0) / 1_048_576.0;
+    let _ = write!(
+        out,
+        "load          {} sessions, {} workers, {mib:.1} MiB",
+        report["sessions"], report["workers"]
+    );
+    for store in report["stores"].as_array().into_iter().flatten() {
+        let _ = write!(
+            out,
+            "\nstore         {} {} ({} sessions)",
+            text(&store["name"]),
+            text(&store["prefix"]),
+            store["sessions"]
+        );
+    }
+    out
+}
