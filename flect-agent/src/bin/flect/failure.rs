@@ -93,13 +93,15 @@ impl Failure {
     }
 }
 
-/// The error and its causes in one line, without the markers.
+/// The error and its causes in one line, without the marker.
 fn text(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain().filter(|cause| !cause.is::<Failure>()) {
-        let cause = cause.to_string();
+    for cause in error.chain().map(ToString::to_string) {
+        let marker = error
+            .downcast_ref::<Failure>()
+            .is_some_and(|failure| failure.to_string() == cause);
         // Errors that show their cause themselves would say it twice.
-        if parts.last().is_none_or(|last| !last.contains(&cause)) {
+        if !marker && parts.last().is_none_or(|last| !last.contains(&cause)) {
             parts.push(cause);
         }
     }
