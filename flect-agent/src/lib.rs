@@ -13,20 +13,26 @@
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
+//! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
+//! | [`usage`] | what stores hold, told from samples |
+//! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //!
 //! Dependencies point one way: `resp`, `commands`, `rewrite` and `scoped` know no sockets; only
 //! [`interception`] imports aya.
 
+pub mod accountant;
 pub mod admin;
 pub mod cgroup;
 pub mod commands;
 pub mod config;
 pub mod environment;
 pub mod interception;
+pub mod keyspace;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
 pub mod store;
+pub mod usage;
 pub mod worker;

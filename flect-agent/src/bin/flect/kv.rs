@@ -2,10 +2,13 @@
 
 mod create;
 mod list;
+mod progress;
 mod rename;
+mod rm;
 mod set;
 mod show;
 mod token;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,11 @@ enum Command {
     Rename(rename::Args),
     /// Make, replace or remove the token that proves who may use a store.
     Token(token::Args),
+    /// Remove a store and delete its keys.
+    #[command(visible_alias = "remove")]
+    Rm(rm::Args),
+    /// Show what stores hold: keys, bytes, types, the biggest keys, when they expire.
+    Usage(usage::Args),
 }
 
 /// Runs a subcommand.
@@ -50,6 +58,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         Command::Set(args) => set::run(global, args),
         Command::Rename(args) => rename::run(global, args),
         Command::Token(args) => token::run(global, args),
+        Command::Rm(args) => rm::run(global, args),
+        Command::Usage(args) => usage::run(global, args),
     }
 }
 
