@@ -6,6 +6,7 @@ mod progress;
 mod rename;
 mod rm;
 mod set;
+mod shell;
 mod show;
 mod token;
 mod usage;
@@ -47,6 +48,8 @@ enum Command {
     Rm(rm::Args),
     /// Show what stores hold: keys, bytes, types, the biggest keys, when they expire.
     Usage(usage::Args),
+    /// A prompt inside a store, or one command in it.
+    Shell(shell::Args),
 }
 
 /// Runs a subcommand.
@@ -60,6 +63,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         Command::Token(args) => token::run(global, args),
         Command::Rm(args) => rm::run(global, args),
         Command::Usage(args) => usage::run(global, args),
+        Command::Shell(args) => shell::run(global, args),
     }
 }
 
