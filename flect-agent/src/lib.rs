@@ -15,6 +15,8 @@
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
 //! | [`usage`] | what stores hold, told from samples |
+//! | [`dump`] | the file of an exported store; knows no sockets |
+//! | [`transfer`] | stores into files and back, and other servers' data into stores |
 //! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //!
@@ -26,6 +28,7 @@ pub mod admin;
 pub mod cgroup;
 pub mod commands;
 pub mod config;
+pub mod dump;
 pub mod environment;
 pub mod interception;
 pub mod keyspace;
@@ -34,5 +37,6 @@ pub mod resp;
 pub mod rewrite;
 pub mod scoped;
 pub mod store;
+pub mod transfer;
 pub mod usage;
 pub mod worker;

@@ -1,8 +1,12 @@
 //! `flect kv`: stores.
 
+mod clone;
 mod create;
+mod export;
+mod import;
 mod list;
 mod progress;
+mod rate;
 mod rename;
 mod rm;
 mod set;
@@ -50,6 +54,12 @@ enum Command {
     Usage(usage::Args),
     /// A prompt inside a store, or one command in it.
     Shell(shell::Args),
+    /// Copy a store into a new one, inside the server.
+    Clone(clone::Args),
+    /// Write a store into a file.
+    Export(export::Args),
+    /// Read a file, or another server's database, into a store.
+    Import(import::Args),
 }
 
 /// Runs a subcommand.
@@ -64,6 +74,9 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         Command::Rm(args) => rm::run(global, args),
         Command::Usage(args) => usage::run(global, args),
         Command::Shell(args) => shell::run(global, args),
+        Command::Clone(args) => clone::run(global, args),
+        Command::Export(args) => export::run(global, args),
+        Command::Import(args) => import::run(global, args),
     }
 }
 
