@@ -13,6 +13,7 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
+//! | `data` | `flect kv` where it works on a store's data |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
@@ -28,6 +29,8 @@ pub mod bed;
 
 #[cfg(feature = "trials")]
 pub mod clients;
+#[cfg(feature = "trials")]
+pub mod data;
 #[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]

@@ -18,6 +18,7 @@ use serde_json::json;
 use super::progress::{Progress, keys};
 use super::rate::{Rate, paces, rate};
 use crate::Global;
+use crate::failure::Failure;
 use crate::operator::{Operator, block_on, slug};
 use crate::output::size;
 use input::Input;
@@ -26,17 +27,17 @@ use place::Place;
 /// The arguments of `flect kv import`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-A file is read twice: first all its checksums are verified, then it is written into the store. An
-interrupted import of a file goes on with the same command.
+A file is read twice: first all its checksums are verified, then it is written into the store.
+An interrupted import of a file goes on with the same command.
 
-With --from, the keys of an ordinary Redis or Valkey database are copied while it is in use, each with
-its expiry. It is not a copy of one instant and nothing follows later changes: stop the app, import,
-start the app with its store. Values of a newer server are written anew type by type; expiries of
-single hash fields and unacknowledged entries of streams are lost then. Go on with an interrupted
-import with --on-conflict skip or replace.
+With --from, the keys of an ordinary Redis or Valkey database are copied while it is in use,
+each with its expiry. It is not a copy of one instant and nothing follows later changes: stop
+the app, import, start the app with its store. Values of a newer server are written anew type
+by type; expiries of single hash fields and unacknowledged entries of streams are lost then.
+An interrupted import goes on with --on-conflict skip or replace.
 
-The other server's password is taken from FLECT_FROM_PASSWORD or --from-password-file. One in the URL
-works, and can be seen in the list of processes.")]
+The other server's password is taken from FLECT_FROM_PASSWORD or --from-password-file. One in
+the URL works, and can be seen in the list of processes.")]
 pub struct Args {
     /// The store
     #[arg(value_parser = slug)]
@@ -245,11 +246,11 @@ impl Target {
                 )
             }
             Err(error) => {
-                let what = format!(
-                    "make it with: flect kv create {}, or add --create",
+                let error = anyhow::anyhow!(
+                    "{error}; make it with: flect kv create {}, or add --create",
                     args.name
                 );
-                return Err(anyhow::Error::from(error).context(what));
+                return Err(error.context(Failure::NotFound));
             }
         };
         if record.filling && !(args.create && record.other.contains_key(FILLED_BY)) {
