@@ -12,10 +12,13 @@ use libtest_mimic::{Failed, Trial};
 
 use stage::Stage;
 
+/// What a trial does with its stage.
+type Body = fn(&Stage) -> Result<()>;
+
 /// The trials of this module, each with a Valkey of its own.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let all: [(&'static str, fn(&Stage) -> Result<()>); 16] = [
+    let all: [(&'static str, Body); 16] = [
         ("rm_goes_on_after_sigkill", removal::goes_on_after_sigkill),
         ("rm_asks_on_a_terminal", removal::asks_on_a_terminal),
         ("usage_is_within_its_error", usage::is_within_its_error),

@@ -155,7 +155,8 @@ pub fn import_goes_on_after_sigkill(stage: &Stage) -> Result<()> {
     let note = format!("store.flectkv.import-{}", to.trim_matches(['{', '}']));
     let note = stage.bed.folder().join(note);
     let args = ["kv", "import", "back", "store.flectkv", "--rate", "4000"];
-    stage.killed(&args, || Ok(note.exists()))?;
+    stage.killed(&args, || Ok(stage.names(&to)?.len() > 2000))?;
+    ensure!(note.exists(), "no note was made");
     ensure!(stage.names(&to)?.len() < 20_000, "it was complete");
     let done = stage.json(&["kv", "import", "back", "store.flectkv"])?;
     ensure!(done["resumed"] == true, "{done}");
@@ -222,6 +223,8 @@ pub fn hostile_values_are_refused(stage: &Stage) -> Result<()> {
     let said = stage.fails(&["kv", "import", "back", "hostile"], 1)?;
     ensure!(said.contains("key bad in database 0"), "{said}");
     ensure!(stage.names(&to)?.is_empty(), "something was written");
+    let again = stage.fails(&["kv", "import", "back", "hostile"], 1)?;
+    ensure!(again.contains("key bad"), "{again}");
     let alive = stage
         .operator()?
         .command(&["PING"])

@@ -106,8 +106,8 @@ fn from_file(global: &Global, args: &Args, input: Input) -> anyhow::Result<ExitC
     block_on(async {
         let mut target = Target::open(global, args).await?;
         let place = Place::find(&input, &summary, target.record.prefix.as_str());
-        let done = place.as_ref().map_or(0, Place::chunks);
-        if done == 0 {
+        let begun = place.as_ref().is_some_and(Place::begun);
+        if !begun {
             target.refuse_conflicts(args).await?;
         }
         let mut restorer = target.restorer(args).await?;
@@ -126,7 +126,7 @@ fn from_file(global: &Global, args: &Args, input: Input) -> anyhow::Result<ExitC
             format!("{} written so far; {again}", keys(restored.keys))
         })?;
         target.complete().await?;
-        report(global, args, &restored, done > 0, &input.name())
+        report(global, args, &restored, begun, &input.name())
     })
 }
 
@@ -141,6 +141,10 @@ async fn write(
     let mut paces = paces(rate);
     let mut reader = Reader::begin(input.rewound()?)?;
     let mut number = 0;
+    if let Some(place) = &mut place {
+        // Before the first key: half a chunk that is written belongs to this import as well.
+        place.keep(place.chunks())?;
+    }
     while let Part::Chunk(chunk) = reader.part()? {
         number += 1;
         if place.as_ref().is_some_and(|place| number <= place.chunks()) {
