@@ -126,7 +126,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Some(request) = wanted.recv() => {
                 serve_worker(request, &mut admin, &stores, &workers).await;
             }
-            _ = ping.tick() => status.reachable(admin.ping().await.is_ok()),
+            _ = ping.tick() => status.reachable(admin.run_id().await.is_ok()),
         }
     }
 }
