@@ -282,9 +282,7 @@ impl Config {
             );
         }
         if self.explicit.tls_certificate.is_some() != self.explicit.tls_key.is_some() {
-            return Err(
-                "explicit.tls_certificate and explicit.tls_key: TLS needs both".to_owned(),
-            );
+            return Err("explicit.tls_certificate and explicit.tls_key: TLS needs both".to_owned());
         }
         Ok(())
     }
