@@ -9,10 +9,13 @@ use serde_json::Value;
 
 use crate::bed::Bed;
 
+/// A trial that makes what it needs.
+type Body = fn() -> Result<()>;
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let all: [(&str, fn() -> Result<()>); 6] = [
+    let all: [(&str, Body); 6] = [
         ("stores", stores),
         ("names_and_limits", names_and_limits),
         ("environments", environments),
