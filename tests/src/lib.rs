@@ -14,6 +14,7 @@
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -42,3 +43,5 @@ pub mod scenario;
 pub mod sessions;
 #[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod worker;
