@@ -14,6 +14,7 @@
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
@@ -33,6 +34,8 @@ pub mod clients;
 pub mod equality;
 #[cfg(feature = "trials")]
 pub mod kernel;
+#[cfg(feature = "trials")]
+pub mod limits;
 #[cfg(feature = "trials")]
 pub mod pair;
 #[cfg(feature = "trials")]
