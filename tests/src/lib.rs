@@ -14,6 +14,7 @@
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `operator` | the users' command: stores, environments, doctor |
+//! | `control` | following the registry, the control socket, explicit mode |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -31,6 +32,8 @@ pub mod bed;
 
 #[cfg(feature = "trials")]
 pub mod clients;
+#[cfg(feature = "trials")]
+pub mod control;
 #[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, worker,
+    child, clients, control, equality, kernel, limits, operator, protocol, sessions, smoke, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&kernel::ROLES) {
+    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    if let Some(code) = child::dispatch(&roles) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        control::trials(),
     ]
     .into_iter()
     .flatten()
