@@ -8,10 +8,7 @@
  * - `ERR_FLECT_OPTIONS`: options that say what the URL says, or other ones than the shared client's.
  */
 export type FlectErrorCode =
-  | 'ERR_FLECT_BINDING'
-  | 'ERR_FLECT_URL_MISSING'
-  | 'ERR_FLECT_URL_INVALID'
-  | 'ERR_FLECT_OPTIONS'
+  'ERR_FLECT_BINDING' | 'ERR_FLECT_URL_MISSING' | 'ERR_FLECT_URL_INVALID' | 'ERR_FLECT_OPTIONS'
 
 /**
  * Thrown by `kv()` before there is a client. What the store or the connection says later comes from

@@ -14,6 +14,7 @@
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `operator` | the users' command: stores, environments, doctor |
+//! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
@@ -41,6 +42,8 @@ pub mod pair;
 pub mod protocol;
 #[cfg(feature = "trials")]
 pub mod scenario;
+#[cfg(feature = "trials")]
+pub mod sdk;
 #[cfg(feature = "trials")]
 pub mod sessions;
 #[cfg(feature = "trials")]

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, clients, equality, kernel, operator, protocol, sessions, smoke};
+use flect_tests::{child, clients, equality, kernel, operator, protocol, sdk, sessions, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        sdk::trials(),
     ]
     .into_iter()
     .flatten()
