@@ -43,8 +43,8 @@ export function kv(binding: string = DEFAULT_BINDING, options?: KvOptions): Redi
  *
  * @param binding As for {@link kv}.
  */
-export function close(binding: string = DEFAULT_BINDING): Promise<void> {
-  return closeOne(binding)
+export async function close(binding: string = DEFAULT_BINDING): Promise<void> {
+  await closeOne(binding)
 }
 
 /** Ends all clients that `kv()` made, each as {@link close} does; for a graceful shutdown. */

@@ -129,7 +129,7 @@ test('nothing is there to be closed, and that is fine', async () => {
   await close()
   await close('SESSION_STORE')
   await closeAll()
-  assert.throws(() => close('session'), code('ERR_FLECT_BINDING'))
+  await assert.rejects(close('session'), code('ERR_FLECT_BINDING'))
 })
 
 async function listen(answer: (socket: Socket) => void): Promise<Server> {
