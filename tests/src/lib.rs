@@ -15,7 +15,10 @@
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
+//! | `control` | following the registry, the control socket, explicit mode |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `limits` | limits and tokens of the registry, at an agent with hooks |
+//! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -31,9 +34,13 @@ pub mod bed;
 #[cfg(feature = "trials")]
 pub mod clients;
 #[cfg(feature = "trials")]
+pub mod control;
+#[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]
 pub mod kernel;
+#[cfg(feature = "trials")]
+pub mod limits;
 #[cfg(feature = "trials")]
 pub mod operator;
 #[cfg(feature = "trials")]
@@ -48,3 +55,5 @@ pub mod sdk;
 pub mod sessions;
 #[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod worker;

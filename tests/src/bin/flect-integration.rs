@@ -7,11 +7,15 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, clients, equality, kernel, operator, protocol, sdk, sessions, smoke};
+use flect_tests::{
+    child, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions, smoke,
+    worker,
+};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&kernel::ROLES) {
+    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    if let Some(code) = child::dispatch(&roles) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -24,10 +28,13 @@ fn main() -> ExitCode {
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
+        limits::trials(),
+        worker::trials(),
         equality::trials(),
         clients::trials(),
         operator::trials(),
         sdk::trials(),
+        control::trials(),
     ]
     .into_iter()
     .flatten()
