@@ -3,6 +3,7 @@
 //! | module | what happens there |
 //! | --- | --- |
 //! | [`config`] | `agent.toml` becomes validated types, once |
+//! | [`manifest`] | `flect.toml`: what an app calls its stores, and the variables it gets |
 //! | [`store`] | the words of the product as types: slug, prefix, namespace |
 //! | [`cgroup`] | cgroup v2: where it is mounted, ids and paths |
 //! | [`interception`] | the kernel hooks: loading, pinning, and who is behind an accepted socket |
@@ -24,6 +25,7 @@ pub mod commands;
 pub mod config;
 pub mod environment;
 pub mod interception;
+pub mod manifest;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;
