@@ -19,7 +19,7 @@ use crate::store::SLUG_BYTES_MAX;
 struct File {
     /// The app's name on the node, as its operator wrote it in agent.toml. Without it `flect run`
     /// takes the only app that you may run, or the one given with --app.
-    #[schemars(length(min = 1, max = APP_BYTES_MAX), regex(pattern = r"^[^/\x00-\x1f\x7f]+$"))]
+    #[schemars(length(max = APP_BYTES_MAX), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
     app: Option<String>,
     /// The stores that the app uses.
     #[schemars(default)]

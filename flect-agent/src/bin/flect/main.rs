@@ -3,12 +3,15 @@
 //! Invariant: stdout has the answer and nothing else (with `--json` one JSON document); progress,
 //! notes and errors go to stderr.
 
+mod app;
+mod check;
 mod env;
 mod failure;
 mod kv;
 mod node;
 mod operator;
 mod output;
+mod run;
 mod status;
 
 use std::path::PathBuf;
@@ -69,6 +72,10 @@ enum Command {
     Kv(kv::Args),
     /// List, choose and set up environments.
     Env(env::Args),
+    /// Run a command inside its app, with the URLs of the stores in its flect.toml.
+    Run(run::Args),
+    /// Check a flect.toml.
+    Check(check::Args),
     /// Show whether the agent of this node serves, with what, and whom.
     Status(status::Args),
 }
@@ -80,6 +87,8 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),
+        Command::Run(args) => run::run(global, args),
+        Command::Check(args) => check::run(global, args),
         Command::Status(args) => status::run(global, args),
     };
     result.unwrap_or_else(|error| Failure::report(&error, global.json))
