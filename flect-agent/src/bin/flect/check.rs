@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::Global;
 use crate::app::Apps;
-use crate::failure::Failure;
+use crate::failure::{Failure, text};
 use crate::node::Node;
 use crate::operator::{Operator, block_on};
 use crate::output::{ERROR, FAINT, GOOD, WARN};
@@ -103,7 +103,7 @@ fn against_environment(global: &Global, found: &Found, report: &mut Report) -> a
         Ok(all) => all,
         Err(error) if global.env.is_some() => return Err(error),
         Err(error) => {
-            let reason = format!("whether the stores exist: {error:#}");
+            let reason = format!("whether the stores exist: {}", text(&error));
             report.unchecked.push(reason);
             return Ok(());
         }
@@ -134,17 +134,14 @@ fn against_agent(global: &Global, found: &Found, report: &mut Report) {
     let apps = match asked {
         Ok(apps) => apps,
         Err(error) => {
-            let reason = format!("whether the app has the stores: {error:#}");
+            let reason = format!("whether the app has the stores: {}", text(&error));
             return report.unchecked.push(reason);
         }
     };
     let app = match apps.choose(None, found) {
         Ok(app) => app,
         Err(error) => {
-            let reason = format!(
-                "whether the app has the stores: {}",
-                crate::failure::text(&error)
-            );
+            let reason = format!("whether the app has the stores: {}", text(&error));
             return report.unchecked.push(reason);
         }
     };

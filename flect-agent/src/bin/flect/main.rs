@@ -5,6 +5,7 @@
 
 mod app;
 mod check;
+mod dev;
 mod env;
 mod failure;
 mod kv;
@@ -74,6 +75,8 @@ enum Command {
     Env(env::Args),
     /// Run a command inside its app, with the URLs of the stores in its flect.toml.
     Run(run::Args),
+    /// Develop without a node: a private Valkey with the stores of flect.toml, and a command.
+    Dev(dev::Args),
     /// Check a flect.toml.
     Check(check::Args),
     /// Show whether the agent of this node serves, with what, and whom.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),
         Command::Run(args) => run::run(global, args),
+        Command::Dev(args) => dev::run(global, args),
         Command::Check(args) => check::run(global, args),
         Command::Status(args) => status::run(global, args),
     };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
-use flect_agent::manifest::{AppName, Found, Local, Source, Variables};
+use flect_agent::manifest::{AppName, Found, LOCAL_FILE_NAME, Local, Source, Variables};
 use serde_json::{Map, Value, json};
 
 use crate::Global;
@@ -95,16 +95,12 @@ fn enter(
     found: &Found,
     variables: &mut Variables,
 ) -> anyhow::Result<String> {
-    let mut node = Node::connect(&global.socket).with_context(|| {
-        let names: Vec<&str> = variables
-            .bound
-            .iter()
-            .filter(|variable| variable.source == Source::Flect)
-            .map(|variable| variable.name.as_str())
-            .collect();
-        format!(
-            "{} cannot be set. For development without an agent: flect dev -- COMMAND, or set it in .env.local",
-            names.join(", ")
+    let mut node = Node::connect(&global.socket).map_err(|error| {
+        let unset: Vec<&str> = variables.unset().map(|v| v.name.as_str()).collect();
+        anyhow::anyhow!(
+            "{}. {} needs it; to develop without an agent: flect dev -- COMMAND, or write it into {LOCAL_FILE_NAME}",
+            crate::failure::text(&error),
+            unset.join(", ")
         )
     })?;
     let apps = Apps::ask(&mut node)?;
@@ -170,7 +166,8 @@ pub fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', r"'\''"))
 }
 
-fn exec(command: &[OsString], variables: &Variables) -> ExitCode {
+/// Becomes the command; what comes back says why not.
+pub fn exec(command: &[OsString], variables: &Variables) -> ExitCode {
     // clap asks for at least one word.
     let Some((program, arguments)) = command.split_first() else {
         return ExitCode::from(FLECT_FAILED);
