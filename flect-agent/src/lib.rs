@@ -11,12 +11,13 @@
 //! | [`commands`] | the command table: keys, policies, what a reply carries |
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
+//! | [`explain`] | what the agent does with a request, told instead of done |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //!
-//! Dependencies point one way: `resp`, `commands`, `rewrite` and `scoped` know no sockets; only
+//! Dependencies point one way: `resp`, `commands`, `rewrite`, `scoped` and `explain` know no sockets; only
 //! [`interception`] imports aya.
 
 pub mod admin;
@@ -24,6 +25,7 @@ pub mod cgroup;
 pub mod commands;
 pub mod config;
 pub mod environment;
+pub mod explain;
 pub mod interception;
 pub mod manifest;
 pub mod registry;
