@@ -13,6 +13,7 @@
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
 //! | [`explain`] | what the agent does with a request, told instead of done |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
+//! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`worker`] | event loops, sessions, upstream connections |
@@ -28,6 +29,7 @@ pub mod environment;
 pub mod explain;
 pub mod interception;
 pub mod manifest;
+pub mod metrics;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;

@@ -6,6 +6,7 @@
 //! turn, so that many small requests share one system call: this is where multiplexing is faster
 //! than no proxy.
 
+mod admission;
 mod arena;
 mod dispatch;
 mod forward;
@@ -13,7 +14,9 @@ mod input;
 mod jobs;
 mod lanes;
 mod local;
+mod memory;
 mod outbox;
+mod pace;
 mod replies;
 mod session;
 mod stalls;
@@ -21,18 +24,20 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
-use crate::environment::{App, Entry, Environment, Named, Store};
+use crate::commands::Command;
+use crate::environment::{App, Environment, Store};
+use crate::metrics::meter::Sampler;
+use crate::resp::Protocol;
 use arena::{Arena, Key};
 use jobs::Job;
 use lanes::StoreLanes;
-use session::{Gate, Lane, Replies, Session, Subscribed};
+use session::Session;
 use upstream::Upstream;
 
 /// What one read takes at most, and the size of the one buffer that all connections of a worker
@@ -48,6 +53,9 @@ const STALL_TICK: Duration = Duration::from_millis(50);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 
+/// What all workers count time from: a store's commands are paced by one clock.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 const WAKE: Token = Token(usize::MAX);
 
 /// An accepted and identified connection.
@@ -62,6 +70,39 @@ pub struct Accepted {
     pub asked: SocketAddr,
     /// Its socket is in the sock hash.
     pub accelerated: bool,
+    /// What has been read of it already: the requests behind a login, at most
+    /// [`EARLY_BYTES_MAX`].
+    pub early: Vec<u8>,
+    /// What a login has agreed on.
+    pub protocol: Protocol,
+    /// As whom it has logged in: a store of the app, proven by whoever accepted it, or `default`.
+    pub user: Vec<u8>,
+}
+
+/// What [`Accepted::early`] may hold.
+pub const EARLY_BYTES_MAX: usize = session::INPUT_BYTES_MAX;
+
+impl Accepted {
+    /// A connection that has said nothing yet. It may be one end of any stream socket: options of TCP
+    /// are not counted on.
+    #[must_use]
+    pub fn new(
+        stream: std::net::TcpStream,
+        app: Arc<App>,
+        peer: SocketAddr,
+        asked: SocketAddr,
+    ) -> Self {
+        Self {
+            stream,
+            app,
+            peer,
+            asked,
+            accelerated: false,
+            early: Vec::new(),
+            protocol: Protocol::Resp2,
+            user: b"default".to_vec(),
+        }
+    }
 }
 
 /// What other threads tell a worker.
@@ -70,6 +111,10 @@ pub enum Message {
     Accept(Box<Accepted>),
     /// The patterns that a session waits for are granted, or not.
     Granted(Ticket, bool),
+    /// Serve this store too. Its number is new.
+    Store(Arc<Store>),
+    /// The store is gone: end its sessions and its connections.
+    Retire(Arc<Store>),
     /// End: close everything and return.
     Stop,
 }
@@ -100,6 +145,7 @@ pub struct Handle {
     sender: mpsc::Sender<Message>,
     waker: Arc<Waker>,
     sessions: Arc<AtomicUsize>,
+    upstreams: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -118,6 +164,12 @@ impl Handle {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// How many connections to Valkey it has.
+    #[must_use]
+    pub fn upstreams(&self) -> usize {
+        self.upstreams.load(Ordering::Relaxed)
+    }
+
     /// Stops it and waits for its end.
     pub fn stop(&mut self) {
         self.send(Message::Stop);
@@ -129,7 +181,7 @@ impl Handle {
     }
 }
 
-/// Starts a worker thread.
+/// Starts a worker thread that serves these stores; more come as messages.
 ///
 /// # Errors
 /// When the kernel gives no event queue or no thread.
@@ -143,7 +195,8 @@ pub fn spawn(
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (sender, messages) = mpsc::channel();
     let sessions = Arc::new(AtomicUsize::new(0));
-    let worker = Worker {
+    let upstreams = Arc::new(AtomicUsize::new(0));
+    let mut worker = Worker {
         number,
         poll,
         messages,
@@ -152,10 +205,7 @@ pub fn spawn(
         sessions: Arena::new(),
         upstreams: Arena::new(),
         jobs: Arena::new(),
-        stores: stores
-            .iter()
-            .map(|store| StoreLanes::new(store.clone()))
-            .collect(),
+        stores: Vec::new(),
         housekeeper: None,
         next_address: 0,
         runnable: Vec::new(),
@@ -166,9 +216,19 @@ pub fn spawn(
         dropped: Vec::new(),
         nobody: crate::store::Prefix::nobody().namespace(0),
         count: sessions.clone(),
+        upstream_count: upstreams.clone(),
         stalls: 0,
         overdue: Vec::new(),
+        now: EPOCH.elapsed(),
+        now_us: 0,
+        paced: Vec::new(),
+        pace: None,
+        current: None,
+        sampler: Sampler::default(),
     };
+    for store in stores {
+        worker.add_store(store.clone());
+    }
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || worker.run())?;
@@ -176,6 +236,7 @@ pub fn spawn(
         sender,
         waker,
         sessions,
+        upstreams,
         thread: Some(thread),
     })
 }
@@ -190,8 +251,8 @@ pub(crate) struct Worker {
     sessions: Arena<Session>,
     upstreams: Arena<Upstream>,
     jobs: Arena<Job>,
-    /// By the store's number.
-    stores: Vec<StoreLanes>,
+    /// By the store's number; nothing where a store has gone.
+    stores: Vec<Option<StoreLanes>>,
     housekeeper: Option<Key<Upstream>>,
     /// The address that the next connection tries first.
     next_address: usize,
@@ -211,19 +272,31 @@ pub(crate) struct Worker {
     stalls: usize,
     /// Sessions whose replies are buffered, since others have waited long enough.
     overdue: Vec<Key<Session>>,
+    upstream_count: Arc<AtomicUsize>,
+    /// When this turn began, since [`EPOCH`]: the clock is read once a turn.
+    now: Duration,
+    /// The same in microseconds, of which only differences count.
+    now_us: u32,
+    /// Stores with sessions that wait for their share.
+    paced: Vec<usize>,
+    /// When one of them may have more.
+    pace: Option<Duration>,
+    /// The command of the request being taken.
+    current: Option<&'static Command>,
+    /// Which requests' keys are noted.
+    sampler: Sampler,
 }
 
 impl Worker {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        let mut last_tick = Instant::now();
+        let mut last_tick = self.now;
         loop {
-            let timeout = if self.has_work() {
-                Duration::ZERO
-            } else if self.stalls > 0 {
-                STALL_TICK
-            } else {
-                TICK
+            let tick = if self.stalls > 0 { STALL_TICK } else { TICK };
+            let timeout = match self.pace {
+                _ if self.has_work() => Duration::ZERO,
+                Some(wait) => wait.min(tick),
+                None => tick,
             };
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != std::io::ErrorKind::Interrupted
@@ -231,19 +304,26 @@ impl Worker {
                 tracing::error!(%error, "the event queue failed; worker ends");
                 return;
             }
+            self.read_clock();
             if !self.take_events(&events) {
                 return;
             }
             self.read_upstreams();
+            self.release_paced();
             self.run_sessions();
             self.flush_upstreams();
             self.flush_sessions();
-            let tick = if self.stalls > 0 { STALL_TICK } else { TICK };
-            if last_tick.elapsed() >= tick {
-                last_tick = Instant::now();
-                self.tick(last_tick);
+            if self.now - last_tick >= tick {
+                last_tick = self.now;
+                self.tick(Instant::now());
             }
         }
+    }
+
+    fn read_clock(&mut self) {
+        self.now = EPOCH.elapsed();
+        // The cut is meant: what is measured takes less than an hour.
+        self.now_us = self.now.as_micros() as u32;
     }
 
     fn has_work(&self) -> bool {
@@ -294,111 +374,18 @@ impl Worker {
             match message {
                 Message::Accept(accepted) => self.accept(*accepted),
                 Message::Granted(Ticket(key), granted) => self.granted(key, granted),
+                Message::Store(store) => self.add_store(store),
+                Message::Retire(store) => self.retire_store(&store),
                 Message::Stop => return false,
             }
         }
         true
     }
 
-    fn accept(&mut self, accepted: Accepted) {
-        let Accepted {
-            stream,
-            app,
-            peer,
-            asked,
-            accelerated,
-        } = accepted;
-        let store = app.default_store().clone();
-        let entry = Arc::new(Entry {
-            id: store.client_ids.fetch_add(1, Ordering::Relaxed) + 1,
-            store: store.number,
-            peer,
-            asked,
-            since: Instant::now(),
-            named: std::sync::Mutex::new(Named {
-                protocol: 2,
-                ..Named::default()
-            }),
-        });
-        let session = Session {
-            socket: TcpStream::from_std(stream),
-            namespace: store.prefix.namespace(0),
-            app,
-            store: store.clone(),
-            entry: entry.clone(),
-            protocol: crate::resp::Protocol::Resp2,
-            database: 0,
-            input: Vec::new(),
-            scanner: crate::resp::request::RequestScanner::default(),
-            out: outbox::Outbox::default(),
-            in_flight: 0,
-            owed: 0,
-            answered: std::collections::VecDeque::new(),
-            receiving: false,
-            lane: Lane::None,
-            gate: Gate::Open,
-            stream: None,
-            transaction: None,
-            selecting: None,
-            watching: false,
-            subscribed: Subscribed::default(),
-            patterns: std::collections::HashSet::new(),
-            tracking: false,
-            user: b"default".to_vec(),
-            replies: Replies::On,
-            heavy: false,
-            reply_bytes: 0,
-            light_replies: 0,
-            overdue: false,
-            accelerated,
-            readable: true,
-            hung_up: false,
-            finishing: false,
-            flush_queued: false,
-            run_queued: false,
-        };
-        let key = self.sessions.insert(session);
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(key.index() * 2);
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut session.socket, token, interest)
-        {
-            tracing::warn!(%error, "a connection could not be watched");
-            self.sessions.remove(key);
-            return;
-        }
-        store.sessions.fetch_add(1, Ordering::Relaxed);
-        self.environment.directory.enter(entry);
-        self.count.store(self.sessions.len(), Ordering::Relaxed);
-        self.queue_run(key);
-    }
-
-    /// Ends a session and whatever it had on the server.
-    fn close_session(&mut self, key: Key<Session>) {
-        let Some(mut session) = self.sessions.remove(key) else {
-            return;
-        };
-        // The socket is closed on drop either way; an error says it is no longer watched.
-        let _ = self.poll.registry().deregister(&mut session.socket);
-        self.environment.directory.leave(&session.entry);
-        session.forget_patterns();
-        session.store.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.count.store(self.sessions.len(), Ordering::Relaxed);
-        match session.lane {
-            Lane::Own(upstream) => self.close_upstream(upstream),
-            Lane::Shared(upstream) => self.unstall(upstream, key),
-            Lane::None => {}
-        }
-    }
-
     fn tick(&mut self, now: Instant) {
         self.close_idle_lanes(now);
         self.look_after_stalls(now);
+        self.forget_ended();
     }
 
     fn queue_run(&mut self, key: Key<Session>) {

@@ -47,6 +47,7 @@ impl Worker {
                 return Outcome::Taken;
             }
         };
+        self.current = Some(command);
         let policy = commands::policy(command, request);
         if policy == Policy::Rewrite {
             return self.forward(key, command, request);
@@ -61,6 +62,7 @@ impl Worker {
         }
         match policy {
             Policy::Operator(why) => {
+                self.note_refused(key);
                 self.refuse(key, &commands::refusal(command, why));
                 Outcome::Taken
             }
@@ -165,10 +167,7 @@ impl Worker {
             }
             Scoped::Info => {
                 let sections = request.args().skip(1).map(<[u8]>::to_vec).collect();
-                let clients = session
-                    .store
-                    .sessions
-                    .load(std::sync::atomic::Ordering::Relaxed);
+                let clients = session.store.sessions();
                 Ok(Task::Info(Info::new(
                     sections,
                     clients,

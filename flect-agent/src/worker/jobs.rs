@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
 use crate::resp::Protocol;
@@ -15,6 +16,8 @@ pub struct Job {
     pub store: usize,
     pub task: Task,
     pub context: Context,
+    /// When the request was taken, by the worker's clock.
+    pub since_us: u32,
     /// The reply to the current question, as far as it has come.
     pub reply: Vec<u8>,
 }
@@ -29,7 +32,9 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let lanes = &mut self.stores[session.store.number];
+        let Some(lanes) = lanes::of(&mut self.stores, Some(session.store.number)) else {
+            return false;
+        };
         if lanes.jobs < JOBS_MAX {
             return true;
         }
@@ -40,7 +45,7 @@ impl Worker {
 
     fn remove_job(&mut self, key: Key<Job>) -> Option<Job> {
         let job = self.jobs.remove(key)?;
-        let lanes = &mut self.stores[job.store];
+        let lanes = lanes::of(&mut self.stores, Some(job.store))?;
         lanes.jobs -= 1;
         while let Some(next) = lanes.turns.pop_front() {
             if self
@@ -68,12 +73,15 @@ impl Worker {
         };
         let step = task.begin(&context);
         let store = session.store.number;
-        self.stores[store].jobs += 1;
+        if let Some(lanes) = lanes::of(&mut self.stores, Some(store)) {
+            lanes.jobs += 1;
+        }
         let job = self.jobs.insert(Job {
             session: key,
             store,
             task,
             context,
+            since_us: self.now_us,
             reply: Vec::new(),
         });
         self.take_step(job, step);
@@ -106,7 +114,7 @@ impl Worker {
         match step {
             Step::Done(bytes) => {
                 if let Some(job) = self.remove_job(key) {
-                    self.finish_job(job.session, &bytes);
+                    self.finish_job(&job, &bytes);
                 }
             }
             Step::Ask { target, request } => {
@@ -123,8 +131,11 @@ impl Worker {
         }
     }
 
-    fn finish_job(&mut self, key: Key<Session>, bytes: &[u8]) {
+    fn finish_job(&mut self, job: &Job, bytes: &[u8]) {
+        let key = job.session;
         if let Some(session) = self.sessions.get_mut(key) {
+            let latency_us = self.now_us.wrapping_sub(job.since_us);
+            session.meter.reply(latency_us);
             session.gate = Gate::Open;
             session.answer(bytes);
             self.queue_flush_session(key);
@@ -166,6 +177,7 @@ impl Worker {
                 frames: 1,
                 muted: matches!(to, Recipient::Greeting),
                 blocking: false,
+                since_us: self.now_us,
             });
             self.queue_flush_upstream(key);
         }

@@ -6,16 +6,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
 use super::arena::Key;
 use super::outbox::Flushed;
+use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
 use super::upstream::{Owed, Recipient, Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
 use super::{Request, Worker};
 use crate::environment::{Credentials, Store};
+use crate::metrics::Meter;
 use crate::resp::Protocol;
 
 /// Clean connections that a store keeps per protocol: what a burst of transactions or blocking
@@ -35,6 +38,10 @@ pub struct StoreLanes {
     /// Sessions whose store-wide command waits for its turn.
     pub turns: VecDeque<Key<Session>>,
     sorter: [Option<Key<Upstream>>; 2],
+    /// Sessions that wait for the store's share of commands.
+    pub paced: VecDeque<Key<Session>>,
+    pub reserved: Option<Reserved>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl StoreLanes {
@@ -46,13 +53,27 @@ impl StoreLanes {
             jobs: 0,
             turns: VecDeque::new(),
             sorter: [None, None],
+            paced: VecDeque::new(),
+            reserved: None,
+            meter: None,
         }
+    }
+
+    /// What this worker counts of the store with; made for its first session, since most workers see
+    /// few of an environment's stores.
+    pub fn meter(&mut self) -> &Arc<Meter> {
+        self.meter.get_or_insert_with(|| self.store.new_meter())
     }
 
     /// New sessions get another shared connection from now on.
     pub fn retire(&mut self, protocol: Protocol) {
         self.shared[place(protocol)] = None;
     }
+}
+
+/// The lanes of a connection's store, if both have one and it is not gone.
+pub fn of(stores: &mut [Option<StoreLanes>], number: Option<usize>) -> Option<&mut StoreLanes> {
+    stores.get_mut(number?)?.as_mut()
 }
 
 fn place(protocol: Protocol) -> usize {
@@ -121,7 +142,7 @@ impl Worker {
         store: usize,
         protocol: Protocol,
     ) -> Option<Key<Upstream>> {
-        let lanes = self.stores.get(store)?;
+        let lanes = of(&mut self.stores, Some(store))?;
         if let Some(key) = lanes.shared[place(protocol)]
             && self.upstreams.get(key).is_some()
         {
@@ -129,7 +150,7 @@ impl Worker {
         }
         let credentials = lanes.store.credentials.clone();
         let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
-        self.stores[store].shared[place(protocol)] = Some(key);
+        of(&mut self.stores, Some(store))?.shared[place(protocol)] = Some(key);
         Some(key)
     }
 
@@ -139,7 +160,7 @@ impl Worker {
         store: usize,
         protocol: Protocol,
     ) -> Option<Key<Upstream>> {
-        let lanes = self.stores.get(store)?;
+        let lanes = of(&mut self.stores, Some(store))?;
         if let Some(key) = lanes.sorter[place(protocol)]
             && self.upstreams.get(key).is_some()
         {
@@ -147,7 +168,7 @@ impl Worker {
         }
         let credentials = lanes.store.sorter.clone();
         let key = self.connect(&credentials, Role::Sorter, protocol, Some(store))?;
-        self.stores[store].sorter[place(protocol)] = Some(key);
+        of(&mut self.stores, Some(store))?.sorter[place(protocol)] = Some(key);
         Some(key)
     }
 
@@ -157,7 +178,7 @@ impl Worker {
         protocol: Protocol,
         session: Key<Session>,
     ) -> Option<Key<Upstream>> {
-        let lanes = self.stores.get_mut(store)?;
+        let lanes = of(&mut self.stores, Some(store))?;
         while let Some(key) = lanes.pooled[place(protocol)].pop() {
             if let Some(upstream) = self.upstreams.get_mut(key) {
                 upstream.role = Role::Own(session);
@@ -187,6 +208,7 @@ impl Worker {
             }
         };
         let key = self.upstreams.insert(upstream);
+        self.count_upstreams();
         let upstream = self.upstreams.get_mut(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.index() * 2 + 1);
@@ -197,6 +219,7 @@ impl Worker {
         {
             tracing::warn!(%error, "an upstream connection could not be watched");
             self.upstreams.remove(key);
+            self.count_upstreams();
             return None;
         }
         // The agent flushes once a turn; Nagle would only add a delay.
@@ -256,7 +279,11 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        match session.out.flush(&mut session.socket) {
+        let waiting_bytes = session.out.len();
+        let result = session.out.flush(&mut session.socket);
+        let taken_bytes = waiting_bytes - session.out.len();
+        session.meter.bytes_out.add(taken_bytes as u64);
+        match result {
             Ok(flushed) => {
                 if flushed == Flushed::All && session.finishing && session.is_served() {
                     self.close_session(key);
@@ -321,9 +348,7 @@ impl Worker {
             return;
         };
         upstream.stalled_by = None;
-        let pool = upstream
-            .store
-            .and_then(|store| self.stores.get_mut(store))
+        let pool = of(&mut self.stores, upstream.store)
             .map(|lanes| &mut lanes.pooled[place(upstream.protocol)]);
         match pool {
             Some(pool)
@@ -345,9 +370,15 @@ impl Worker {
 
     fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {
         let mut upstream = self.upstreams.remove(key)?;
+        self.count_upstreams();
         // Closed on drop either way.
         let _ = self.poll.registry().deregister(&mut upstream.socket);
         Some(upstream)
+    }
+
+    fn count_upstreams(&self) {
+        self.upstream_count
+            .store(self.upstreams.len(), Ordering::Relaxed);
     }
 
     /// A connection is gone: sessions that are owed a reply on it see what they would see of a
@@ -390,23 +421,21 @@ impl Worker {
     }
 
     pub(super) fn close_idle_lanes(&mut self, now: Instant) {
-        for store in 0..self.stores.len() {
-            for protocol in 0..2 {
-                let pool = std::mem::take(&mut self.stores[store].pooled[protocol]);
-                let mut kept = Vec::with_capacity(pool.len());
-                for key in pool {
-                    match self.upstreams.get(key) {
-                        Some(upstream) if now.duration_since(upstream.idle_since) < POOLED_FOR => {
-                            kept.push(key);
-                        }
-                        Some(_) => {
-                            self.close_upstream(key);
-                        }
-                        None => {}
+        let mut idle = Vec::new();
+        for lanes in self.stores.iter_mut().flatten() {
+            for pool in &mut lanes.pooled {
+                pool.retain(|key| match self.upstreams.get(*key) {
+                    Some(upstream) if now.duration_since(upstream.idle_since) < POOLED_FOR => true,
+                    Some(_) => {
+                        idle.push(*key);
+                        false
                     }
-                }
-                self.stores[store].pooled[protocol] = kept;
+                    None => false,
+                });
             }
+        }
+        for key in idle {
+            self.close_upstream(key);
         }
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod completions;
 mod dev;
+mod doctor;
 mod env;
 mod examples;
 mod explain;
@@ -92,6 +93,8 @@ enum Command {
     Completions(completions::Args),
     /// Write the manual pages.
     Man(man::Args),
+    /// Look at everything that flect needs, and say what to do where it is missing.
+    Doctor(doctor::Args),
     /// Show whether the agent of this node serves, with what, and whom.
     Status(status::Args),
 }
@@ -116,6 +119,7 @@ fn main() -> ExitCode {
         Command::Commands(args) => commands::run(global, args),
         Command::Completions(args) => completions::run(global, args),
         Command::Man(args) => man::run(global, args),
+        Command::Doctor(args) => doctor::run(global, args),
         Command::Status(args) => status::run(global, args),
     };
     result.unwrap_or_else(|error| Failure::report(&error, global.json))
