@@ -203,7 +203,7 @@ fn forwarded(
     let (connection, connection_reason) = match commands::placement(command, request) {
         Placement::Shared => (
             "shared",
-            "one that serves other sessions of the store too: it leaves nothing behind there",
+            "it leaves nothing behind on a connection, so other sessions of the store use it too",
         ),
         Placement::Dedicated(need) => ("own", reasons::need(need)),
     };

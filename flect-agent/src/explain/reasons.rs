@@ -115,25 +115,15 @@ fn local(local: Local) -> &'static str {
     }
 }
 
-/// Why a session needs a connection of its own, and for how long.
+/// For how long a session needs a connection of its own, and why.
 pub(super) fn need(need: Need) -> &'static str {
     match need {
-        Need::Transaction => {
-            "one of the session's own until EXEC or DISCARD: the server queues its commands"
-        }
-        Need::Watch => {
-            "one of the session's own until EXEC, DISCARD or UNWATCH: the server watches for it"
-        }
-        Need::Blocking => {
-            "one of the session's own until the reply: it may wait, and nobody shall wait with it"
-        }
-        Need::Subscription => {
-            "one of the session's own until the last subscription ends: messages come when they will"
-        }
-        Need::Tracking => {
-            "one of the session's own until CLIENT TRACKING OFF: the server remembers what it read"
-        }
-        Need::Streaming => "one of the session's own until the reply: it is too large to be held",
+        Need::Transaction => "until EXEC or DISCARD: the server queues its commands",
+        Need::Watch => "until EXEC, DISCARD or UNWATCH: the server watches for it",
+        Need::Blocking => "until the reply: it may wait, and nobody shall wait with it",
+        Need::Subscription => "until the last subscription ends: messages come when they will",
+        Need::Tracking => "until CLIENT TRACKING OFF: the server remembers what it read",
+        Need::Streaming => "until the reply: it is too large to be held",
     }
 }
 

@@ -76,7 +76,7 @@ impl Agent {
                  password_file = {}\n\n\
                  [intercept]\nenabled = false\n\n\
                  [explicit]\nlisten = [\"{address}\"]\n\n\
-                 [agent]\nworkers = 1\nsocket = \"agent.sock\"\nstatus_page = \"off\"\n",
+                 [agent]\nworkers = 1\nsocket = \"./agent.sock\"\nstatus_page = \"off\"\n",
                 server.port(),
                 toml::Value::from(folder.password_file().to_string_lossy().into_owned()),
             ),
