@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, worker,
+    child, cli, clients, equality, kernel, limits, operator, protocol, sdk, sessions, smoke, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        cli::trials(),
+        sdk::trials(),
     ]
     .into_iter()
     .flatten()

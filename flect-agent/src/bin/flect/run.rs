@@ -3,7 +3,7 @@
 //! Invariant: flect becomes the command (exec), so signals, exit code, terminal and standard input
 //! are the command's own; nothing that flect opened stays open.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -180,15 +180,30 @@ pub fn exec(command: &[OsString], variables: &Variables) -> ExitCode {
 }
 
 /// Tells why a command did not start, and the exit code that says so.
-pub fn not_started(program: &OsString, error: &io::Error) -> ExitCode {
-    let program = program.to_string_lossy();
-    let (code, reason) = match error.kind() {
-        io::ErrorKind::NotFound => (NOT_FOUND, "there is no such command".to_owned()),
-        _ => (NOT_EXECUTABLE, error.to_string()),
+pub fn not_started(program: &OsStr, error: &io::Error) -> ExitCode {
+    let missing = match error.kind() {
+        io::ErrorKind::NotFound => true,
+        // A folder in PATH that may not be searched: execvp(3) reports it when no other has the
+        // command.
+        io::ErrorKind::PermissionDenied => !is_anywhere(program),
+        _ => false,
     };
-    let failure = anyhow::anyhow!("cannot run {program}: {reason}");
+    let (code, reason) = if missing {
+        (NOT_FOUND, "there is no such command".to_owned())
+    } else {
+        (NOT_EXECUTABLE, error.to_string())
+    };
+    let failure = anyhow::anyhow!("cannot run {}: {reason}", program.to_string_lossy());
     Failure::report(&failure, false);
     ExitCode::from(code)
+}
+
+/// Whether there is a file of that name where commands are looked for.
+fn is_anywhere(program: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = std::env::split_paths(&path);
+    program.as_encoded_bytes().contains(&b'/')
+        || folders.any(|folder| folder.join(program).is_file())
 }
 
 #[cfg(test)]
