@@ -13,6 +13,7 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
+//! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `control` | following the registry, the control socket, explicit mode |
@@ -31,6 +32,8 @@ pub mod child;
 
 pub mod bed;
 
+#[cfg(feature = "trials")]
+pub mod cli;
 #[cfg(feature = "trials")]
 pub mod clients;
 #[cfg(feature = "trials")]

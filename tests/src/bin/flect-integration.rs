@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions, smoke,
-    worker,
+    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
+    smoke, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        cli::trials(),
         sdk::trials(),
         control::trials(),
     ]
