@@ -6,6 +6,7 @@
 
 mod apt;
 mod bpf_linker;
+mod chromium;
 mod clients;
 mod progress;
 mod valkey;
@@ -32,6 +33,8 @@ pub enum Part {
     Valkey,
     /// ioredis and redis-py.
     Clients,
+    /// A browser without a window, for the status page.
+    Chromium,
     /// QEMU and busybox.
     Vm,
 }
@@ -49,7 +52,7 @@ pub struct Args {
 /// # Errors
 /// When a part cannot be installed; the message names the command that does it by hand.
 pub fn run(args: &Args) -> Result<()> {
-    ensure(&[Part::Bpf, Part::Valkey, Part::Clients])?;
+    ensure(&[Part::Bpf, Part::Valkey, Part::Clients, Part::Chromium])?;
     if args.vm {
         ensure(&[Part::Vm])?;
         for series in crate::vm_test::SERIES {
@@ -95,6 +98,7 @@ impl Part {
             Self::Bpf => bpf_linker::is_ready(),
             Self::Valkey => valkey::is_ready(),
             Self::Clients => clients::is_ready(),
+            Self::Chromium => chromium::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -104,6 +108,7 @@ impl Part {
             Self::Bpf => bpf_linker::install(),
             Self::Valkey => valkey::install(),
             Self::Clients => clients::install(),
+            Self::Chromium => chromium::install(),
             Self::Vm => vm::install(),
         }
     }

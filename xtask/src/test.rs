@@ -52,6 +52,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients];
+    if !args.no_host {
+        parts.push(Part::Chromium);
+    }
     if !args.no_vm {
         parts.push(Part::Vm);
     }
