@@ -14,6 +14,7 @@
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`worker`] | event loops, sessions, upstream connections |
+//! | [`series`] | rates and percentiles from two looks at the agent's counters |
 //!
 //! Dependencies point one way: `resp`, `commands`, `rewrite` and `scoped` know no sockets; only
 //! [`interception`] imports aya.
@@ -28,5 +29,6 @@ pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
+pub mod series;
 pub mod store;
 pub mod worker;
