@@ -21,6 +21,8 @@ pub struct Rates {
     pub node: NodeRates,
     /// Every store of the second look, in its order.
     pub stores: Vec<StoreRates>,
+    /// The last connections that were refused, whenever that was.
+    pub refusals: Vec<Refusal>,
 }
 
 /// What the agent used and did.
@@ -131,6 +133,7 @@ pub fn between(before: &Sample, after: &Sample) -> Option<Rates> {
             uptime_ms: after.uptime_ms,
         },
         stores,
+        refusals: after.refusals.clone(),
     })
 }
 

@@ -10,6 +10,7 @@ mod node;
 mod operator;
 mod output;
 mod status;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +72,8 @@ enum Command {
     Env(env::Args),
     /// Show whether the agent of this node serves, with what, and whom.
     Status(status::Args),
+    /// Show what every store of this node does, live.
+    Top(top::Args),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),
         Command::Status(args) => status::run(global, args),
+        Command::Top(args) => top::run(global, args),
     };
     result.unwrap_or_else(|error| Failure::report(&error, global.json))
 }
