@@ -3,6 +3,7 @@
 mod accept;
 mod control;
 mod daemon;
+mod page;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
