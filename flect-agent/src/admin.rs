@@ -5,14 +5,12 @@ mod users;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::config;
-use crate::environment::{Credentials, Patterns, ServerFacts, Store};
+use crate::environment::{Credentials, ServerFacts, Store};
 use crate::registry::{Record, Registry, RegistryError};
 use crate::store::{Prefix, Slug};
 use users::UserKey;
@@ -158,17 +156,13 @@ impl Admin {
     #[must_use]
     pub fn describe(&self, number: usize, slug: &Slug, record: &Record) -> Store {
         let id = record.prefix.as_str().trim_matches(['{', '}']);
-        Store {
+        Store::new(
             number,
-            slug: slug.clone(),
-            prefix: record.prefix.clone(),
-            credentials: self.key.credentials(&format!("flect.{id}")),
-            sorter: self.key.credentials(&format!("flect.{id}.sort")),
-            granted_patterns: Mutex::new(HashSet::new()),
-            patterns: Patterns::default(),
-            sessions: AtomicUsize::new(0),
-            client_ids: AtomicU64::new(0),
-        }
+            slug,
+            record,
+            self.key.credentials(&format!("flect.{id}")),
+            self.key.credentials(&format!("flect.{id}.sort")),
+        )
     }
 
     /// Takes a removed store's users away, which ends their connections.
@@ -226,7 +220,7 @@ impl Admin {
         {
             return Err(AdminError::Refused(format!(
                 "store '{}' asks for more than {GRANTED_PATTERNS_MAX} patterns",
-                store.slug
+                store.slug()
             )));
         }
         let rules: Vec<Vec<u8>> = patterns

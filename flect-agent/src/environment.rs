@@ -3,13 +3,15 @@
 //! Invariant: whatever holds an [`App`] has been identified; a session is built from one and never
 //! from a name or an address.
 
-use std::collections::{HashMap, HashSet};
+mod limits;
+mod store;
+
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::store::{Prefix, Slug};
+pub use limits::Limits;
+pub use store::{Patterns, Store};
 
 /// A user of the shared Valkey. Its `Debug` output hides the password.
 #[derive(Clone)]
@@ -52,60 +54,7 @@ pub struct Environment {
     pub directory: Directory,
 }
 
-/// One store as the data path sees it.
-#[derive(Debug)]
-pub struct Store {
-    /// The store's place in every worker's list of stores.
-    pub number: usize,
-    /// Its name.
-    pub slug: Slug,
-    /// What its keys begin with.
-    pub prefix: Prefix,
-    /// Its own ACL user.
-    pub credentials: Credentials,
-    /// The user for SORT with BY or GET, which Valkey grants only with read access to every key;
-    /// it may do nothing but SORT.
-    pub sorter: Credentials,
-    /// Channel patterns that the store's user may subscribe to literally, as Valkey demands of
-    /// PSUBSCRIBE (`ACLCheckChannelAgainstList` in acl.c compares the text).
-    pub granted_patterns: Mutex<HashSet<Vec<u8>>>,
-    /// Patterns that this node's sessions subscribe to.
-    pub patterns: Patterns,
-    /// Open sessions on this node.
-    pub sessions: AtomicUsize,
-    /// The last CLIENT ID given to one of the store's sessions.
-    pub client_ids: AtomicU64,
-}
-
-/// Patterns and how many sessions subscribe to each, for PUBSUB NUMPAT.
-#[derive(Debug, Default)]
-pub struct Patterns(Mutex<HashMap<Vec<u8>, usize>>);
-
-impl Patterns {
-    /// One more session subscribes to a pattern.
-    pub fn add(&self, pattern: &[u8]) {
-        *lock(&self.0).entry(pattern.to_vec()).or_default() += 1;
-    }
-
-    /// One session less does.
-    pub fn remove(&self, pattern: &[u8]) {
-        let mut counts = lock(&self.0);
-        if let Some(count) = counts.get_mut(pattern) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(pattern);
-            }
-        }
-    }
-
-    /// How many different patterns there are.
-    #[must_use]
-    pub fn distinct(&self) -> usize {
-        lock(&self.0).len()
-    }
-}
-
-/// Each change below is one call, so a panic elsewhere cannot leave it half done.
+/// Each change made under such a lock is one call, so a panic elsewhere cannot leave it half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -126,12 +75,16 @@ impl App {
         &self.stores[0]
     }
 
-    /// A bound store by the name that came as the URL's user name.
+    /// The store of a connection whose user name is this: a bound store by its name, or the default
+    /// one. A store that is gone is none.
     #[must_use]
-    pub fn store(&self, name: &[u8]) -> Option<&Arc<Store>> {
-        self.stores
-            .iter()
-            .find(|store| store.slug.as_str().as_bytes() == name)
+    pub fn store(&self, user: &[u8]) -> Option<&Arc<Store>> {
+        let mut stores = self.stores.iter();
+        match user {
+            b"default" => stores.next(),
+            name => stores.find(|store| store.is_called(name)),
+        }
+        .filter(|store| !store.is_retired())
     }
 }
 

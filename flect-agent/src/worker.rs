@@ -6,6 +6,7 @@
 //! turn, so that many small requests share one system call: this is where multiplexing is faster
 //! than no proxy.
 
+mod admission;
 mod arena;
 mod dispatch;
 mod forward;
@@ -25,14 +26,14 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
-use crate::environment::{App, Entry, Environment, Named, Store};
+use crate::environment::{App, Environment, Store};
+use crate::resp::Protocol;
 use arena::{Arena, Key};
 use jobs::Job;
 use lanes::StoreLanes;
-use session::{Gate, Lane, Replies, Session, Subscribed};
+use session::Session;
 use upstream::Upstream;
 
 /// What one read takes at most, and the size of the one buffer that all connections of a worker
@@ -62,6 +63,39 @@ pub struct Accepted {
     pub asked: SocketAddr,
     /// Its socket is in the sock hash.
     pub accelerated: bool,
+    /// What has been read of it already: the requests behind a login, at most
+    /// [`EARLY_BYTES_MAX`].
+    pub early: Vec<u8>,
+    /// What a login has agreed on.
+    pub protocol: Protocol,
+    /// As whom it has logged in: a store of the app, proven by whoever accepted it, or `default`.
+    pub user: Vec<u8>,
+}
+
+/// What [`Accepted::early`] may hold.
+pub const EARLY_BYTES_MAX: usize = session::INPUT_BYTES_MAX;
+
+impl Accepted {
+    /// A connection that has said nothing yet. It may be one end of any stream socket: options of TCP
+    /// are not counted on.
+    #[must_use]
+    pub fn new(
+        stream: std::net::TcpStream,
+        app: Arc<App>,
+        peer: SocketAddr,
+        asked: SocketAddr,
+    ) -> Self {
+        Self {
+            stream,
+            app,
+            peer,
+            asked,
+            accelerated: false,
+            early: Vec::new(),
+            protocol: Protocol::Resp2,
+            user: b"default".to_vec(),
+        }
+    }
 }
 
 /// What other threads tell a worker.
@@ -70,6 +104,10 @@ pub enum Message {
     Accept(Box<Accepted>),
     /// The patterns that a session waits for are granted, or not.
     Granted(Ticket, bool),
+    /// Serve this store too. Its number is new.
+    Store(Arc<Store>),
+    /// The store is gone: end its sessions and its connections.
+    Retire(Arc<Store>),
     /// End: close everything and return.
     Stop,
 }
@@ -129,7 +167,7 @@ impl Handle {
     }
 }
 
-/// Starts a worker thread.
+/// Starts a worker thread that serves these stores; more come as messages.
 ///
 /// # Errors
 /// When the kernel gives no event queue or no thread.
@@ -143,7 +181,7 @@ pub fn spawn(
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (sender, messages) = mpsc::channel();
     let sessions = Arc::new(AtomicUsize::new(0));
-    let worker = Worker {
+    let mut worker = Worker {
         number,
         poll,
         messages,
@@ -152,10 +190,7 @@ pub fn spawn(
         sessions: Arena::new(),
         upstreams: Arena::new(),
         jobs: Arena::new(),
-        stores: stores
-            .iter()
-            .map(|store| StoreLanes::new(store.clone()))
-            .collect(),
+        stores: Vec::new(),
         housekeeper: None,
         next_address: 0,
         runnable: Vec::new(),
@@ -169,6 +204,9 @@ pub fn spawn(
         stalls: 0,
         overdue: Vec::new(),
     };
+    for store in stores {
+        worker.add_store(store.clone());
+    }
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || worker.run())?;
@@ -190,8 +228,8 @@ pub(crate) struct Worker {
     sessions: Arena<Session>,
     upstreams: Arena<Upstream>,
     jobs: Arena<Job>,
-    /// By the store's number.
-    stores: Vec<StoreLanes>,
+    /// By the store's number; nothing where a store has gone.
+    stores: Vec<Option<StoreLanes>>,
     housekeeper: Option<Key<Upstream>>,
     /// The address that the next connection tries first.
     next_address: usize,
@@ -294,106 +332,12 @@ impl Worker {
             match message {
                 Message::Accept(accepted) => self.accept(*accepted),
                 Message::Granted(Ticket(key), granted) => self.granted(key, granted),
+                Message::Store(store) => self.add_store(store),
+                Message::Retire(store) => self.retire_store(&store),
                 Message::Stop => return false,
             }
         }
         true
-    }
-
-    fn accept(&mut self, accepted: Accepted) {
-        let Accepted {
-            stream,
-            app,
-            peer,
-            asked,
-            accelerated,
-        } = accepted;
-        let store = app.default_store().clone();
-        let entry = Arc::new(Entry {
-            id: store.client_ids.fetch_add(1, Ordering::Relaxed) + 1,
-            store: store.number,
-            peer,
-            asked,
-            since: Instant::now(),
-            named: std::sync::Mutex::new(Named {
-                protocol: 2,
-                ..Named::default()
-            }),
-        });
-        let session = Session {
-            socket: TcpStream::from_std(stream),
-            namespace: store.prefix.namespace(0),
-            app,
-            store: store.clone(),
-            entry: entry.clone(),
-            protocol: crate::resp::Protocol::Resp2,
-            database: 0,
-            input: Vec::new(),
-            scanner: crate::resp::request::RequestScanner::default(),
-            out: outbox::Outbox::default(),
-            in_flight: 0,
-            owed: 0,
-            answered: std::collections::VecDeque::new(),
-            receiving: false,
-            lane: Lane::None,
-            gate: Gate::Open,
-            stream: None,
-            transaction: None,
-            selecting: None,
-            watching: false,
-            subscribed: Subscribed::default(),
-            patterns: std::collections::HashSet::new(),
-            tracking: false,
-            user: b"default".to_vec(),
-            replies: Replies::On,
-            heavy: false,
-            reply_bytes: 0,
-            light_replies: 0,
-            overdue: false,
-            accelerated,
-            readable: true,
-            hung_up: false,
-            finishing: false,
-            flush_queued: false,
-            run_queued: false,
-        };
-        let key = self.sessions.insert(session);
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(key.index() * 2);
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut session.socket, token, interest)
-        {
-            tracing::warn!(%error, "a connection could not be watched");
-            self.sessions.remove(key);
-            return;
-        }
-        store.sessions.fetch_add(1, Ordering::Relaxed);
-        self.environment.directory.enter(entry);
-        self.count.store(self.sessions.len(), Ordering::Relaxed);
-        self.queue_run(key);
-    }
-
-    /// Ends a session and whatever it had on the server.
-    fn close_session(&mut self, key: Key<Session>) {
-        let Some(mut session) = self.sessions.remove(key) else {
-            return;
-        };
-        // The socket is closed on drop either way; an error says it is no longer watched.
-        let _ = self.poll.registry().deregister(&mut session.socket);
-        self.environment.directory.leave(&session.entry);
-        session.forget_patterns();
-        session.store.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.count.store(self.sessions.len(), Ordering::Relaxed);
-        match session.lane {
-            Lane::Own(upstream) => self.close_upstream(upstream),
-            Lane::Shared(upstream) => self.unstall(upstream, key),
-            Lane::None => {}
-        }
     }
 
     fn tick(&mut self, now: Instant) {

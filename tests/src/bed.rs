@@ -245,6 +245,21 @@ impl Bed {
         self.programs.is_none()
     }
 
+    /// The users' command with this bed's environment and agent; give it arguments.
+    ///
+    /// # Errors
+    /// When the bed is a direct one.
+    pub fn flect(&self) -> Result<Command> {
+        let mut command = Command::new(&self.programs()?.flect);
+        // The folder holds the bed's agent.toml, which names the environment `default`.
+        command
+            .env("FLECT_CONFIG_DIR", self.folder())
+            .env_remove("FLECT_ENV")
+            .arg("--socket")
+            .arg(&self.socket);
+        Ok(command)
+    }
+
     /// What `flect status --json` says.
     ///
     /// # Errors

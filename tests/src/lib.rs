@@ -13,6 +13,7 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
+//! | `operator` | the users' command: stores, environments, doctor |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
@@ -32,6 +33,8 @@ pub mod clients;
 pub mod equality;
 #[cfg(feature = "trials")]
 pub mod kernel;
+#[cfg(feature = "trials")]
+pub mod operator;
 #[cfg(feature = "trials")]
 pub mod pair;
 #[cfg(feature = "trials")]

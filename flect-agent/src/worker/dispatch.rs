@@ -165,10 +165,7 @@ impl Worker {
             }
             Scoped::Info => {
                 let sections = request.args().skip(1).map(<[u8]>::to_vec).collect();
-                let clients = session
-                    .store
-                    .sessions
-                    .load(std::sync::atomic::Ordering::Relaxed);
+                let clients = session.store.sessions();
                 Ok(Task::Info(Info::new(
                     sections,
                     clients,

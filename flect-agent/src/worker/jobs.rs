@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
 use crate::resp::Protocol;
@@ -29,7 +30,9 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let lanes = &mut self.stores[session.store.number];
+        let Some(lanes) = lanes::of(&mut self.stores, Some(session.store.number)) else {
+            return false;
+        };
         if lanes.jobs < JOBS_MAX {
             return true;
         }
@@ -40,7 +43,7 @@ impl Worker {
 
     fn remove_job(&mut self, key: Key<Job>) -> Option<Job> {
         let job = self.jobs.remove(key)?;
-        let lanes = &mut self.stores[job.store];
+        let lanes = lanes::of(&mut self.stores, Some(job.store))?;
         lanes.jobs -= 1;
         while let Some(next) = lanes.turns.pop_front() {
             if self
@@ -68,7 +71,9 @@ impl Worker {
         };
         let step = task.begin(&context);
         let store = session.store.number;
-        self.stores[store].jobs += 1;
+        if let Some(lanes) = lanes::of(&mut self.stores, Some(store)) {
+            lanes.jobs += 1;
+        }
         let job = self.jobs.insert(Job {
             session: key,
             store,

@@ -55,6 +55,11 @@ impl StoreLanes {
     }
 }
 
+/// The lanes of a connection's store, if both have one and it is not gone.
+pub fn of(stores: &mut [Option<StoreLanes>], number: Option<usize>) -> Option<&mut StoreLanes> {
+    stores.get_mut(number?)?.as_mut()
+}
+
 fn place(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Resp2 => 0,
@@ -121,7 +126,7 @@ impl Worker {
         store: usize,
         protocol: Protocol,
     ) -> Option<Key<Upstream>> {
-        let lanes = self.stores.get(store)?;
+        let lanes = of(&mut self.stores, Some(store))?;
         if let Some(key) = lanes.shared[place(protocol)]
             && self.upstreams.get(key).is_some()
         {
@@ -129,7 +134,7 @@ impl Worker {
         }
         let credentials = lanes.store.credentials.clone();
         let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
-        self.stores[store].shared[place(protocol)] = Some(key);
+        of(&mut self.stores, Some(store))?.shared[place(protocol)] = Some(key);
         Some(key)
     }
 
@@ -139,7 +144,7 @@ impl Worker {
         store: usize,
         protocol: Protocol,
     ) -> Option<Key<Upstream>> {
-        let lanes = self.stores.get(store)?;
+        let lanes = of(&mut self.stores, Some(store))?;
         if let Some(key) = lanes.sorter[place(protocol)]
             && self.upstreams.get(key).is_some()
         {
@@ -147,7 +152,7 @@ impl Worker {
         }
         let credentials = lanes.store.sorter.clone();
         let key = self.connect(&credentials, Role::Sorter, protocol, Some(store))?;
-        self.stores[store].sorter[place(protocol)] = Some(key);
+        of(&mut self.stores, Some(store))?.sorter[place(protocol)] = Some(key);
         Some(key)
     }
 
@@ -157,7 +162,7 @@ impl Worker {
         protocol: Protocol,
         session: Key<Session>,
     ) -> Option<Key<Upstream>> {
-        let lanes = self.stores.get_mut(store)?;
+        let lanes = of(&mut self.stores, Some(store))?;
         while let Some(key) = lanes.pooled[place(protocol)].pop() {
             if let Some(upstream) = self.upstreams.get_mut(key) {
                 upstream.role = Role::Own(session);
@@ -321,9 +326,7 @@ impl Worker {
             return;
         };
         upstream.stalled_by = None;
-        let pool = upstream
-            .store
-            .and_then(|store| self.stores.get_mut(store))
+        let pool = of(&mut self.stores, upstream.store)
             .map(|lanes| &mut lanes.pooled[place(upstream.protocol)]);
         match pool {
             Some(pool)
@@ -390,23 +393,21 @@ impl Worker {
     }
 
     pub(super) fn close_idle_lanes(&mut self, now: Instant) {
-        for store in 0..self.stores.len() {
-            for protocol in 0..2 {
-                let pool = std::mem::take(&mut self.stores[store].pooled[protocol]);
-                let mut kept = Vec::with_capacity(pool.len());
-                for key in pool {
-                    match self.upstreams.get(key) {
-                        Some(upstream) if now.duration_since(upstream.idle_since) < POOLED_FOR => {
-                            kept.push(key);
-                        }
-                        Some(_) => {
-                            self.close_upstream(key);
-                        }
-                        None => {}
+        let mut idle = Vec::new();
+        for lanes in self.stores.iter_mut().flatten() {
+            for pool in &mut lanes.pooled {
+                pool.retain(|key| match self.upstreams.get(*key) {
+                    Some(upstream) if now.duration_since(upstream.idle_since) < POOLED_FOR => true,
+                    Some(_) => {
+                        idle.push(*key);
+                        false
                     }
-                }
-                self.stores[store].pooled[protocol] = kept;
+                    None => false,
+                });
             }
+        }
+        for key in idle {
+            self.close_upstream(key);
         }
     }
 }

@@ -1,20 +1,19 @@
 //! What the agent answers itself: the session's own state, and what no server need be asked for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Worker;
+use super::admission::{TOO_MANY_CLIENTS, WRONG_PASSWORD};
 use super::arena::Key;
 use super::dispatch::{SYNTAX_ERROR, database};
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
 use crate::commands::Local;
-use crate::environment::{Entry, Store};
+use crate::environment::Entry;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
 
-const WRONG_PASSWORD: &[u8] = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 const STATE_HELD: &[u8] =
     b"-ERR the connection holds a transaction, a WATCH or subscriptions; end them first\r\n";
 const BAD_CLIENT_NAME: &[u8] =
@@ -177,8 +176,10 @@ impl Worker {
             named.database = 0;
             named.protocol = 2;
         }
-        self.move_to(key, &store);
-        self.answer(key, b"+RESET\r\n");
+        match self.move_to(key, &store) {
+            Ok(()) => self.answer(key, b"+RESET\r\n"),
+            Err(reply) => self.finish_with(key, reply),
+        }
     }
 
     fn select(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
@@ -198,56 +199,44 @@ impl Worker {
     }
 
     /// `AUTH [user] password`: a user names one of the app's stores; which stores those are, the
-    /// cgroup says, so the password is not asked for anything. Apps that send one keep working.
+    /// cgroup says. The password is asked for only where the store has a token, so that apps which
+    /// were configured with one keep working.
     fn auth(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
-        let user = match request.argc() {
-            2 => b"default".as_slice(),
-            3 => request.arg(1),
+        let (user, password) = match request.argc() {
+            2 => (b"default".as_slice(), request.arg(1)),
+            3 => (request.arg(1), request.arg(2)),
             _ => return Err(SYNTAX_ERROR.to_vec()),
         };
-        self.choose_store(key, user)?;
+        self.choose_store(key, user, password)?;
         Ok(b"+OK\r\n".to_vec())
     }
 
-    fn choose_store(&mut self, key: Key<Session>, user: &[u8]) -> Result<(), Vec<u8>> {
+    fn choose_store(
+        &mut self,
+        key: Key<Session>,
+        user: &[u8],
+        password: &[u8],
+    ) -> Result<(), &'static [u8]> {
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
-        let store = match user {
-            b"default" => session.app.default_store(),
-            _ => session.app.store(user).ok_or(WRONG_PASSWORD)?,
+        let store = session.app.store(user).ok_or(WRONG_PASSWORD)?.clone();
+        if !store.opens_with(password) {
+            return Err(WRONG_PASSWORD);
         }
-        .clone();
         if !Arc::ptr_eq(&store, &session.store) && session.needs_own() {
-            return Err(STATE_HELD.to_vec());
+            return Err(STATE_HELD);
         }
-        session.user = user.to_vec();
-        self.move_to(key, &store);
+        self.move_to(key, &store).inspect_err(|reply| {
+            // Valkey closes a connection beyond the limit, whenever it finds that.
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.finishing |= *reply == TOO_MANY_CLIENTS;
+            }
+        })?;
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.user = user.to_vec();
+        }
         Ok(())
-    }
-
-    /// The session is about another of its app's stores from now on.
-    fn move_to(&mut self, key: Key<Session>, store: &Arc<Store>) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
-        if !Arc::ptr_eq(&session.store, store) {
-            session.store.sessions.fetch_sub(1, Ordering::Relaxed);
-            store.sessions.fetch_add(1, Ordering::Relaxed);
-            session.store = store.clone();
-            let entry = Arc::new(Entry {
-                id: store.client_ids.fetch_add(1, Ordering::Relaxed) + 1,
-                store: store.number,
-                peer: session.entry.peer,
-                asked: session.entry.asked,
-                since: session.entry.since,
-                named: std::sync::Mutex::new(session.entry.named().clone()),
-            });
-            self.environment.directory.leave(&session.entry);
-            self.environment.directory.enter(entry.clone());
-            session.entry = entry;
-        }
-        session.select(session.database);
     }
 
     /// `HELLO [version [AUTH user password] [SETNAME name]]` (`helloCommand` in networking.c).
@@ -268,13 +257,13 @@ impl Worker {
                 Some(_) => return Err(b"-NOPROTO unsupported protocol version\r\n".to_vec()),
             };
         }
-        let mut user = None;
+        let mut login = None;
         let mut name = None;
         let mut at = 2;
         while let Some(option) = request.get(at) {
             let more = request.argc() - at - 1;
             if option.eq_ignore_ascii_case(b"auth") && more >= 2 {
-                user = Some(request.arg(at + 1));
+                login = Some((request.arg(at + 1), request.arg(at + 2)));
                 at += 3;
             } else if option.eq_ignore_ascii_case(b"setname") && more >= 1 {
                 name = Some(request.arg(at + 1));
@@ -292,8 +281,8 @@ impl Worker {
         if protocol != session.protocol && session.needs_own() {
             return Err(STATE_HELD.to_vec());
         }
-        if let Some(user) = user {
-            self.choose_store(key, user)?;
+        if let Some((user, password)) = login {
+            self.choose_store(key, user, password)?;
         }
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(Vec::new());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::arena::Key;
+use super::lanes;
 use super::session::{CLIENT_OUT_BYTES_HIGH, HELD_BYTES_MAX, Lane, Session};
 use super::upstream::{Role, Stall, Upstream};
 
@@ -32,7 +33,7 @@ impl Worker {
         if upstream.role == Role::Shared {
             if !upstream.retired {
                 upstream.retired = true;
-                if let Some(lanes) = upstream.store.and_then(|store| self.stores.get_mut(store)) {
+                if let Some(lanes) = lanes::of(&mut self.stores, upstream.store) {
                     lanes.retire(upstream.protocol);
                 }
             }
@@ -46,7 +47,7 @@ impl Worker {
                     && let Some(session) = self.sessions.get(key)
                 {
                     tracing::warn!(
-                        store = %session.store.slug,
+                        store = %session.store.slug(),
                         "a client that reads nothing held up others; it is disconnected"
                     );
                     self.close_session(key);

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, clients, equality, kernel, protocol, sessions, smoke};
+use flect_tests::{child, clients, equality, kernel, operator, protocol, sessions, smoke};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         sessions::trials(),
         equality::trials(),
         clients::trials(),
+        operator::trials(),
     ]
     .into_iter()
     .flatten()

@@ -115,13 +115,11 @@ impl Acceptor {
         // The agent writes whole batches; Nagle would only add a delay.
         let _ = stream.set_nodelay(true);
         match self.app(&identity) {
-            Ok(app) => self.hand_over(Accepted {
-                stream,
-                app,
-                peer,
-                asked: identity.asked,
-                accelerated: self.accelerated,
-            }),
+            Ok(app) => {
+                let mut accepted = Accepted::new(stream, app, peer, identity.asked);
+                accepted.accelerated = self.accelerated;
+                self.hand_over(accepted);
+            }
             Err(reason) => {
                 tracing::warn!(cgroup = ?identity.cgroup, asked = %identity.asked, reason, "refused");
                 tokio::spawn(refuse(stream, reason));

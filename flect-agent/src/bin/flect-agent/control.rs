@@ -84,9 +84,9 @@ impl Status {
                 .iter()
                 .map(|store| {
                     json!({
-                        "name": store.slug,
+                        "name": store.slug(),
                         "prefix": store.prefix.as_str(),
-                        "sessions": store.sessions.load(Ordering::Relaxed),
+                        "sessions": store.sessions(),
                     })
                 })
                 .collect()

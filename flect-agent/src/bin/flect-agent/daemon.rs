@@ -147,7 +147,7 @@ async fn serve_worker(
         } => {
             let result = admin.grant(&store, &patterns).await;
             if let Err(error) = &result {
-                tracing::warn!(store = %store.slug, %error, "patterns not granted");
+                tracing::warn!(store = %store.slug(), %error, "patterns not granted");
             }
             if let Some(worker) = workers.get(worker) {
                 worker.send(Message::Granted(ticket, result.is_ok()));
@@ -198,7 +198,7 @@ async fn apps(
     for app in &config.apps {
         let mut bound = Vec::new();
         for slug in &app.stores {
-            let store = match stores.iter().find(|store| store.slug == *slug) {
+            let store = match stores.iter().find(|store| store.slug() == *slug) {
                 Some(store) => store.clone(),
                 None => {
                     let store = {

@@ -3,6 +3,7 @@
 //! Invariant: stdout has the answer and nothing else (with `--json` one JSON document); progress,
 //! notes and errors go to stderr.
 
+mod doctor;
 mod env;
 mod failure;
 mod kv;
@@ -70,6 +71,8 @@ enum Command {
     Kv(kv::Args),
     /// List, choose and set up environments.
     Env(env::Args),
+    /// Look at everything that flect needs, and say what to do where it is missing.
+    Doctor(doctor::Args),
     /// Show whether the agent of this node serves, with what, and whom.
     Status(status::Args),
     /// Show what every store of this node does, live.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),
+        Command::Doctor(args) => doctor::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Top(args) => top::run(global, args),
     };

@@ -1,0 +1,241 @@
+//! One store as the data path sees it, and what the control side may change of it while it is served.
+//!
+//! Invariant: a store keeps its prefix and its number as long as it lives; its number is never given to
+//! another, so what is late for a retired store finds nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::limits::Limits;
+use super::{Credentials, lock};
+use crate::registry::{Record, TokenDigest};
+use crate::store::{Prefix, Slug};
+
+/// One store as the data path sees it.
+#[derive(Debug)]
+pub struct Store {
+    /// The store's place in every worker's list of stores.
+    pub number: usize,
+    /// What its keys begin with.
+    pub prefix: Prefix,
+    /// Its own ACL user.
+    pub credentials: Credentials,
+    /// The user for SORT with BY or GET, which Valkey grants only with read access to every key;
+    /// it may do nothing but SORT.
+    pub sorter: Credentials,
+    /// Channel patterns that the store's user may subscribe to literally, as Valkey demands of
+    /// PSUBSCRIBE (`ACLCheckChannelAgainstList` in acl.c compares the text).
+    pub granted_patterns: Mutex<HashSet<Vec<u8>>>,
+    /// Patterns that this node's sessions subscribe to.
+    pub patterns: Patterns,
+    /// What it may use on this node.
+    pub limits: Limits,
+    /// Open sessions on this node.
+    sessions: AtomicUsize,
+    /// The last CLIENT ID given to one of the store's sessions.
+    client_ids: AtomicU64,
+    names: ArcSwap<Names>,
+    token: ArcSwapOption<TokenDigest>,
+    retired: AtomicBool,
+}
+
+/// What a store is called.
+#[derive(Debug, Clone)]
+struct Names {
+    slug: Slug,
+    aliases: Vec<Slug>,
+}
+
+impl Store {
+    /// A store that nobody uses yet, with its record's limits and token.
+    #[must_use]
+    pub fn new(
+        number: usize,
+        slug: &Slug,
+        record: &Record,
+        credentials: Credentials,
+        sorter: Credentials,
+    ) -> Self {
+        let names = Names {
+            slug: slug.clone(),
+            aliases: Vec::new(),
+        };
+        let store = Self {
+            number,
+            prefix: record.prefix.clone(),
+            credentials,
+            sorter,
+            granted_patterns: Mutex::new(HashSet::new()),
+            patterns: Patterns::default(),
+            limits: Limits::default(),
+            sessions: AtomicUsize::new(0),
+            client_ids: AtomicU64::new(0),
+            names: ArcSwap::from_pointee(names),
+            token: ArcSwapOption::empty(),
+            retired: AtomicBool::new(false),
+        };
+        store.follow(record);
+        store
+    }
+
+    /// Takes over what its record says of limits and token now. Sessions that are open stay open.
+    pub fn follow(&self, record: &Record) {
+        self.limits.set(&record.limits);
+        self.token.store(record.token.clone().map(Arc::new));
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn slug(&self) -> Slug {
+        self.names.load().slug.clone()
+    }
+
+    /// It is called otherwise from now on, and may be found by these names too.
+    pub fn rename(&self, slug: &Slug, aliases: &[Slug]) {
+        self.names.store(Arc::new(Names {
+            slug: slug.clone(),
+            aliases: aliases.to_vec(),
+        }));
+    }
+
+    /// Whether this is its name, or an earlier one.
+    #[must_use]
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        let names = self.names.load();
+        let mut known = std::iter::once(&names.slug).chain(&names.aliases);
+        known.any(|known| known.as_str().as_bytes() == name)
+    }
+
+    /// Whether this password opens the store: where it has no token, every password does, since the
+    /// cgroup is the proof.
+    #[must_use]
+    pub fn opens_with(&self, password: &[u8]) -> bool {
+        let token = self.token.load();
+        token.as_ref().is_none_or(|token| token.matches(password))
+    }
+
+    /// Whether a password is asked for.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.token.load().is_some()
+    }
+
+    /// The store is gone: no session may come to it any more. Tell the workers with
+    /// [`Message::Retire`](crate::worker::Message::Retire), so that those which are there end.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether the store is gone.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Open sessions on this node.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// One more session, with its CLIENT ID; `None` when there are as many as may be.
+    pub fn enter(&self) -> Option<u64> {
+        let most = self.limits.connections();
+        let enter = |open: usize| (most == 0 || open < most).then_some(open + 1);
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter)
+            .ok()?;
+        Some(self.client_ids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// One session less.
+    pub fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Patterns and how many sessions subscribe to each, for PUBSUB NUMPAT.
+#[derive(Debug, Default)]
+pub struct Patterns(Mutex<HashMap<Vec<u8>, usize>>);
+
+impl Patterns {
+    /// One more session subscribes to a pattern.
+    pub fn add(&self, pattern: &[u8]) {
+        *lock(&self.0).entry(pattern.to_vec()).or_default() += 1;
+    }
+
+    /// One session less does.
+    pub fn remove(&self, pattern: &[u8]) {
+        let mut counts = lock(&self.0);
+        if let Some(count) = counts.get_mut(pattern) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(pattern);
+            }
+        }
+    }
+
+    /// How many different patterns there are.
+    #[must_use]
+    pub fn distinct(&self) -> usize {
+        lock(&self.0).len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry;
+
+    fn store(limits: registry::Limits) -> Store {
+        let prefix = Prefix::parse("{abcde}").unwrap();
+        let slug = Slug::try_from("shop".to_owned()).unwrap();
+        let nobody = Credentials {
+            user: String::new(),
+            password: String::new(),
+        };
+        Store::new(
+            0,
+            &slug,
+            &Record::new(prefix, limits),
+            nobody.clone(),
+            nobody,
+        )
+    }
+
+    #[test]
+    fn sessions_are_counted_up_to_the_limit() {
+        let store = store(registry::Limits {
+            connections: Some(2),
+            ..registry::Limits::default()
+        });
+        assert_eq!(store.enter(), Some(1));
+        assert_eq!(store.enter(), Some(2));
+        assert_eq!(store.enter(), None);
+        store.leave();
+        assert_eq!(store.enter(), Some(3), "ids are not used twice");
+        assert_eq!(store.sessions(), 2);
+    }
+
+    #[test]
+    fn a_token_is_asked_for_where_there_is_one() {
+        let store = store(registry::Limits::default());
+        assert!(store.opens_with(b"anything") && !store.has_token());
+        let mut record = Record::new(store.prefix.clone(), registry::Limits::default());
+        record.token = Some(TokenDigest::of(b"secret"));
+        store.follow(&record);
+        assert!(store.opens_with(b"secret") && !store.opens_with(b"anything"));
+    }
+
+    #[test]
+    fn a_renamed_store_is_found_by_both_names() {
+        let store = store(registry::Limits::default());
+        let new = Slug::try_from("store".to_owned()).unwrap();
+        store.rename(&new, &[store.slug()]);
+        assert_eq!(store.slug(), new);
+        assert!(store.is_called(b"shop") && store.is_called(b"store") && !store.is_called(b"stor"));
+    }
+}

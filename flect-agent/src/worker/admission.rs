@@ -1,0 +1,233 @@
+//! How stores and sessions come and go.
+//!
+//! Invariant: a session's store is one that this worker knows and that is not retired. Stores come by
+//! [`Message::Store`](super::Message::Store) before the first session that may use them, since both
+//! come through the same queue.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+
+use super::arena::Key;
+use super::lanes::StoreLanes;
+use super::outbox::Outbox;
+use super::session::{Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
+use super::{Accepted, Worker};
+use crate::environment::{Entry, Named, Store};
+use crate::resp::Protocol;
+use crate::resp::request::RequestScanner;
+
+/// Valkey's text (`acceptCommonHandler` in networking.c).
+pub(super) const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// Valkey's text for a user that does not exist, a wrong password, and a store that has gone meanwhile.
+pub(super) const WRONG_PASSWORD: &[u8] =
+    b"-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+
+impl Worker {
+    /// Serves a store from now on.
+    pub(super) fn add_store(&mut self, store: Arc<Store>) {
+        if store.is_retired() {
+            return;
+        }
+        let number = store.number;
+        if self.stores.len() <= number {
+            self.stores.resize_with(number + 1, || None);
+        }
+        let place = &mut self.stores[number];
+        if place.is_none() {
+            *place = Some(StoreLanes::new(store));
+        }
+    }
+
+    /// The store is gone: whoever uses it sees its connection close, and nothing that comes late for it
+    /// finds anybody.
+    pub(super) fn retire_store(&mut self, store: &Store) {
+        store.retire();
+        for key in self.sessions.keys() {
+            let session = self.sessions.get(key);
+            if session.is_some_and(|session| session.store.number == store.number) {
+                self.close_session(key);
+            }
+        }
+        for key in self.jobs.keys() {
+            if self
+                .jobs
+                .get(key)
+                .is_some_and(|job| job.store == store.number)
+            {
+                self.jobs.remove(key);
+            }
+        }
+        for key in self.upstreams.keys() {
+            let upstream = self.upstreams.get(key);
+            if upstream.is_some_and(|upstream| upstream.store == Some(store.number)) {
+                self.close_upstream(key);
+            }
+        }
+        if let Some(place) = self.stores.get_mut(store.number) {
+            *place = None;
+        }
+    }
+
+    /// Whether a session may use this store here.
+    pub(super) fn serves(&self, store: &Store) -> bool {
+        !store.is_retired() && self.stores.get(store.number).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn accept(&mut self, accepted: Accepted) {
+        let store = accepted.app.store(&accepted.user).cloned();
+        let store = match store {
+            Some(store) if self.serves(&store) => store,
+            _ => return turn_away(accepted.stream, WRONG_PASSWORD),
+        };
+        if accepted.early.len() > INPUT_BYTES_MAX {
+            tracing::error!("more was read of a client than a session takes; disconnected");
+            return;
+        }
+        let Some(id) = store.enter() else {
+            return turn_away(accepted.stream, TOO_MANY_CLIENTS);
+        };
+        let key = self.sessions.insert(session(accepted, store, id));
+        self.count.store(self.sessions.len(), Ordering::Relaxed);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        self.environment.directory.enter(session.entry.clone());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(key.index() * 2);
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut session.socket, token, interest) {
+            tracing::warn!(%error, "a connection could not be watched");
+            self.close_session(key);
+            return;
+        }
+        self.queue_run(key);
+    }
+
+    /// The session is about another of its app's stores from now on.
+    ///
+    /// # Errors
+    /// Valkey's words when that store is gone or takes no more connections.
+    pub(super) fn move_to(
+        &mut self,
+        key: Key<Session>,
+        store: &Arc<Store>,
+    ) -> Result<(), &'static [u8]> {
+        let served = self.serves(store);
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(());
+        };
+        if !served {
+            return Err(WRONG_PASSWORD);
+        }
+        if !Arc::ptr_eq(&session.store, store) {
+            let id = store.enter().ok_or(TOO_MANY_CLIENTS)?;
+            session.store.leave();
+            session.store = store.clone();
+            let entry = Arc::new(Entry {
+                id,
+                store: store.number,
+                peer: session.entry.peer,
+                asked: session.entry.asked,
+                since: session.entry.since,
+                named: Mutex::new(session.entry.named().clone()),
+            });
+            self.environment.directory.leave(&session.entry);
+            self.environment.directory.enter(entry.clone());
+            session.entry = entry;
+        }
+        session.select(session.database);
+        Ok(())
+    }
+
+    /// Ends a session and whatever it had on the server.
+    pub(super) fn close_session(&mut self, key: Key<Session>) {
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
+        // The socket is closed on drop either way; an error says it is no longer watched.
+        let _ = self.poll.registry().deregister(&mut session.socket);
+        self.environment.directory.leave(&session.entry);
+        session.forget_patterns();
+        session.store.leave();
+        self.count.store(self.sessions.len(), Ordering::Relaxed);
+        match session.lane {
+            Lane::Own(upstream) => self.close_upstream(upstream),
+            Lane::Shared(upstream) => self.unstall(upstream, key),
+            Lane::None => {}
+        }
+    }
+}
+
+/// Says why and closes. What the client has sent already is taken off the socket, since closing a
+/// socket with bytes in it resets the connection, and the client might not see the answer.
+fn turn_away(stream: std::net::TcpStream, reply: &[u8]) {
+    let mut stream = TcpStream::from_std(stream);
+    let mut sent = [0; 4096];
+    // A client that cannot be told sees the end all the same.
+    let _ = stream.read(&mut sent);
+    let _ = stream.write(reply);
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+fn session(accepted: Accepted, store: Arc<Store>, id: u64) -> Session {
+    let version = match accepted.protocol {
+        Protocol::Resp2 => 2,
+        Protocol::Resp3 => 3,
+    };
+    let entry = Arc::new(Entry {
+        id,
+        store: store.number,
+        peer: accepted.peer,
+        asked: accepted.asked,
+        since: Instant::now(),
+        named: Mutex::new(Named {
+            protocol: version,
+            ..Named::default()
+        }),
+    });
+    Session {
+        socket: TcpStream::from_std(accepted.stream),
+        namespace: store.prefix.namespace(0),
+        app: accepted.app,
+        store,
+        entry,
+        protocol: accepted.protocol,
+        database: 0,
+        input: accepted.early,
+        scanner: RequestScanner::default(),
+        out: Outbox::default(),
+        in_flight: 0,
+        owed: 0,
+        answered: VecDeque::new(),
+        receiving: false,
+        lane: Lane::None,
+        gate: Gate::Open,
+        stream: None,
+        transaction: None,
+        selecting: None,
+        watching: false,
+        subscribed: Subscribed::default(),
+        patterns: HashSet::new(),
+        tracking: false,
+        user: accepted.user,
+        replies: Replies::On,
+        heavy: false,
+        reply_bytes: 0,
+        light_replies: 0,
+        overdue: false,
+        accelerated: accepted.accelerated,
+        readable: true,
+        hung_up: false,
+        finishing: false,
+        flush_queued: false,
+        run_queued: false,
+    }
+}
