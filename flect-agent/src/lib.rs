@@ -11,6 +11,7 @@
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
+//! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`worker`] | event loops, sessions, upstream connections |
@@ -25,6 +26,7 @@ pub mod commands;
 pub mod config;
 pub mod environment;
 pub mod interception;
+pub mod metrics;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;

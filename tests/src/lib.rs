@@ -15,6 +15,8 @@
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `limits` | limits and tokens of the registry, at an agent with hooks |
+//! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -34,6 +36,8 @@ pub mod equality;
 #[cfg(feature = "trials")]
 pub mod kernel;
 #[cfg(feature = "trials")]
+pub mod limits;
+#[cfg(feature = "trials")]
 pub mod operator;
 #[cfg(feature = "trials")]
 pub mod pair;
@@ -45,3 +49,5 @@ pub mod scenario;
 pub mod sessions;
 #[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod worker;

@@ -13,6 +13,7 @@ use super::arena::Key;
 use super::outbox::Outbox;
 use super::upstream::Upstream;
 use crate::environment::{App, Entry, Store};
+use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite::reply::ReplyPlan;
@@ -52,6 +53,8 @@ pub struct Session {
     pub store: Arc<Store>,
     pub namespace: Namespace,
     pub entry: Arc<Entry>,
+    /// What this worker counts for the store.
+    pub meter: Arc<Meter>,
     pub protocol: Protocol,
     pub database: u32,
     /// Bytes received and not yet taken.
@@ -98,6 +101,8 @@ pub struct Session {
     pub finishing: bool,
     pub flush_queued: bool,
     pub run_queued: bool,
+    /// The store's share has paid for the request in front.
+    pub admitted: bool,
 }
 
 /// A reply of the agent's own, and how many upstream replies follow it before the next.
@@ -132,6 +137,8 @@ pub enum Gate {
     Turn,
     /// Until the store's user may subscribe to a pattern.
     Grant,
+    /// Until the store may have more commands.
+    Pace,
 }
 
 /// A request on its way that does not fit the buffer.
@@ -155,6 +162,8 @@ pub struct Transaction {
     pub plans: Vec<ReplyPlan>,
     /// The database that a queued SELECT will have chosen by then.
     pub database: u32,
+    /// A queued command may make the store larger.
+    pub needs_memory: bool,
 }
 
 /// How many names the session listens to, as the server confirmed.
@@ -207,6 +216,9 @@ impl Session {
 
     /// Answers the next request; the bytes wait for the replies before them.
     pub fn answer(&mut self, bytes: &[u8]) {
+        if bytes.first() == Some(&b'-') {
+            self.meter.errors.add(1);
+        }
         match self.replies {
             Replies::On => {}
             Replies::Off => return,

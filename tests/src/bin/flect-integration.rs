@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, clients, equality, kernel, operator, protocol, sessions, smoke};
+use flect_tests::{child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, worker};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
@@ -24,6 +24,8 @@ fn main() -> ExitCode {
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
+        limits::trials(),
+        worker::trials(),
         equality::trials(),
         clients::trials(),
         operator::trials(),
