@@ -7,7 +7,9 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, worker};
+use flect_tests::{
+    child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, worker,
+};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {

@@ -8,42 +8,45 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flect_agent::cgroup::CgroupMount;
-use flect_agent::config::CgroupPattern;
 use flect_agent::environment::App;
 use flect_agent::interception::{Identity, Interception};
-use flect_agent::worker::{Accepted, Handle, Message};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use flect_agent::worker::{Accepted, Handle};
 use tokio::task::AbortHandle;
 
-/// How long a refused client gets to speak first and to read why.
-const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
+use crate::gate::{self, Ends};
+use crate::login::Doorkeeper;
+use crate::node::Node;
+use crate::serving::{Places, State};
 
 /// How long accepting pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// An app and the cgroups that it is found in.
-pub struct Workload {
-    /// Where it runs.
-    pub patterns: Vec<CgroupPattern>,
-    /// What it may use.
-    pub app: Arc<App>,
-}
 
 /// Accepts in every network namespace that has listeners.
 pub struct Acceptor {
     interception: Interception,
     mount: CgroupMount,
-    workloads: Vec<Workload>,
+    places: Places,
+    node: Arc<Node>,
     workers: Arc<Vec<Handle>>,
     accelerated: bool,
     namespaces: Mutex<HashMap<u64, Vec<AbortHandle>>>,
+}
+
+/// Why a connection gets no session at once.
+struct Refused {
+    cgroup: Option<String>,
+    reason: String,
+    /// Stores of its app that are there, though its default store is not, by the names that they are
+    /// bound by: a connection that names one of them gets it.
+    others: Vec<(String, Arc<App>)>,
 }
 
 impl Acceptor {
     pub fn new(
         interception: Interception,
         mount: CgroupMount,
-        workloads: Vec<Workload>,
+        places: Places,
+        node: Arc<Node>,
         workers: Arc<Vec<Handle>>,
     ) -> Self {
         let verdict = interception.acceleration();
@@ -52,7 +55,8 @@ impl Acceptor {
             interception,
             accelerated,
             mount,
-            workloads,
+            places,
+            node,
             workers,
             namespaces: Mutex::new(HashMap::new()),
         }
@@ -108,6 +112,9 @@ impl Acceptor {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::warn!(%peer, %error, "a connection without identity was reset");
+                let reason =
+                    format!("a connection from {peer} without identity was reset: {error}");
+                self.node.refusals.note(None, &reason);
                 reset(&stream);
                 return;
             }
@@ -118,40 +125,98 @@ impl Acceptor {
             Ok(app) => {
                 let mut accepted = Accepted::new(stream, app, peer, identity.asked);
                 accepted.accelerated = self.accelerated;
-                self.hand_over(accepted);
+                gate::hand_over(&self.workers, accepted);
             }
-            Err(reason) => {
-                tracing::warn!(cgroup = ?identity.cgroup, asked = %identity.asked, reason, "refused");
-                tokio::spawn(refuse(stream, reason));
+            Err(refused) => {
+                let asked = identity.asked;
+                let reason = &refused.reason;
+                tracing::warn!(cgroup = ?refused.cgroup, %asked, reason, "refused");
+                self.node.refusals.note(refused.cgroup.as_deref(), reason);
+                let (workers, accelerated) = (self.workers.clone(), self.accelerated);
+                tokio::spawn(async move {
+                    let ends = Ends { peer, asked };
+                    let last_word = last_word(stream, ends, refused, &workers, accelerated);
+                    // Either way the connection ends there.
+                    let _ = tokio::time::timeout(gate::LOGIN_WITHIN, last_word).await;
+                });
             }
         }
     }
 
-    /// The app of a cgroup: its nearest ancestor that a pattern matches.
-    fn app(&self, identity: &Identity) -> Result<Arc<App>, String> {
-        let path = self
-            .mount
-            .path_of(identity.cgroup)
-            .map_err(|error| error.to_string())?
-            .ok_or("the cgroup of this process is gone")?;
-        self.workloads
-            .iter()
-            .filter_map(|workload| {
-                let depths = workload.patterns.iter().filter_map(|p| p.match_depth(&path));
-                depths.max().map(|depth| (depth, &workload.app))
-            })
-            .max_by_key(|(depth, _)| *depth)
-            .map(|(_, app)| app.clone())
-            .ok_or_else(|| {
-                format!("no app of this node claims the cgroup {path}; its operator can add it to agent.toml")
-            })
-    }
-
-    fn hand_over(&self, accepted: Accepted) {
-        if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.sessions()) {
-            worker.send(Message::Accept(Box::new(accepted)));
+    /// The app of a cgroup, if it can be served.
+    fn app(&self, identity: &Identity) -> Result<Arc<App>, Refused> {
+        let refused = |cgroup: Option<String>, reason: String| Refused {
+            cgroup,
+            reason,
+            others: Vec::new(),
+        };
+        let path = match self.mount.path_of(identity.cgroup) {
+            Ok(Some(path)) => path,
+            Ok(None) => {
+                let reason = "the cgroup of this process is gone";
+                return Err(refused(None, reason.to_owned()));
+            }
+            Err(error) => return Err(refused(None, error.to_string())),
+        };
+        let serving = self.node.serving.load();
+        let Some(workload) = serving.claimant(&self.places, &path) else {
+            let reason = format!(
+                "no app of this node claims the cgroup {path}; its operator can add it to agent.toml"
+            );
+            return Err(refused(Some(path), reason));
+        };
+        match &workload.state {
+            State::Ready(app) => Ok(app.clone()),
+            State::Absent(store, absence) => {
+                let environment = &self.node.config.valkey.environment;
+                let mut refused = refused(Some(path), absence.reason(store, environment));
+                for binding in &workload.bindings {
+                    if let Ok(store) = &binding.store {
+                        let app = App {
+                            name: workload.name.clone(),
+                            stores: vec![store.clone()],
+                        };
+                        refused
+                            .others
+                            .push((binding.name.to_string(), Arc::new(app)));
+                    }
+                }
+                Err(refused)
+            }
         }
     }
+}
+
+impl Doorkeeper for Refused {
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Arc<App>> {
+        let mut others = self.others.iter();
+        let (_, app) = others.find(|(name, _)| name.as_bytes() == user)?;
+        let store = app.default_store();
+        (store.opens_with(password) && !store.is_retired()).then(|| app.clone())
+    }
+
+    fn refusal(&self) -> Option<String> {
+        Some(self.reason.clone())
+    }
+}
+
+/// Answers the first request with the reason, so that ordinary clients show it to their users, unless
+/// it names another store of the app that is there.
+async fn last_word(
+    stream: TcpStream,
+    ends: Ends,
+    refused: Refused,
+    workers: &[Handle],
+    accelerated: bool,
+) -> std::io::Result<()> {
+    let mut stream = tokio::net::TcpStream::from_std(stream)?;
+    if let Some((app, early)) = gate::log_in(&mut stream, &refused).await? {
+        let mut accepted = Accepted::new(stream.into_std()?, app, ends.peer, ends.asked);
+        accepted.early = early;
+        accepted.accelerated = accelerated;
+        gate::hand_over(workers, accepted);
+    }
+    Ok(())
 }
 
 /// Closes with RST: what the client sent, if anything, was not looked at.
@@ -159,24 +224,4 @@ fn reset(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     // A socket that is gone already needs no reset.
     let _ = socket.set_linger(Some(Duration::ZERO));
-}
-
-/// Answers the first request with the reason, so that ordinary clients show it to their users.
-async fn refuse(stream: TcpStream, reason: String) {
-    let told = async move {
-        let mut stream = tokio::net::TcpStream::from_std(stream)?;
-        let mut bytes = [0; 4096];
-        if stream.read(&mut bytes).await? == 0 {
-            return Ok(());
-        }
-        stream
-            .write_all(format!("-DENIED {reason}\r\n").as_bytes())
-            .await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection and take the reason with it.
-        while stream.read(&mut bytes).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    // Either way the connection ends here.
-    let _ = tokio::time::timeout(REFUSAL_WITHIN, told).await;
 }

@@ -40,6 +40,12 @@ fn shown(report: &Value) -> String {
         text(&report["version"]),
         report["pid"]
     );
+    let _ = writeln!(
+        out,
+        "environment   {}, registry version {}",
+        text(&report["environment"]),
+        report["registry"]["version"]
+    );
     let reachable = if report["valkey"]["reachable"] == true {
         "reachable"
     } else {
@@ -50,26 +56,61 @@ fn shown(report: &Value) -> String {
         "valkey        {}, {reachable}",
         text(&report["valkey"]["address"])
     );
-    let direction = |name: &str| {
-        if report["acceleration"][name] == true {
-            "on"
+    if report["acceleration"].is_object() {
+        let direction = |name: &str| {
+            if report["acceleration"][name] == true {
+                "on"
+            } else {
+                "off"
+            }
+        };
+        let _ = writeln!(
+            out,
+            "acceleration  app to agent {}, agent to app {}: {}",
+            direction("client_to_agent"),
+            direction("agent_to_client"),
+            text(&report["acceleration"]["reason"])
+        );
+    } else {
+        let _ = writeln!(
+            out,
+            "interception  off: only the explicit listeners are served"
+        );
+    }
+    let explicit = report["explicit"]["listen"].as_array();
+    for address in explicit.into_iter().flatten() {
+        let tls = if report["explicit"]["tls"] == true {
+            "TLS"
         } else {
-            "off"
-        }
-    };
-    let _ = writeln!(
-        out,
-        "acceleration  app to agent {}, agent to app {}: {}",
-        direction("client_to_agent"),
-        direction("agent_to_client"),
-        text(&report["acceleration"]["reason"])
-    );
+            "no TLS"
+        };
+        let _ = writeln!(out, "explicit      {}, {tls}", text(address));
+    }
     let mib = report["rss_bytes"].as_f64().unwrap_or(0.0) / 1_048_576.0;
     let _ = write!(
         out,
         "load          {} sessions, {} workers, {mib:.1} MiB",
         report["sessions"], report["workers"]
     );
+    for app in report["apps"].as_array().into_iter().flatten() {
+        let names = |key: &str| {
+            let names = app[key].as_array().into_iter().flatten();
+            names.map(text).collect::<Vec<_>>().join(", ")
+        };
+        let _ = write!(
+            out,
+            "\napp           {}: {}",
+            text(&app["name"]),
+            names("stores")
+        );
+        let remedy = match app["state"].as_str() {
+            Some("missing") => "; REFUSED: its default store does not exist: flect kv create ",
+            Some("filling") => "; REFUSED: its default store is being filled: ",
+            _ if names("missing").is_empty() => continue,
+            _ => "; not there: ",
+        };
+        let _ = write!(out, "{remedy}{}", names("missing"));
+    }
     for store in report["stores"].as_array().into_iter().flatten() {
         let _ = write!(
             out,
