@@ -4,11 +4,9 @@
 //! tested to agree. A store is told by its prefix, so that renaming one tears no hole; counters that
 //! went back belong to another agent, and then there is nothing to say yet.
 
-mod sample;
-
 use serde::Serialize;
 
-pub use sample::{Command, Key, Latency, Limits, Node, Refusal, Sample, Store};
+use crate::metrics::{self, KeyCount, LimitsNow, Refusal, Snapshot, StoreMetrics};
 
 /// What happened between two looks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -35,11 +33,11 @@ pub struct NodeRates {
     /// Resident memory.
     pub rss_bytes: u64,
     /// Connections of apps.
-    pub sessions: u64,
+    pub sessions: usize,
     /// Connections to Valkey.
-    pub upstreams: u64,
+    pub upstreams: usize,
     /// Event loops.
-    pub workers: u64,
+    pub workers: usize,
     /// Milliseconds since the agent's start.
     pub uptime_ms: u64,
 }
@@ -74,9 +72,9 @@ pub struct StoreRates {
     /// The number of keys, where it has been measured.
     pub key_count: Option<u64>,
     /// Connections of apps.
-    pub sessions: u64,
+    pub sessions: usize,
     /// What it may use.
-    pub limits: Limits,
+    pub limits: LimitsNow,
     /// The most frequent commands.
     pub commands: Vec<CommandRate>,
     /// The most frequent keys.
@@ -103,14 +101,14 @@ pub struct KeyShare {
 
 /// What happened between two looks at the same agent; nothing when they are none.
 #[must_use]
-pub fn between(before: &Sample, after: &Sample) -> Option<Rates> {
+pub fn between(before: &Snapshot, after: &Snapshot) -> Option<Rates> {
     let same_agent = after.uptime_ms > before.uptime_ms;
     // The agent's own clock: the machine's may be set.
     let seconds = after.uptime_ms.checked_sub(before.uptime_ms)? as f64 / 1000.0;
     if !same_agent {
         return None;
     }
-    let nothing = Store::default();
+    let nothing = StoreMetrics::default();
     let stores: Vec<StoreRates> = after
         .stores
         .iter()
@@ -137,9 +135,9 @@ pub fn between(before: &Sample, after: &Sample) -> Option<Rates> {
     })
 }
 
-fn store_rates(before: &Store, after: &Store, seconds: f64) -> StoreRates {
-    let rate = |count: fn(&Store) -> u64| per_second(count(before), count(after), seconds);
-    let latency = gained(&before.latency_us.buckets, &after.latency_us.buckets);
+fn store_rates(before: &StoreMetrics, after: &StoreMetrics, seconds: f64) -> StoreRates {
+    let rate = |count: fn(&StoreMetrics) -> u64| per_second(count(before), count(after), seconds);
+    let latency = after.latency_us.since(&before.latency_us).buckets;
     StoreRates {
         name: after.name.clone(),
         prefix: after.prefix.clone(),
@@ -155,7 +153,7 @@ fn store_rates(before: &Store, after: &Store, seconds: f64) -> StoreRates {
         memory_bytes: after.memory_bytes,
         key_count: after.key_count,
         sessions: after.sessions,
-        limits: after.limits,
+        limits: after.limits.clone(),
         commands: command_rates(before, after, seconds),
         keys: key_shares(&after.keys),
     }
@@ -166,7 +164,7 @@ fn per_second(before: u64, after: u64, seconds: f64) -> f64 {
 }
 
 /// The commands of the interval, the most frequent first.
-fn command_rates(before: &Store, after: &Store, seconds: f64) -> Vec<CommandRate> {
+fn command_rates(before: &StoreMetrics, after: &StoreMetrics, seconds: f64) -> Vec<CommandRate> {
     let mut all: Vec<CommandRate> = after
         .commands
         .iter()
@@ -186,19 +184,17 @@ fn command_rates(before: &Store, after: &Store, seconds: f64) -> Vec<CommandRate
     all
 }
 
-/// How many commands the agent lists: with fewer, those that are not listed have not come at all.
-const LISTED_MAX: usize = 20;
-
-fn least(store: &Store) -> u64 {
+/// With fewer commands than the agent tells, those that are not listed have not come at all.
+fn least(store: &StoreMetrics) -> u64 {
     let counts = store.commands.iter().map(|command| command.count);
     match store.commands.len() {
-        LISTED_MAX.. => counts.min().unwrap_or(0),
+        metrics::TOP.. => counts.min().unwrap_or(0),
         _ => 0,
     }
 }
 
 /// Keys are sampled thinly, so an interval says little: their shares are since the agent's start.
-fn key_shares(keys: &[Key]) -> Vec<KeyShare> {
+fn key_shares(keys: &[KeyCount]) -> Vec<KeyShare> {
     let all: u64 = keys.iter().map(|key| key.count).sum();
     let mut shares: Vec<KeyShare> = keys
         .iter()
@@ -212,22 +208,8 @@ fn key_shares(keys: &[Key]) -> Vec<KeyShare> {
     shares
 }
 
-/// What each bucket gained, in order of the bounds.
-fn gained(before: &[(u64, u64)], after: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut all: Vec<(u64, u64)> = after
-        .iter()
-        .map(|&(bound, count)| {
-            let earlier = before.iter().find(|(b, _)| *b == bound);
-            (bound, count.saturating_sub(earlier.map_or(0, |(_, c)| *c)))
-        })
-        .filter(|&(_, count)| count > 0)
-        .collect();
-    all.sort_unstable();
-    all
-}
-
 /// The value that this part of all is at most, taking those of a bucket as evenly spread from half
-/// its bound to its bound; nothing when there are none.
+/// its end to its end; nothing when there are none.
 #[must_use]
 pub fn percentile(buckets: &[(u64, u64)], part: f64) -> Option<f64> {
     let all: u64 = buckets.iter().map(|(_, count)| count).sum();

@@ -1,20 +1,21 @@
 use super::*;
+use crate::metrics::CommandCount;
 
-fn sample(uptime_ms: u64, stores: Vec<Store>) -> Sample {
-    Sample {
+fn sample(uptime_ms: u64, stores: Vec<StoreMetrics>) -> Snapshot {
+    Snapshot {
         at_ms: 1_700_000_000_000 + uptime_ms,
         uptime_ms,
         stores,
-        ..Sample::default()
+        ..Snapshot::default()
     }
 }
 
-fn store(name: &str, requests: u64) -> Store {
-    Store {
+fn store(name: &str, requests: u64) -> StoreMetrics {
+    StoreMetrics {
         name: name.to_owned(),
         prefix: format!("{{{name}}}"),
         requests,
-        ..Store::default()
+        ..StoreMetrics::default()
     }
 }
 
@@ -100,7 +101,7 @@ fn percentiles_lie_in_order_and_within_the_bounds() {
 
 #[test]
 fn commands_are_those_of_the_interval() {
-    let command = |name: &str, count| Command {
+    let command = |name: &str, count| CommandCount {
         name: name.to_owned(),
         count,
     };
@@ -120,12 +121,12 @@ fn commands_are_those_of_the_interval() {
 
 #[test]
 fn a_command_that_comes_among_a_full_list_is_not_counted_whole() {
-    let command = |number: usize, count| Command {
+    let command = |number: usize, count| CommandCount {
         name: format!("c{number}"),
         count,
     };
     let mut before = store("a", 0);
-    before.commands = (0..LISTED_MAX).map(|n| command(n, 500)).collect();
+    before.commands = (0..metrics::TOP).map(|n| command(n, 500)).collect();
     let mut after = before.clone();
     after.commands[0] = command(99, 510);
     let rates = between(&sample(1, vec![before]), &sample(1_001, vec![after])).unwrap();
@@ -135,20 +136,11 @@ fn a_command_that_comes_among_a_full_list_is_not_counted_whole() {
 
 #[test]
 fn shares_of_keys_add_up() {
-    let key = |key: &str, count| Key {
+    let key = |key: &str, count| KeyCount {
         key: key.to_owned(),
         count,
     };
     let shares = key_shares(&[key("a", 1), key("b", 3), key("c", 0)]);
     let seen: Vec<_> = shares.iter().map(|k| (k.key.as_str(), k.share)).collect();
     assert_eq!(seen, [("b", 0.75), ("a", 0.25)]);
-}
-
-#[test]
-fn documents_of_other_versions_are_read() {
-    let text = r#"{"at_ms":1,"uptime_ms":2,"new":[],"stores":[{"name":"a","prefix":"{k}",
-        "latency_us":{"count":3,"p50":9,"buckets":[[128,3]]},"memory_bytes":null}]}"#;
-    let sample: Sample = serde_json::from_str(text).unwrap();
-    assert_eq!(sample.stores[0].latency_us.buckets, [(128, 3)]);
-    assert_eq!(sample.stores[0].memory_bytes, None);
 }

@@ -4,10 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use flect_agent::series::{self, Rates, Sample};
+use flect_agent::metrics::Snapshot;
+use flect_agent::series::{self, Rates};
 use serde_json::{Value, json};
 
 use crate::node::Node;
+
+/// The agent hangs up on who is silent for longer, with some room.
+const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// What `flect top` knows about the node at a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +39,7 @@ pub struct State {
 pub struct Sampler {
     socket: PathBuf,
     node: Option<Node>,
-    before: Sample,
+    before: Snapshot,
 }
 
 impl Sampler {
@@ -53,6 +57,9 @@ impl Sampler {
     /// Waits and takes the next look; nothing when the agent was started anew in between, so that
     /// there is nothing to compare with yet.
     pub fn next(&mut self, interval: Duration) -> anyhow::Result<Option<Look>> {
+        if interval > KEPT_FOR {
+            self.node = None;
+        }
         std::thread::sleep(interval);
         let looked = self.look();
         if looked.is_err() {
@@ -78,7 +85,7 @@ impl Sampler {
     }
 }
 
-fn sample(node: &mut Node) -> anyhow::Result<Sample> {
+fn sample(node: &mut Node) -> anyhow::Result<Snapshot> {
     let metrics = node.ask(&json!({ "op": "metrics" }))?;
     serde_json::from_value(metrics)
         .context("the agent's metrics are not understood; is it another version?")

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use flect_agent::series::{self, Sample};
+use flect_agent::metrics::Snapshot;
+use flect_agent::series;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -19,15 +20,15 @@ fn store(name: &str, prefix: &str, requests: u64, errors: u64) -> Value {
         "name": name, "prefix": prefix, "apps": ["shop"], "sessions": 12,
         "requests": requests, "errors": errors, "refused": 0, "delayed": 0,
         "bytes_in": requests * 64, "bytes_out": requests * 128,
-        "latency_us": { "buckets": [[128, requests * 98 / 100], [2048, requests * 2 / 100]] },
+        "latency_us": { "count": requests, "sum": 0, "p50": 0, "p99": 0, "max": 2047, "buckets": [[128, requests * 98 / 100], [2048, requests * 2 / 100]] },
         "commands": [{ "name": "get", "count": requests * 3 / 4 }, { "name": "set", "count": requests / 4 }],
         "keys": [{ "key": "user:1", "count": 60 }, { "key": "session:\u{1b}[31mabc", "count": 20 }],
         "memory_bytes": 12_900_000, "key_count": 4_321,
-        "limits": { "memory_bytes": 104_857_600, "connections": 50 }
+        "limits": { "memory_bytes": 104_857_600, "connections": 50, "commands_per_second": null }
     })
 }
 
-fn sample(second: u64, stores: &[Value]) -> Sample {
+fn sample(second: u64, stores: &[Value]) -> Snapshot {
     let value = json!({
         "at_ms": 1_700_000_000_000_u64 + second * 1000,
         "uptime_ms": 11_520_000 + second * 1000,

@@ -53,7 +53,7 @@ fn about<'a>(store: &StoreRates, model: &Model) -> Vec<Line<'a>> {
         [] => "none on this node".to_owned(),
         apps => printable(&apps.join(", ")),
     };
-    let limits = store.limits;
+    let limits = &store.limits;
     let of = |limit: Option<String>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
     let keys = store
         .key_count
