@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, worker,
+    child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        views::trials(),
     ]
     .into_iter()
     .flatten()

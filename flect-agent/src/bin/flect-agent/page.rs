@@ -51,6 +51,17 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> Value;
 }
 
+impl Source for crate::node::Node {
+    fn metrics(&self) -> Value {
+        // It is numbers and texts: nothing that JSON cannot have.
+        serde_json::to_value(crate::metrics::snapshot(self)).unwrap_or_default()
+    }
+
+    fn status(&self) -> Value {
+        crate::status::report(self)
+    }
+}
+
 /// The page, for `flect status`.
 pub struct Page {
     token: String,
