@@ -22,6 +22,7 @@
 //! | [`transfer`] | stores into files and back, and other servers' data into stores |
 //! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
 //! | [`worker`] | event loops, sessions, upstream connections |
+//! | [`series`] | rates and percentiles from two looks at the agent's counters |
 //!
 //! Dependencies point one way: `resp`, `commands`, `rewrite`, `scoped` and `explain` know no sockets; only
 //! [`interception`] imports aya.
@@ -42,6 +43,7 @@ pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
+pub mod series;
 pub mod store;
 pub mod transfer;
 pub mod usage;
