@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, clients, control, equality, kernel, limits, operator, protocol, sessions, smoke, worker,
+    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
+    smoke, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -32,7 +33,10 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        cli::trials(),
+        sdk::trials(),
         control::trials(),
+        views::trials(),
     ]
     .into_iter()
     .flatten()
