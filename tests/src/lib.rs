@@ -16,6 +16,7 @@
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
+//! | `control` | following the registry, the control socket, explicit mode |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -35,6 +36,8 @@ pub mod bed;
 pub mod cli;
 #[cfg(feature = "trials")]
 pub mod clients;
+#[cfg(feature = "trials")]
+pub mod control;
 #[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]

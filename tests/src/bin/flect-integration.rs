@@ -8,12 +8,14 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, equality, kernel, limits, operator, protocol, sdk, sessions, smoke, worker,
+    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
+    smoke, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&kernel::ROLES) {
+    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    if let Some(code) = child::dispatch(&roles) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         operator::trials(),
         cli::trials(),
         sdk::trials(),
+        control::trials(),
     ]
     .into_iter()
     .flatten()

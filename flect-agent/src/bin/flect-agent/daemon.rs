@@ -86,7 +86,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let (requests, wanted) = mpsc::unbounded_channel();
     let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
-    let keeper = Keeper::start(config.clone(), admin, workers.clone(), node.serving.clone());
+    let keeper = Keeper::start(node.clone(), admin, workers.clone());
     let keeper = keeper.await?;
     let changed = Arc::new(Notify::new());
     tokio::spawn(follow::listen(config.valkey.clone(), changed.clone()));
@@ -112,8 +112,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         "ready"
     );
     node.ready(running);
-    let reachable = move |reachable| node.set_reachable(reachable);
-    keeper.run(wanted, changed, reachable).await
+    keeper.run(wanted, changed).await
 }
 
 /// The kernel's side, where connections are intercepted.

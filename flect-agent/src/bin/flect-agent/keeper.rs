@@ -4,18 +4,21 @@
 //! Invariant: it alone uses the operator's connection and changes what is served. Every change is
 //! effective within a second: it is announced, and the version is polled.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use arc_swap::ArcSwap;
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::Config;
-use flect_agent::registry::{Backup, Snapshot};
+use flect_agent::registry::{Backup, Snapshot, USAGE};
+use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
+use redis::AsyncCommands;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
+use crate::node::{Node, Usage};
 use crate::serving::Serving;
 use crate::stores::Stores;
 
@@ -34,7 +37,7 @@ pub struct Keeper {
     config: Arc<Config>,
     admin: Admin,
     workers: Arc<Vec<Handle>>,
-    serving: Arc<ArcSwap<Serving>>,
+    node: Arc<Node>,
     stores: Stores,
     /// The registry as it was last read and applied in full.
     backup: Backup,
@@ -48,16 +51,15 @@ pub struct Keeper {
 impl Keeper {
     /// Applies the registry for the first time.
     pub async fn start(
-        config: Arc<Config>,
+        node: Arc<Node>,
         admin: Admin,
         workers: Arc<Vec<Handle>>,
-        serving: Arc<ArcSwap<Serving>>,
     ) -> anyhow::Result<Self> {
         let mut keeper = Self {
-            config,
+            config: node.config.clone(),
             admin,
             workers,
-            serving,
+            node,
             stores: Stores::default(),
             backup: Backup::default(),
             snapshot: Snapshot::default(),
@@ -76,13 +78,11 @@ impl Keeper {
         Ok(keeper)
     }
 
-    /// Runs until the registry turns out to be another one. `reachable` hears whether the server
-    /// answers.
+    /// Runs until the registry turns out to be another one.
     pub async fn run(
         mut self,
         mut wanted: mpsc::UnboundedReceiver<Request>,
         changed: Arc<Notify>,
-        reachable: impl Fn(bool),
     ) -> anyhow::Result<()> {
         let mut poll = tokio::time::interval(POLL_EVERY);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -93,7 +93,9 @@ impl Keeper {
                 Some(request) = wanted.recv() => self.serve_worker(request).await,
                 _ = poll.tick() => {
                     if polls.is_multiple_of(POLLS_PER_LOOK) {
-                        reachable(self.look_at_server().await);
+                        let reachable = self.look_at_server().await;
+                        self.node.set_reachable(reachable);
+                        self.look_at_usage().await;
                     }
                     polls = polls.wrapping_add(1);
                     self.look_at_registry().await?;
@@ -183,7 +185,35 @@ impl Keeper {
 
     fn publish(&self, snapshot: &Snapshot) {
         let serving = Serving::new(&self.config, snapshot, self.stores.served());
-        self.serving.store(Arc::new(serving));
+        self.node.serving.store(Arc::new(serving));
+    }
+
+    /// Reads what stores hold and tells the workers which hold more than they may. A store that nobody
+    /// has measured holds nothing too much.
+    async fn look_at_usage(&mut self) {
+        let read = self.admin.connection().hgetall(USAGE).await;
+        let Ok::<HashMap<String, String>, _>(texts) = read else {
+            return;
+        };
+        let usage: HashMap<Prefix, Usage> = texts
+            .iter()
+            .filter_map(|(prefix, text)| {
+                Some((
+                    Prefix::parse(prefix).ok()?,
+                    serde_json::from_str(text).ok()?,
+                ))
+            })
+            .collect();
+        for (prefix, store) in self.stores.served() {
+            let limit = store.limits.get().memory_bytes;
+            let held = usage.get(prefix).map(|usage| usage.memory_bytes);
+            let exceeded = matches!((held, limit), (Some(held), Some(limit)) if held > limit);
+            if exceeded != store.limits.memory_exceeded() {
+                tracing::info!(store = %store.slug(), held, limit, exceeded, "memory limit");
+            }
+            store.limits.set_memory_exceeded(exceeded);
+        }
+        self.node.usage.store(Arc::new(usage));
     }
 
     /// What a worker cannot do itself.

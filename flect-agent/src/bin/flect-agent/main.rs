@@ -9,6 +9,7 @@ mod follow;
 mod gate;
 mod keeper;
 mod login;
+mod metrics;
 mod node;
 mod refusals;
 mod serving;

@@ -1,14 +1,18 @@
 //! What all parts of the daemon look at: the configuration, what is served now, and how it goes.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
 use flect_agent::interception::AccelerationVerdict;
+use flect_agent::store::Prefix;
 use flect_agent::worker::Handle;
+use serde::Deserialize;
 
 use crate::refusals::Refusals;
 use crate::serving::{Places, Serving};
@@ -25,8 +29,21 @@ pub struct Node {
     pub acceleration: Option<AccelerationVerdict>,
     /// Who was refused.
     pub refusals: Refusals,
+    /// What stores hold, as far as somebody measures it.
+    pub usage: Arc<ArcSwap<HashMap<Prefix, Usage>>>,
+    /// When the agent began.
+    pub started_at: Instant,
     reachable: AtomicBool,
     running: OnceLock<Running>,
+}
+
+/// What a store holds, as the registry's `usage` has it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Usage {
+    /// Bytes of keys and values.
+    pub memory_bytes: u64,
+    /// How many keys.
+    pub keys: u64,
 }
 
 /// What exists once Valkey has answered.
@@ -51,6 +68,8 @@ impl Node {
             places,
             acceleration,
             refusals: Refusals::default(),
+            usage: Arc::default(),
+            started_at: Instant::now(),
             reachable: AtomicBool::new(false),
             running: OnceLock::new(),
         }

@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use flect_agent::metrics::Refusal;
 
 /// Enough to see a pattern, few enough to be read.
 const KEPT_MAX: usize = 50;
@@ -13,19 +12,12 @@ const KEPT_MAX: usize = 50;
 #[derive(Default)]
 pub struct Refusals(Mutex<VecDeque<Refusal>>);
 
-struct Refusal {
-    at_ms: u64,
-    cgroup: Option<String>,
-    reason: String,
-}
-
 impl Refusals {
-    /// Notes one; `cgroup` is unknown for connections of explicit mode and for vanished processes.
+    /// Notes one; the cgroup is unknown for connections of explicit mode and for vanished processes.
     pub fn note(&self, cgroup: Option<&str>, reason: &str) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let refusal = Refusal {
-            at_ms: since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)),
-            cgroup: cgroup.map(str::to_owned),
+            at_ms: crate::metrics::now_ms(),
+            cgroup: cgroup.unwrap_or_default().to_owned(),
             reason: reason.to_owned(),
         };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,16 +28,9 @@ impl Refusals {
     }
 
     /// All that are kept, oldest first.
-    pub fn list(&self) -> Vec<Value> {
+    pub fn list(&self) -> Vec<Refusal> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let shown = kept.iter().map(|refusal| {
-            json!({
-                "at_ms": refusal.at_ms,
-                "cgroup": refusal.cgroup,
-                "reason": refusal.reason,
-            })
-        });
-        shown.collect()
+        kept.iter().cloned().collect()
     }
 }
 
@@ -61,6 +46,6 @@ mod tests {
         }
         let list = refusals.list();
         assert_eq!(list.len(), KEPT_MAX);
-        assert_eq!(list[0]["reason"], "3");
+        assert_eq!(list[0].reason, "3");
     }
 }

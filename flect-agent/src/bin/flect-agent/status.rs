@@ -3,6 +3,7 @@
 use flect_agent::worker::Handle;
 use serde_json::{Value, json};
 
+use crate::metrics;
 use crate::node::Node;
 use crate::serving::{Absence, State, Workload};
 
@@ -41,7 +42,7 @@ pub fn report(node: &Node) -> Value {
         "stores": stores,
         "sessions": running.map_or(0, |r| r.workers.iter().map(Handle::sessions).sum()),
         "workers": running.map_or(0, |r| r.workers.len()),
-        "rss_bytes": rss_bytes(),
+        "rss_bytes": metrics::rss_bytes(),
         "refusals": node.refusals.list(),
     })
 }
@@ -55,8 +56,14 @@ pub fn app(workload: &Workload) -> Value {
         .collect();
     let state = match &workload.state {
         State::Ready(_) => "ready",
-        State::Absent(_, Absence::Missing) => "missing",
-        State::Absent(_, Absence::Filling) => "filling",
+        State::Absent {
+            absence: Absence::Missing,
+            ..
+        } => "missing",
+        State::Absent {
+            absence: Absence::Filling,
+            ..
+        } => "filling",
     };
     json!({
         "name": workload.name,
@@ -65,13 +72,4 @@ pub fn app(workload: &Workload) -> Value {
         "missing": workload.missing().collect::<Vec<_>>(),
         "state": state,
     })
-}
-
-/// Resident memory of this process, from /proc/self/statm (pages); 0 when it cannot be read.
-fn rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }

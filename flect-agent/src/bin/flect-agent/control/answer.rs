@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::standing::{Kind, Standing};
 use super::{Peer, People};
 use crate::enter::RunGroups;
+use crate::metrics;
 use crate::node::Node;
 use crate::serving::Serving;
 use crate::status;
@@ -86,7 +87,9 @@ impl Desk {
             Request::Status => self
                 .for_operators(&standing, peer)
                 .map(|()| status::report(&self.node)),
-            Request::Metrics => self.for_operators(&standing, peer).map(|()| json!({})),
+            Request::Metrics => self
+                .for_operators(&standing, peer)
+                .map(|()| json!(metrics::snapshot(&self.node))),
             Request::Apps => Ok(self.apps(&standing, peer)),
             Request::Enter { app } => self.enter(&standing, peer, app).await,
         };
