@@ -16,23 +16,35 @@
 //! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
+//! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
+//! | [`usage`] | what stores hold, told from samples |
+//! | [`dump`] | the file of an exported store; knows no sockets |
+//! | [`transfer`] | stores into files and back, and other servers' data into stores |
+//! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
 //! | [`worker`] | event loops, sessions, upstream connections |
+//! | [`series`] | rates and percentiles from two looks at the agent's counters |
 //!
 //! Dependencies point one way: `resp`, `commands`, `rewrite`, `scoped` and `explain` know no sockets; only
 //! [`interception`] imports aya.
 
+pub mod accountant;
 pub mod admin;
 pub mod cgroup;
 pub mod commands;
 pub mod config;
+pub mod dump;
 pub mod environment;
 pub mod explain;
 pub mod interception;
+pub mod keyspace;
 pub mod manifest;
 pub mod metrics;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
+pub mod series;
 pub mod store;
+pub mod transfer;
+pub mod usage;
 pub mod worker;

@@ -20,6 +20,7 @@
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
+//! | `views` | `flect top`, and the status page in a browser |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -58,5 +59,7 @@ pub mod sdk;
 pub mod sessions;
 #[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod views;
 #[cfg(feature = "trials")]
 pub mod worker;

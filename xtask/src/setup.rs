@@ -6,6 +6,7 @@
 
 mod apt;
 mod bpf_linker;
+mod chromium;
 mod clients;
 mod progress;
 mod sdk;
@@ -36,6 +37,8 @@ pub enum Part {
     Clients,
     /// `@flect/sdk`, built, and its tests.
     Sdk,
+    /// A browser without a window, for the status page.
+    Chromium,
     /// QEMU and busybox.
     Vm,
 }
@@ -53,7 +56,13 @@ pub struct Args {
 /// # Errors
 /// When a part cannot be installed; the message names the command that does it by hand.
 pub fn run(args: &Args) -> Result<()> {
-    ensure(&[Part::Bpf, Part::Valkey, Part::Clients, Part::Sdk])?;
+    ensure(&[
+        Part::Bpf,
+        Part::Valkey,
+        Part::Clients,
+        Part::Sdk,
+        Part::Chromium,
+    ])?;
     if args.vm {
         ensure(&[Part::Vm])?;
         for series in crate::vm_test::SERIES {
@@ -100,6 +109,7 @@ impl Part {
             Self::Valkey => valkey::is_ready(),
             Self::Clients => clients::is_ready(),
             Self::Sdk => sdk::is_ready(),
+            Self::Chromium => chromium::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -110,6 +120,7 @@ impl Part {
             Self::Valkey => valkey::install(),
             Self::Clients => clients::install(),
             Self::Sdk => sdk::install(),
+            Self::Chromium => chromium::install(),
             Self::Vm => vm::install(),
         }
     }

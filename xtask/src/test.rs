@@ -53,6 +53,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients, Part::Sdk];
+    if !args.no_host {
+        parts.push(Part::Chromium);
+    }
     if !args.no_vm {
         parts.push(Part::Vm);
     }

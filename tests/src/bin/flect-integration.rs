@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use flect_tests::bed::cleanup;
 use flect_tests::{
     child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
-    smoke, worker,
+    smoke, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         cli::trials(),
         sdk::trials(),
         control::trials(),
+        views::trials(),
     ]
     .into_iter()
     .flatten()

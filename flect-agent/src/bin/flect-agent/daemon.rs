@@ -18,6 +18,7 @@ use crate::enter::RunGroups;
 use crate::explicit::Listeners;
 use crate::keeper::Keeper;
 use crate::node::{Node, Running};
+use crate::page::Page;
 use crate::serving::Places;
 use crate::{control, follow};
 
@@ -67,6 +68,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         hooks
             .as_ref()
             .map(|hooks| hooks.interception.acceleration().clone()),
+        Page::new()?,
     ));
     let groups = match &hooks {
         Some(hooks) => Some(Arc::new(RunGroups::new(
@@ -76,6 +78,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         None => None,
     };
     let _control = control::listen(node.clone(), groups.clone())?;
+    if let Some(address) = config.agent.status_page.0 {
+        node.page.serve(address, node.clone());
+    }
 
     let mut admin = connect(&config).await;
     let environment = Arc::new(Environment {

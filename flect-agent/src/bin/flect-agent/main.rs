@@ -11,6 +11,7 @@ mod keeper;
 mod login;
 mod metrics;
 mod node;
+mod page;
 mod refusals;
 mod serving;
 mod status;

@@ -14,6 +14,7 @@ use flect_agent::store::Prefix;
 use flect_agent::worker::Handle;
 use serde::Deserialize;
 
+use crate::page::Page;
 use crate::refusals::Refusals;
 use crate::serving::{Places, Serving};
 
@@ -33,6 +34,8 @@ pub struct Node {
     pub usage: Arc<ArcSwap<HashMap<Prefix, Usage>>>,
     /// When the agent began.
     pub started_at: Instant,
+    /// The status page.
+    pub page: Arc<Page>,
     reachable: AtomicBool,
     running: OnceLock<Running>,
 }
@@ -61,6 +64,7 @@ impl Node {
         config: Arc<Config>,
         places: Option<Places>,
         acceleration: Option<AccelerationVerdict>,
+        page: Arc<Page>,
     ) -> Self {
         Self {
             config,
@@ -70,6 +74,7 @@ impl Node {
             refusals: Refusals::default(),
             usage: Arc::default(),
             started_at: Instant::now(),
+            page,
             reachable: AtomicBool::new(false),
             running: OnceLock::new(),
         }

@@ -21,6 +21,7 @@ pub fn report(node: &Node) -> Value {
         }));
     }
     let explicit = &node.config.explicit;
+    let (status_page, status_page_error) = node.page.report();
     json!({
         "ready": running.is_some() && reachable,
         "version": env!("CARGO_PKG_VERSION"),
@@ -44,6 +45,8 @@ pub fn report(node: &Node) -> Value {
         "workers": running.map_or(0, |r| r.workers.len()),
         "rss_bytes": metrics::rss_bytes(),
         "refusals": node.refusals.list(),
+        "status_page": status_page,
+        "status_page_error": status_page_error,
     })
 }
 

@@ -20,6 +20,7 @@ mod operator;
 mod output;
 mod run;
 mod status;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,6 +110,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show whether the agent of this node serves, with what, and whom.
     Status(status::Args),
+    /// Show what every store of this node does, live.
+    Top(top::Args),
 }
 
 /// The tree of commands, with examples.
@@ -133,6 +136,7 @@ fn main() -> ExitCode {
         Command::Man(args) => man::run(global, args),
         Command::Doctor(args) => doctor::run(global, args),
         Command::Status(args) => status::run(global, args),
+        Command::Top(args) => top::run(global, args),
     };
     result.unwrap_or_else(|error| Failure::report(&error, global.json))
 }

@@ -1,0 +1,1 @@
+pub const TRIALS: [(&str, super::Body); 0] = [];
