@@ -23,6 +23,8 @@ pub const TRIALS: [(&str, Body); 5] = [
     ("page_computes_as_flect_does", computes_as_flect_does),
 ];
 
+/// What the page computes with.
+const RATES: &str = include_str!("../../../flect-agent/src/bin/flect-agent/page/rates.js");
 /// A page answers within milliseconds.
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -219,14 +221,7 @@ fn computes_as_flect_does() -> Result<()> {
         serde_json::from_value(after.clone())?,
     );
     let ours = flect_agent::series::between(&looks.0, &looks.1).context("no rates")?;
-    let source = tools::workspace().join("flect-agent/src/bin/flect-agent/page/rates.js");
-    // The virtual machines have the programs, not their sources.
-    let source = match std::fs::read_to_string(&source) {
-        Ok(source) => source,
-        Err(_) if tools::in_vm() => return Ok(()),
-        Err(error) => return Err(error).with_context(|| source.display().to_string()),
-    };
-    let script = format!("{source}\nconsole.log(JSON.stringify(between({before}, {after})))");
+    let script = format!("{RATES}\nconsole.log(JSON.stringify(between({before}, {after})))");
     let theirs = output(Command::new(tools::program("node")?).args(["-e", &script]))?;
     let theirs: Value = serde_json::from_str(&theirs)?;
     let mut compared = 0;

@@ -5,6 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 /** How far back charts go; before that there is so much, they show a minute or two. */
 const WINDOW_MS = 180_000;
 const MINUTE_MS = 60_000;
+/** The floor of an axis in decades: no request takes less than some microseconds. */
+const DECADES_FROM = 10;
 /** Looks further apart than this are not joined: nobody looked in between. */
 const GAP_MS = 3_500;
 
@@ -65,10 +67,10 @@ function paths(parts, x, y, floor, style, filled) {
 class Chart {
   /**
    * `lines`: [{name, style, get}], `format`: a value in words, `least`: the top of an axis with next to
-   * nothing on it, `limit`: of the newest point.
+   * nothing on it, `decades`: each power of ten takes the same height, `limit`: of the newest point.
    */
-  constructor({ title, lines, format, least, base = 10, limit = () => null }) {
-    Object.assign(this, { title, lines, format, least, base, limit, points: [], cursor: null });
+  constructor({ title, lines, format, least, base = 10, decades = false, limit = () => null }) {
+    Object.assign(this, { title, lines, format, least, base, decades, limit, points: [], cursor: null });
     this.svg = element("svg:svg", { role: "img", tabindex: "0" });
     this.values = lines.map(() => element("b"));
     const legend = lines.map((line, i) => lines.length > 1
@@ -124,6 +126,17 @@ class Chart {
     return Math.min(WINDOW_MS, Math.max(1, Math.ceil(all / MINUTE_MS)) * MINUTE_MS);
   }
 
+  /** The values that have a line, and how high a value is, from 0 to 1. */
+  axis(highest) {
+    if (!this.decades) {
+      const top = ceiling(highest, this.base);
+      return { values: [0, top / 2, top], height: (value) => value / top };
+    }
+    const tens = Math.ceil(Math.log10(highest / DECADES_FROM) - 1e-9);
+    const values = Array.from({ length: tens + 1 }, (_, power) => DECADES_FROM * 10 ** power);
+    return { values, height: (value) => Math.max(0, Math.log10(value / DECADES_FROM)) / tens };
+  }
+
   ago(at) {
     const seconds = Math.round((this.now() - at) / 1000);
     return seconds === 0 ? "now" : `${figures.age(seconds * 1000)} ago`;
@@ -139,16 +152,16 @@ class Chart {
     const highest = Math.max(0, ...all);
     // A limit far above would press the line to the floor.
     const limitShown = limit !== null && limit !== undefined && limit <= highest * 4 ? limit : null;
-    const top = ceiling(Math.max(highest, limitShown ?? 0, this.least), this.base);
+    const { values, height: part } = this.axis(Math.max(highest, limitShown ?? 0, this.least));
     const span = this.points.length ? this.span() : MINUTE_MS;
     const x = (at) => right - ((now - at) / span) * (right - left);
-    const y = (value) => floor - (value / top) * (floor - upper);
+    const y = (value) => floor - part(value) * (floor - upper);
     const parts = [];
     const labels = [];
-    for (const part of [0, 0.5, 1]) {
-      const at = Math.round(y(top * part)) + 0.5;
+    for (const value of values) {
+      const at = Math.round(y(value)) + 0.5;
       parts.push(element("svg:line", { class: "grid", x1: left, x2: right, y1: at, y2: at }));
-      if (part > 0) labels.push(element("svg:text", { x: left, y: at - 3 }, this.format(top * part)));
+      if (value !== values[0]) labels.push(element("svg:text", { x: left, y: at - 3 }, this.format(value)));
     }
     const ticks = span / MINUTE_MS > 1 ? [0, 1, 2, 3].filter((tick) => tick * MINUTE_MS <= span) : [0, 0.5, 1];
     for (const tick of ticks) {

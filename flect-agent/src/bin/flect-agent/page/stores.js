@@ -136,7 +136,7 @@ let charts = [];
 function buildCharts() {
   charts = [
     new Chart({ title: "Requests per second", lines: [{ name: "requests", style: "", get: (p) => p.requests }], format: figures.rate, least: 1, limit: (p) => p.limits.commands_per_second }),
-    new Chart({ title: "Latency", lines: [{ name: "p50", style: "", get: (p) => p.p50 }, { name: "p99", style: "p99", get: (p) => p.p99 }], format: figures.latency, least: 100 }),
+    new Chart({ title: "Latency", lines: [{ name: "p50", style: "", get: (p) => p.p50 }, { name: "p99", style: "p99", get: (p) => p.p99 }], format: figures.latency, least: 1_000, decades: true }),
     new Chart({ title: "Memory of keys and values", lines: [{ name: "memory", style: "", get: (p) => p.memory }], format: figures.size, base: 1024, least: 1 << 20, limit: (p) => p.limits.memory_bytes }),
     new Chart({ title: "Connections", lines: [{ name: "connections", style: "", get: (p) => p.sessions }], format: figures.count, least: 4, limit: (p) => p.limits.connections }),
   ];
