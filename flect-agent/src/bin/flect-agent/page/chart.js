@@ -145,7 +145,7 @@ class Chart {
   draw() {
     const width = this.svg.clientWidth || 400;
     const height = 132;
-    const [left, right, upper, floor] = [4, width - 4, 14, height - 20];
+    const [left, right, upper, floor] = [4, width - 4, 18, height - 20];
     const now = this.now();
     const limit = this.points.length ? this.limit(this.points.at(-1)) : null;
     const all = this.points.flatMap((point) => this.lines.map((line) => line.get(point))).filter((v) => v !== null && v !== undefined);
@@ -161,7 +161,7 @@ class Chart {
     for (const value of values) {
       const at = Math.round(y(value)) + 0.5;
       parts.push(element("svg:line", { class: "grid", x1: left, x2: right, y1: at, y2: at }));
-      if (value !== values[0]) labels.push(element("svg:text", { x: left, y: at - 3 }, this.format(value)));
+      if (value !== values[0]) labels.push(element("svg:text", { x: left, y: at - 5 }, this.format(value)));
     }
     const ticks = span / MINUTE_MS > 1 ? [0, 1, 2, 3].filter((tick) => tick * MINUTE_MS <= span) : [0, 0.5, 1];
     for (const tick of ticks) {
