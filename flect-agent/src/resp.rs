@@ -9,6 +9,7 @@ mod inline;
 pub mod number;
 pub mod reply;
 pub mod request;
+pub mod value;
 
 /// The longest line that may stand where a request or an argument begins, and the longest inline
 /// request: Valkey's `PROTO_INLINE_MAX_SIZE` (`src/server.h`). A read buffer must hold one byte more

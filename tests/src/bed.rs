@@ -341,6 +341,12 @@ impl Bed {
         &self.config
     }
 
+    /// The agent's control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone()
+    }
+
     /// The folder of the bed's files.
     #[must_use]
     pub fn folder(&self) -> &Path {

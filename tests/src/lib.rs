@@ -13,7 +13,10 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
+//! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
+//! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
+//! | `control` | following the registry, the control socket, explicit mode |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -31,7 +34,11 @@ pub mod child;
 pub mod bed;
 
 #[cfg(feature = "trials")]
+pub mod cli;
+#[cfg(feature = "trials")]
 pub mod clients;
+#[cfg(feature = "trials")]
+pub mod control;
 #[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]
@@ -46,6 +53,8 @@ pub mod pair;
 pub mod protocol;
 #[cfg(feature = "trials")]
 pub mod scenario;
+#[cfg(feature = "trials")]
+pub mod sdk;
 #[cfg(feature = "trials")]
 pub mod sessions;
 #[cfg(feature = "trials")]

@@ -59,6 +59,12 @@ pub fn python_packages() -> PathBuf {
     tools().join("clients/python")
 }
 
+/// An app that has the built SDK installed as npm would, with the SDK's tests.
+#[must_use]
+pub fn sdk_app() -> PathBuf {
+    tools().join("sdk/staged")
+}
+
 /// The configuration of the fonts that the browser uses, for `FONTCONFIG_FILE`.
 #[must_use]
 pub fn font_configuration() -> PathBuf {

@@ -229,6 +229,7 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) ->
         watching: false,
         subscribed: Subscribed::default(),
         patterns: HashSet::new(),
+        pattern_changes: VecDeque::new(),
         tracking: false,
         user: accepted.user,
         replies: Replies::On,

@@ -81,8 +81,8 @@ impl Worker {
         };
         let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
         match command.name {
-            "psubscribe" => session.note_patterns(request),
-            "punsubscribe" => session.drop_patterns(request),
+            "psubscribe" => session.note_patterns(true, request),
+            "punsubscribe" => session.note_patterns(false, request),
             "client|tracking" => {
                 // What the server refuses changes nothing: only OFF ends tracking.
                 let off = |word: &[u8]| word.eq_ignore_ascii_case(b"off");
@@ -128,6 +128,7 @@ impl Worker {
             frames,
             muted,
             blocking,
+            patterns: matches!(command.name, "psubscribe" | "punsubscribe"),
             since_us: self.now_us,
         });
         self.queue_flush_upstream(upstream_key);
@@ -199,6 +200,7 @@ impl Worker {
                 frames: 1,
                 muted: false,
                 blocking: false,
+                patterns: false,
                 since_us: self.now_us,
             });
             self.queue_flush_upstream(upstream);

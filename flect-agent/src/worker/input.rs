@@ -216,14 +216,15 @@ impl Worker {
 
     /// Takes one request, if the store's limits let it, and counts it.
     fn take_request(&mut self, key: Key<Session>, request: &Request<'_>) -> Outcome {
-        if !self.admit(key) {
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Later;
+        };
+        let limits = &session.store.limits;
+        let (paced, full) = (limits.has_rate(), limits.memory_exceeded());
+        if paced && !self.admit(key) {
             return Outcome::Later;
         }
         self.current = None;
-        let full = self
-            .sessions
-            .get(key)
-            .is_some_and(|session| session.store.limits.memory_exceeded());
         let outcome = if full && self.when_full(key, request) {
             Outcome::Taken
         } else {

@@ -177,6 +177,7 @@ impl Worker {
                 frames: 1,
                 muted: matches!(to, Recipient::Greeting),
                 blocking: false,
+                patterns: false,
                 since_us: self.now_us,
             });
             self.queue_flush_upstream(key);

@@ -34,7 +34,6 @@ impl StoreLanes {
 
 impl Worker {
     /// Whether the session's next request may be taken; otherwise its gate closes.
-    #[inline]
     pub(super) fn admit(&mut self, key: Key<Session>) -> bool {
         match self.sessions.get(key) {
             Some(session) if session.admitted || !session.store.limits.has_rate() => true,

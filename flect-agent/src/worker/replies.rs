@@ -217,8 +217,13 @@ impl Worker {
             Recipient::Greeting => {}
             Recipient::Job(job) => self.resume_job(job),
             Recipient::Session(session_key) => {
-                if refused && let Some(session) = self.sessions.get_mut(session_key) {
-                    session.refused_exec();
+                if let Some(session) = self.sessions.get_mut(session_key) {
+                    if refused {
+                        session.refused_exec();
+                    }
+                    if front.patterns {
+                        session.change_patterns(refused);
+                    }
                 }
                 self.note_reply(session_key, &front, error);
                 self.session_paid(session_key);

@@ -80,6 +80,8 @@ pub struct Session {
     pub subscribed: Subscribed,
     /// Patterns that it subscribed to.
     pub patterns: HashSet<Vec<u8>>,
+    /// What the server has not confirmed yet of them, in order.
+    pub pattern_changes: VecDeque<PatternChange>,
     pub tracking: bool,
     /// Whom ACL WHOAMI names: the user of the last AUTH.
     pub user: Vec<u8>,
@@ -180,6 +182,13 @@ impl Subscribed {
     }
 }
 
+/// A PSUBSCRIBE or PUNSUBSCRIBE under way.
+pub struct PatternChange {
+    pub add: bool,
+    /// Without names, PUNSUBSCRIBE gives up all.
+    pub names: Vec<Vec<u8>>,
+}
+
 /// CLIENT REPLY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replies {
@@ -264,23 +273,30 @@ impl Session {
         }
     }
 
-    /// It subscribes to these patterns.
-    pub fn note_patterns(&mut self, request: &Request<'_>) {
-        for pattern in request.args().skip(1) {
-            if self.patterns.insert(pattern.to_vec()) {
-                self.store.patterns.add(pattern);
-            }
-        }
+    /// It has asked for these patterns, or to give them up; the server confirms it later.
+    pub fn note_patterns(&mut self, add: bool, request: &Request<'_>) {
+        let names = request.args().skip(1).map(<[u8]>::to_vec).collect();
+        self.pattern_changes.push_back(PatternChange { add, names });
     }
 
-    /// It gives these patterns up, or all.
-    pub fn drop_patterns(&mut self, request: &Request<'_>) {
-        if request.argc() == 1 {
+    /// The server has confirmed the first change under way, or refused it.
+    pub fn change_patterns(&mut self, refused: bool) {
+        let Some(change) = self.pattern_changes.pop_front() else {
+            return;
+        };
+        if refused {
+            return;
+        }
+        if !change.add && change.names.is_empty() {
             self.forget_patterns();
         }
-        for pattern in request.args().skip(1) {
-            if self.patterns.remove(pattern) {
-                self.store.patterns.remove(pattern);
+        for pattern in change.names {
+            if !change.add {
+                if self.patterns.remove(&pattern) {
+                    self.store.patterns.remove(&pattern);
+                }
+            } else if self.patterns.insert(pattern.clone()) {
+                self.store.patterns.add(&pattern);
             }
         }
     }

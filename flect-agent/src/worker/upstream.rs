@@ -106,6 +106,8 @@ pub struct Owed {
     pub muted: bool,
     /// The request may keep the client waiting (BLPOP ...).
     pub blocking: bool,
+    /// The request changes the patterns that the session subscribes to.
+    pub patterns: bool,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
 }
@@ -168,6 +170,7 @@ impl Upstream {
             frames: 1,
             muted: true,
             blocking: false,
+            patterns: false,
             since_us: 0,
         });
         Ok(upstream)

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, clients, equality, kernel, limits, operator, protocol, sessions, smoke, views, worker,
+    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
+    smoke, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&kernel::ROLES) {
+    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    if let Some(code) = child::dispatch(&roles) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -31,6 +33,9 @@ fn main() -> ExitCode {
         equality::trials(),
         clients::trials(),
         operator::trials(),
+        cli::trials(),
+        sdk::trials(),
+        control::trials(),
         views::trials(),
     ]
     .into_iter()

@@ -166,6 +166,7 @@ impl Tree {
                 self.libraries(&unpacked)?;
             }
         }
+        self.folder(&tools::sdk_app(), &[])?;
         self.folder(&tools::workspace().join("tests/clients"), &[])
     }
 

@@ -11,15 +11,20 @@ use flect_agent::cgroup::CgroupMount;
 use flect_agent::environment::App;
 use flect_agent::interception::{Identity, Interception};
 use flect_agent::worker::{Accepted, Handle};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::gate::{self, Ends};
-use crate::login::Doorkeeper;
+use crate::login::{Admitted, Doorkeeper};
 use crate::node::Node;
 use crate::serving::{Places, State};
 
 /// How long accepting pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Refused connections that are told why at once, with 20 KiB each; more are reset, since a workload
+/// that makes so many does not read the answer.
+const TOLD_MAX: usize = 512;
 
 /// Accepts in every network namespace that has listeners.
 pub struct Acceptor {
@@ -29,6 +34,7 @@ pub struct Acceptor {
     node: Arc<Node>,
     workers: Arc<Vec<Handle>>,
     accelerated: bool,
+    telling: Arc<Semaphore>,
     namespaces: Mutex<HashMap<u64, Vec<AbortHandle>>>,
 }
 
@@ -36,9 +42,9 @@ pub struct Acceptor {
 struct Refused {
     cgroup: Option<String>,
     reason: String,
-    /// Stores of its app that are there, though its default store is not, by the names that they are
-    /// bound by: a connection that names one of them gets it.
-    others: Vec<(String, Arc<App>)>,
+    /// Its app, where stores of it are there though its default store is not: a connection that names
+    /// one of them gets it.
+    others: Option<Arc<App>>,
 }
 
 impl Acceptor {
@@ -58,6 +64,7 @@ impl Acceptor {
             places,
             node,
             workers,
+            telling: Arc::new(Semaphore::new(TOLD_MAX)),
             namespaces: Mutex::new(HashMap::new()),
         }
     }
@@ -132,12 +139,17 @@ impl Acceptor {
                 let reason = &refused.reason;
                 tracing::warn!(cgroup = ?refused.cgroup, %asked, reason, "refused");
                 self.node.refusals.note(refused.cgroup.as_deref(), reason);
+                let Ok(place) = self.telling.clone().try_acquire_owned() else {
+                    reset(&stream);
+                    return;
+                };
                 let (workers, accelerated) = (self.workers.clone(), self.accelerated);
                 tokio::spawn(async move {
                     let ends = Ends { peer, asked };
                     let last_word = last_word(stream, ends, refused, &workers, accelerated);
                     // Either way the connection ends there.
                     let _ = tokio::time::timeout(gate::LOGIN_WITHIN, last_word).await;
+                    drop(place);
                 });
             }
         }
@@ -148,7 +160,7 @@ impl Acceptor {
         let refused = |cgroup: Option<String>, reason: String| Refused {
             cgroup,
             reason,
-            others: Vec::new(),
+            others: None,
         };
         let path = match self.mount.path_of(identity.cgroup) {
             Ok(Some(path)) => path,
@@ -167,20 +179,14 @@ impl Acceptor {
         };
         match &workload.state {
             State::Ready(app) => Ok(app.clone()),
-            State::Absent(store, absence) => {
+            State::Absent {
+                store,
+                absence,
+                others,
+            } => {
                 let environment = &self.node.config.valkey.environment;
                 let mut refused = refused(Some(path), absence.reason(store, environment));
-                for binding in &workload.bindings {
-                    if let Ok(store) = &binding.store {
-                        let app = App {
-                            name: workload.name.clone(),
-                            stores: vec![store.clone()],
-                        };
-                        refused
-                            .others
-                            .push((binding.name.to_string(), Arc::new(app)));
-                    }
-                }
+                refused.others = Some(others.clone());
                 Err(refused)
             }
         }
@@ -188,11 +194,13 @@ impl Acceptor {
 }
 
 impl Doorkeeper for Refused {
-    fn open(&self, user: &[u8], password: &[u8]) -> Option<Arc<App>> {
-        let mut others = self.others.iter();
-        let (_, app) = others.find(|(name, _)| name.as_bytes() == user)?;
-        let store = app.default_store();
-        (store.opens_with(password) && !store.is_retired()).then(|| app.clone())
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted> {
+        let app = self.others.as_ref()?;
+        let store = app.store(user)?;
+        store.opens_with(password).then(|| Admitted {
+            app: app.clone(),
+            user: user.to_vec(),
+        })
     }
 
     fn refusal(&self) -> Option<String> {
@@ -210,9 +218,8 @@ async fn last_word(
     accelerated: bool,
 ) -> std::io::Result<()> {
     let mut stream = tokio::net::TcpStream::from_std(stream)?;
-    if let Some((app, early)) = gate::log_in(&mut stream, &refused).await? {
-        let mut accepted = Accepted::new(stream.into_std()?, app, ends.peer, ends.asked);
-        accepted.early = early;
+    if let Some((admitted, early)) = gate::log_in(&mut stream, &refused).await? {
+        let mut accepted = gate::accepted(stream.into_std()?, ends, admitted, early);
         accepted.accelerated = accelerated;
         gate::hand_over(workers, accepted);
     }

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use flect_agent::config::Explicit;
-use flect_agent::environment::App;
-use flect_agent::worker::{Accepted, Handle};
+use flect_agent::worker::Handle;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -23,7 +22,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::gate::{self, Ends};
-use crate::login::Doorkeeper;
+use crate::login::{Admitted, Doorkeeper};
 use crate::node::Node;
 
 /// Connections that have not proved themselves, at once: with 20 KiB each, 10 MiB.
@@ -175,9 +174,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place) {
                 let login = gate::log_in(&mut stream, &door);
                 let login = tokio::time::timeout(gate::LOGIN_WITHIN, login).await??;
                 drop(place);
-                if let Some((app, early)) = login {
-                    let mut accepted = Accepted::new(stream.into_std()?, app, peer, asked);
-                    accepted.early = early;
+                if let Some((admitted, early)) = login {
+                    let accepted = gate::accepted(stream.into_std()?, ends, admitted, early);
                     gate::hand_over(&hall.workers, accepted);
                 }
             }
@@ -185,12 +183,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place) {
                 let login = async {
                     let mut stream = tls.accept(stream).await?;
                     let login = gate::log_in(&mut stream, &door).await?;
-                    std::io::Result::Ok(login.map(|(app, early)| (stream, app, early)))
+                    std::io::Result::Ok(login.map(|(admitted, early)| (stream, admitted, early)))
                 };
                 let login = tokio::time::timeout(gate::LOGIN_WITHIN, login).await??;
                 drop(place);
-                if let Some((stream, app, early)) = login {
-                    gate::hand_over_stream(&hall.workers, stream, ends, app, early).await?;
+                if let Some((stream, admitted, early)) = login {
+                    gate::hand_over_stream(&hall.workers, stream, ends, admitted, early).await?;
                 }
             }
         }
@@ -208,7 +206,7 @@ struct Door<'a> {
 }
 
 impl Doorkeeper for Door<'_> {
-    fn open(&self, user: &[u8], password: &[u8]) -> Option<Arc<App>> {
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted> {
         let serving = self.node.serving.load();
         let app = match user {
             b"default" => serving.doors.open_unnamed(password),
@@ -222,7 +220,10 @@ impl Doorkeeper for Door<'_> {
             );
             self.node.refusals.note(None, &reason);
         }
-        app
+        app.map(|app| Admitted {
+            app,
+            user: b"default".to_vec(),
+        })
     }
 
     fn refusal(&self) -> Option<String> {

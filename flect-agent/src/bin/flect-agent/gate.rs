@@ -6,14 +6,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
-use flect_agent::environment::App;
 use flect_agent::worker::{Accepted, Handle, Message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::login::{Doorkeeper, LOGIN_BYTES_MAX, Login, Step};
+use crate::login::{Admitted, Doorkeeper, LOGIN_BYTES_MAX, Login, Step};
 
 /// How long a client has for TLS and login together: a round trip across the world is 0.3 s.
 pub const LOGIN_WITHIN: Duration = Duration::from_secs(10);
@@ -32,7 +30,7 @@ const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
 pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     door: &dyn Doorkeeper,
-) -> io::Result<Option<(Arc<App>, Vec<u8>)>> {
+) -> io::Result<Option<(Admitted, Vec<u8>)>> {
     let mut login = Login::default();
     let mut buffer = vec![0; LOGIN_BYTES_MAX];
     loop {
@@ -45,7 +43,7 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
         stream.flush().await?;
         match step {
             Step::Pause => {}
-            Step::Open(app, early) => return Ok(Some((app, early))),
+            Step::Open(admitted, early) => return Ok(Some((admitted, early))),
             Step::End => {
                 leave(stream).await;
                 return Ok(None);
@@ -80,6 +78,19 @@ pub fn hand_over(workers: &[Handle], accepted: Accepted) {
     }
 }
 
+/// A connection that has logged in, for a worker.
+pub fn accepted(
+    stream: std::net::TcpStream,
+    ends: Ends,
+    admitted: Admitted,
+    early: Vec<u8>,
+) -> Accepted {
+    let mut accepted = Accepted::new(stream, admitted.app, ends.peer, ends.asked);
+    accepted.user = admitted.user;
+    accepted.early = early;
+    accepted
+}
+
 /// Who is at both ends of a connection, as the session shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
@@ -98,7 +109,7 @@ pub async fn hand_over_stream<S: AsyncRead + AsyncWrite + Unpin>(
     workers: &[Handle],
     stream: S,
     ends: Ends,
-    app: Arc<App>,
+    admitted: Admitted,
     early: Vec<u8>,
 ) -> io::Result<()> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -106,9 +117,7 @@ pub async fn hand_over_stream<S: AsyncRead + AsyncWrite + Unpin>(
     ours.set_nonblocking(true)?;
     // A worker reads, writes and closes its sockets and asks for nothing that TCP alone has.
     let theirs = std::net::TcpStream::from(OwnedFd::from(theirs));
-    let mut accepted = Accepted::new(theirs, app, ends.peer, ends.asked);
-    accepted.early = early;
-    hand_over(workers, accepted);
+    hand_over(workers, accepted(theirs, ends, admitted, early));
     carry(stream, tokio::net::UnixStream::from_std(ours)?).await
 }
 

@@ -22,10 +22,19 @@ const NO_AUTH_HELLO: &str = "NOAUTH HELLO must be called with the client already
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
 const TOO_LARGE: &str = "ERR Protocol error: unauthenticated bulk length";
 
+/// What a login leads to.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The app.
+    pub app: Arc<App>,
+    /// The user that the session begins as; the login itself is answered by the session.
+    pub user: Vec<u8>,
+}
+
 /// Who lets connections in.
 pub trait Doorkeeper: Sync {
-    /// The app of a connection that names this user and says this password; `None` keeps it out.
-    fn open(&self, user: &[u8], password: &[u8]) -> Option<Arc<App>>;
+    /// What a connection gets that names this user and says this password; `None` keeps it out.
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted>;
 
     /// What everything else is answered with, and then the connection ends; `None` answers as Valkey
     /// does and lets it try again.
@@ -47,7 +56,7 @@ pub enum Step {
     /// A wrong password: wait a little, then look again.
     Pause,
     /// It is in; the bytes are the session's.
-    Open(Arc<App>, Vec<u8>),
+    Open(Admitted, Vec<u8>),
     /// Close.
     End,
 }
@@ -84,8 +93,8 @@ impl Login {
             };
             let request = self.scanner.request(&self.bytes);
             let next = answer(&request, door, out);
-            if let Next::Open(app) = next {
-                return Step::Open(app, std::mem::take(&mut self.bytes));
+            if let Next::Open(admitted) = next {
+                return Step::Open(admitted, std::mem::take(&mut self.bytes));
             }
             self.bytes.drain(..consumed);
             match next {
@@ -100,7 +109,7 @@ impl Login {
 enum Next {
     Request,
     Pause,
-    Open(Arc<App>),
+    Open(Admitted),
     End,
 }
 
@@ -108,7 +117,7 @@ fn answer(request: &Request<'_>, door: &dyn Doorkeeper, out: &mut Vec<u8>) -> Ne
     let is = |word: &str| request.arg(0).eq_ignore_ascii_case(word.as_bytes());
     let error = match credentials(request) {
         Ok(Some((user, password))) => match door.open(user, password) {
-            Some(app) => return Next::Open(app),
+            Some(admitted) => return Next::Open(admitted),
             None => WRONG_PASSWORD.to_owned(),
         },
         Ok(None) if is("hello") => NO_AUTH_HELLO.to_owned(),

@@ -1,16 +1,16 @@
 //! Who may reach which store, as the configuration and the registry say together. It is made anew
 //! with every change and swapped as a whole; connections that come meanwhile see the old or the new.
 //!
-//! Invariant: an [`App`] exists only with its default store first. An app whose default store does
-//! not exist is [`State::Absent`]: it never gets another store in its place.
+//! Invariant: the first store of an [`App`] is its default store. An app whose default store does not
+//! exist is [`State::Absent`]: it never gets another store in its place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use flect_agent::cgroup;
 use flect_agent::config::{CgroupPattern, Config, EXPLICIT_APP};
-use flect_agent::environment::{App, Store};
-use flect_agent::registry::{Snapshot, TokenDigest};
+use flect_agent::environment::{App, Credentials, Store};
+use flect_agent::registry::{Limits, Record, Snapshot, TokenDigest};
 use flect_agent::store::{Prefix, Slug};
 
 /// The cgroup below the managed root that holds those of `flect run`.
@@ -52,8 +52,17 @@ pub struct Binding {
 pub enum State {
     /// A session.
     Ready(Arc<App>),
-    /// A refusal that says which store is not there, and why.
-    Absent(Slug, Absence),
+    /// A refusal that says which store is not there, and why; or a session in one of the app's other
+    /// stores, if it begins with naming that.
+    Absent {
+        /// The default store.
+        store: Slug,
+        /// Why it cannot be used.
+        absence: Absence,
+        /// The app with a store in the default one's place that is gone already, so that nothing
+        /// leads there.
+        others: Arc<App>,
+    },
 }
 
 /// Why a store cannot be used.
@@ -210,12 +219,20 @@ impl Workload {
             Err(absence) => Some((first.name.clone(), absence)),
             Ok(_) => None,
         });
+        if let Some((store, _)) = &absent {
+            stores.insert(0, Arc::new(nothing(store)));
+        }
+        let app = Arc::new(App {
+            name: name.to_owned(),
+            stores,
+        });
         let state = match absent {
-            Some((store, absence)) => State::Absent(store, absence),
-            None => State::Ready(Arc::new(App {
-                name: name.to_owned(),
-                stores,
-            })),
+            Some((store, absence)) => State::Absent {
+                store,
+                absence,
+                others: app,
+            },
+            None => State::Ready(app),
         };
         Self {
             name: name.to_owned(),
@@ -230,6 +247,18 @@ impl Workload {
         let missing = self.bindings.iter().filter(|b| b.store.is_err());
         missing.map(|binding| &binding.name)
     }
+}
+
+/// A store that is gone: no worker knows it, and nobody can log into it.
+fn nothing(slug: &Slug) -> Store {
+    let nobody = Credentials {
+        user: String::new(),
+        password: String::new(),
+    };
+    let record = Record::new(Prefix::nobody(), Limits::default());
+    let store = Store::new(usize::MAX, slug, &record, nobody.clone(), nobody);
+    store.retire();
+    store
 }
 
 /// Cgroups that mean something, as paths below the cgroup v2 mount.

@@ -59,8 +59,14 @@ pub fn app(workload: &Workload) -> Value {
         .collect();
     let state = match &workload.state {
         State::Ready(_) => "ready",
-        State::Absent(_, Absence::Missing) => "missing",
-        State::Absent(_, Absence::Filling) => "filling",
+        State::Absent {
+            absence: Absence::Missing,
+            ..
+        } => "missing",
+        State::Absent {
+            absence: Absence::Filling,
+            ..
+        } => "filling",
     };
     json!({
         "name": workload.name,

@@ -1,11 +1,19 @@
 //! `flect kv`: stores.
 
+mod clone;
 mod create;
+mod export;
+mod import;
 mod list;
+mod progress;
+mod rate;
 mod rename;
+mod rm;
 mod set;
+mod shell;
 mod show;
 mod token;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -39,6 +47,19 @@ enum Command {
     Rename(rename::Args),
     /// Make, replace or remove the token that proves who may use a store.
     Token(token::Args),
+    /// Remove a store and delete its keys.
+    #[command(visible_alias = "remove")]
+    Rm(rm::Args),
+    /// Show what stores hold: keys, bytes, types, the biggest keys, when they expire.
+    Usage(usage::Args),
+    /// A prompt inside a store, or one command in it.
+    Shell(shell::Args),
+    /// Copy a store into a new one, inside the server.
+    Clone(clone::Args),
+    /// Write a store into a file.
+    Export(export::Args),
+    /// Read a file, or another server's database, into a store.
+    Import(import::Args),
 }
 
 /// Runs a subcommand.
@@ -50,6 +71,12 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         Command::Set(args) => set::run(global, args),
         Command::Rename(args) => rename::run(global, args),
         Command::Token(args) => token::run(global, args),
+        Command::Rm(args) => rm::run(global, args),
+        Command::Usage(args) => usage::run(global, args),
+        Command::Shell(args) => shell::run(global, args),
+        Command::Clone(args) => clone::run(global, args),
+        Command::Export(args) => export::run(global, args),
+        Command::Import(args) => import::run(global, args),
     }
 }
 

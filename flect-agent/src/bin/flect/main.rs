@@ -3,20 +3,29 @@
 //! Invariant: stdout has the answer and nothing else (with `--json` one JSON document); progress,
 //! notes and errors go to stderr.
 
+mod app;
+mod check;
+mod commands;
+mod completions;
+mod dev;
 mod doctor;
 mod env;
+mod examples;
+mod explain;
 mod failure;
 mod kv;
+mod man;
 mod node;
 mod operator;
 mod output;
+mod run;
 mod status;
 mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::Failure;
 
@@ -71,6 +80,20 @@ enum Command {
     Kv(kv::Args),
     /// List, choose and set up environments.
     Env(env::Args),
+    /// Run a command inside its app, with the URLs of the stores in its flect.toml.
+    Run(run::Args),
+    /// Develop without a node: a private Valkey with the stores of flect.toml, and a command.
+    Dev(dev::Args),
+    /// Check a flect.toml.
+    Check(check::Args),
+    /// Tell what the agent would do with a command, and why.
+    Explain(explain::Args),
+    /// List all commands of Valkey with what the agent does with them.
+    Commands(commands::Args),
+    /// Print the completions for a shell.
+    Completions(completions::Args),
+    /// Write the manual pages.
+    Man(man::Args),
     /// Look at everything that flect needs, and say what to do where it is missing.
     Doctor(doctor::Args),
     /// Show whether the agent of this node serves, with what, and whom.
@@ -79,13 +102,26 @@ enum Command {
     Top(top::Args),
 }
 
+/// The tree of commands, with examples.
+fn tree() -> clap::Command {
+    examples::add(Cli::command())
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = tree().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::set_colors(cli.global.color);
     let global = &cli.global;
     let result = match &cli.command {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),
+        Command::Run(args) => run::run(global, args),
+        Command::Dev(args) => dev::run(global, args),
+        Command::Check(args) => check::run(global, args),
+        Command::Explain(args) => explain::run(global, args),
+        Command::Commands(args) => commands::run(global, args),
+        Command::Completions(args) => completions::run(global, args),
+        Command::Man(args) => man::run(global, args),
         Command::Doctor(args) => doctor::run(global, args),
         Command::Status(args) => status::run(global, args),
         Command::Top(args) => top::run(global, args),

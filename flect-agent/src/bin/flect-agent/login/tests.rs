@@ -8,7 +8,7 @@ struct Door {
 }
 
 impl Doorkeeper for Door {
-    fn open(&self, user: &[u8], password: &[u8]) -> Option<Arc<App>> {
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted> {
         (user == b"shop" && password == b"token").then(|| {
             let nobody = Credentials {
                 user: String::new(),
@@ -17,10 +17,14 @@ impl Doorkeeper for Door {
             let slug = Slug::try_from("shop".to_owned()).unwrap();
             let record = Record::new(Prefix::parse("{a}").unwrap(), Limits::default());
             let store = Store::new(0, &slug, &record, nobody.clone(), nobody);
-            Arc::new(App {
+            let app = App {
                 name: "explicit".to_owned(),
                 stores: vec![Arc::new(store)],
-            })
+            };
+            Admitted {
+                app: Arc::new(app),
+                user: b"default".to_vec(),
+            }
         })
     }
 

@@ -1,6 +1,4 @@
 use super::*;
-use flect_agent::environment::Credentials;
-use flect_agent::registry::{Limits, Record};
 
 const CONFIG: &str = "[valkey]\naddress = \"127.0.0.1:6379\"\n[explicit]\nlisten = [\"127.0.0.1:0\"]\n\
     [[app]]\nname = \"shop\"\ncgroups = [\"/shop\", \"/**\"]\nstores = [\"cache\", \"sessions\"]\n\
@@ -42,7 +40,18 @@ fn snapshot(names: &[&str]) -> Snapshot {
 fn an_app_without_its_default_store_gets_no_other() {
     let serving = serving(&snapshot(&["sessions"]));
     let shop = serving.workload("shop").unwrap();
-    assert!(matches!(&shop.state, State::Absent(name, Absence::Missing) if *name == slug("cache")));
+    let State::Absent {
+        store,
+        absence,
+        others,
+    } = &shop.state
+    else {
+        panic!("its default store is not there");
+    };
+    assert_eq!((store, *absence), (&slug("cache"), Absence::Missing));
+    assert!(others.default_store().is_retired());
+    assert!(others.store(b"default").is_none() && others.store(b"cache").is_none());
+    assert!(others.store(b"sessions").is_some());
     assert_eq!(shop.missing().collect::<Vec<_>>(), [&slug("cache")]);
 }
 
@@ -62,7 +71,8 @@ fn a_store_that_is_being_filled_is_not_there_yet() {
     snapshot.stores.get_mut(&slug("cache")).unwrap().filling = true;
     let serving = serving(&snapshot);
     let shop = serving.workload("shop").unwrap();
-    assert!(matches!(&shop.state, State::Absent(_, Absence::Filling)));
+    let absence = Absence::Filling;
+    assert!(matches!(&shop.state, State::Absent { absence: why, .. } if *why == absence));
 }
 
 #[test]

@@ -1,0 +1,211 @@
+//! Connections besides the operator's: a store's own user, and other servers.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+
+use super::TransferError;
+use crate::config::Endpoint;
+use crate::environment::Credentials;
+
+/// How long one answer may take: values of hundreds of megabytes take seconds each.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(6);
+
+/// Another server's database.
+#[derive(Clone)]
+pub struct Source {
+    /// Where it is.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The user; none is the default one.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
+    /// The database.
+    pub database: u32,
+}
+
+impl Source {
+    /// Reads `redis://[user[:password]@]host[:port][/database]`; `valkey://` is the same.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub fn parse(text: &str) -> Result<Self, TransferError> {
+        let wrong = |reason: &str| {
+            // The text may hold a password: it is not repeated.
+            TransferError::Address(format!(
+                "--from: {reason}; expected redis://[USER@]HOST[:PORT][/DATABASE]"
+            ))
+        };
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("no address"))?;
+        match scheme {
+            "redis" | "valkey" => {}
+            "rediss" | "valkeys" => {
+                return Err(wrong(
+                    "TLS is not spoken here; forward a local port with stunnel or ssh",
+                ));
+            }
+            _ => return Err(wrong("the address does not begin with redis://")),
+        }
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None => (None, rest),
+        };
+        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, "")))
+        {
+            Some((user, password)) => (decoded(user), decoded(password)),
+            None => (None, None),
+        };
+        let (place, database) = place.split_once('/').unwrap_or((place, ""));
+        let database = match database.split('?').next().unwrap_or_default() {
+            "" => 0,
+            digits => digits
+                .parse()
+                .map_err(|_| wrong("the database is no number"))?,
+        };
+        let (host, port) = match place.rsplit_once(':') {
+            // Of [::1] the last colon is no port's.
+            Some((host, port)) if !port.ends_with(']') => {
+                let port = port.parse().map_err(|_| wrong("the port is no number"))?;
+                (host, port)
+            }
+            _ => (place, 6379),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        if host.is_empty() {
+            return Err(wrong("no host"));
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            user,
+            password,
+            database,
+        })
+    }
+
+    /// Where it is, without the password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        format!("{}:{}/{}", self.host, self.port, self.database)
+    }
+}
+
+/// Text with `%40` and the like, as URLs have it; nothing is none.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, others)) = rest.split_first() {
+        let digits = others
+            .get(..2)
+            .and_then(|two| std::str::from_utf8(two).ok());
+        match (
+            first,
+            digits.and_then(|two| u8::from_str_radix(two, 16).ok()),
+        ) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            _ => {
+                bytes.push(first);
+                rest = others;
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Connects to another server.
+///
+/// # Errors
+/// When it cannot be reached or refuses the password.
+pub async fn connect_to(source: &Source) -> Result<ConnectionManager, TransferError> {
+    let mut login = RedisConnectionInfo::default().set_db(i64::from(source.database));
+    if let Some(user) = &source.user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = &source.password {
+        login = login.set_password(password);
+    }
+    connect(ConnectionAddr::Tcp(source.host.clone(), source.port), login).await
+}
+
+/// Connects to the environment's Valkey as a store's own user.
+///
+/// # Errors
+/// When it cannot be reached or does not know the user.
+pub async fn connect_as(
+    endpoint: &Endpoint,
+    credentials: &Credentials,
+) -> Result<ConnectionManager, TransferError> {
+    let login = RedisConnectionInfo::default()
+        .set_username(&credentials.user)
+        .set_password(&credentials.password);
+    connect(
+        ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port),
+        login,
+    )
+    .await
+}
+
+async fn connect(
+    address: ConnectionAddr,
+    login: RedisConnectionInfo,
+) -> Result<ConnectionManager, TransferError> {
+    // A store's user may not say CLIENT SETINFO to the server itself, nor need it.
+    let info = address.into_connection_info()?.set_redis_settings(login);
+    let client = redis::Client::open(info)?;
+    let config = ConnectionManagerConfig::new()
+        .set_response_timeout(Some(ANSWER_WITHIN))
+        .set_connection_timeout(Some(CONNECT_WITHIN))
+        .set_number_of_retries(1);
+    Ok(ConnectionManager::new_with_config(client, config).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_urls() {
+        let check = |text: &str, expect: &str| {
+            let source = Source::parse(text).ok();
+            let found = source.map_or_else(String::new, |s| {
+                let login = format!(
+                    "{}/{}",
+                    s.user.unwrap_or_default(),
+                    s.password.unwrap_or_default()
+                );
+                format!("{} {} {login} {}", s.host, s.port, s.database)
+            });
+            assert_eq!(found, expect, "{text}");
+        };
+        check("redis://h", "h 6379 / 0");
+        check("redis://h:7/3", "h 7 / 3");
+        check("valkey://:p%40x@h/", "h 6379 /p@x 0");
+        check("redis://u:p@[::1]:7/1", "::1 7 u/p 1");
+        check("redis://[::1]", "::1 6379 / 0");
+        for wrong in [
+            "h:1",
+            "http://h",
+            "rediss://h",
+            "redis://",
+            "redis://h:x",
+            "redis://h/x",
+        ] {
+            check(wrong, "");
+        }
+        let error = Source::parse("http://u:secret@h")
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
