@@ -15,6 +15,7 @@
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
+//! | `seed` | the users' documentation, line by line |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `control` | following the registry, the control socket, explicit mode |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
@@ -55,6 +56,8 @@ pub mod protocol;
 pub mod scenario;
 #[cfg(feature = "trials")]
 pub mod sdk;
+#[cfg(feature = "trials")]
+pub mod seed;
 #[cfg(feature = "trials")]
 pub mod sessions;
 #[cfg(feature = "trials")]

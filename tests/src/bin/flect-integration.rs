@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
-    smoke, views, worker,
+    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, seed,
+    sessions, smoke, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         operator::trials(),
         cli::trials(),
         sdk::trials(),
+        seed::trials(),
         control::trials(),
         views::trials(),
     ]
