@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
-    smoke, views, worker,
+    child, cli, clients, control, documentation, equality, kernel, limits, operator, protocol, sdk,
+    sessions, smoke, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         worker::trials(),
         equality::trials(),
         clients::trials(),
+        documentation::trials(),
         operator::trials(),
         cli::trials(),
         sdk::trials(),
