@@ -18,6 +18,7 @@
 //! | `seed` | the users' documentation, line by line |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `control` | following the registry, the control socket, explicit mode |
+//! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -40,6 +41,8 @@ pub mod cli;
 pub mod clients;
 #[cfg(feature = "trials")]
 pub mod control;
+#[cfg(feature = "trials")]
+pub mod documentation;
 #[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]
