@@ -11,7 +11,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::config;
 use crate::environment::{Credentials, ServerFacts, Store};
-use crate::registry::{Record, Registry, RegistryError};
+use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::store::{Prefix, Slug};
 use users::UserKey;
 pub(crate) use users::random;
@@ -73,18 +73,7 @@ impl Admin {
             address: address.clone(),
             cause,
         };
-        let mut info = redis::RedisConnectionInfo::default().set_username(&valkey.user);
-        if let Some(path) = &valkey.password_file {
-            info = info.set_password(read_password(path)?);
-        } else if valkey.user == "default" {
-            // Without a password there is nothing to authenticate with; the user is the default.
-            info = redis::RedisConnectionInfo::default();
-        }
-        let endpoint = redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port);
-        let info = redis::IntoConnectionInfo::into_connection_info(endpoint)
-            .map_err(server)?
-            .set_redis_settings(info);
-        let client = redis::Client::open(info).map_err(server)?;
+        let client = client(valkey)?;
         let config = ConnectionManagerConfig::new()
             .set_response_timeout(Some(ANSWER_WITHIN))
             .set_connection_timeout(Some(ANSWER_WITHIN))
@@ -253,14 +242,26 @@ impl Admin {
         result.map_err(|cause| self.server(cause))
     }
 
-    /// Whether the server answers.
+    /// Which run of the server answers: another id means that what it keeps in memory alone, users
+    /// and settings, may be lost.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn ping(&mut self) -> Result<(), AdminError> {
-        let result: redis::RedisResult<String> =
-            redis::cmd("PING").query_async(&mut self.connection).await;
-        result.map(|_| ()).map_err(|cause| self.server(cause))
+    /// When it does not answer.
+    pub async fn run_id(&mut self) -> Result<String, AdminError> {
+        let result: redis::RedisResult<String> = redis::cmd("INFO")
+            .arg("server")
+            .query_async(&mut self.connection)
+            .await;
+        let info = result.map_err(|cause| self.server(cause))?;
+        let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+        Ok(run_id.unwrap_or_default().trim_end().to_owned())
+    }
+
+    /// Whether a registry is the one that this connection was made for: users are derived from its
+    /// secret.
+    #[must_use]
+    pub fn knows(&self, backup: &Backup) -> bool {
+        backup.user_key() == Some(self.key.to_text().as_str())
     }
 
     /// The channel rules of a user; `None` when there is no such user.
@@ -300,6 +301,29 @@ impl Admin {
             cause,
         }
     }
+}
+
+/// How the operator connects.
+///
+/// # Errors
+/// When the password file cannot be used.
+pub fn client(valkey: &config::Valkey) -> Result<redis::Client, AdminError> {
+    let server = |cause| AdminError::Server {
+        address: valkey.address.to_string(),
+        cause,
+    };
+    let mut info = redis::RedisConnectionInfo::default().set_username(&valkey.user);
+    if let Some(path) = &valkey.password_file {
+        info = info.set_password(read_password(path)?);
+    } else if valkey.user == "default" {
+        // Without a password there is nothing to authenticate with; the user is the default.
+        info = redis::RedisConnectionInfo::default();
+    }
+    let endpoint = redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port);
+    let info = redis::IntoConnectionInfo::into_connection_info(endpoint)
+        .map_err(server)?
+        .set_redis_settings(info);
+    redis::Client::open(info).map_err(server)
 }
 
 /// The operator's password, from a file that not everybody can read.

@@ -45,6 +45,8 @@ pub struct Command {
     pub since: Version,
     /// Whether it does nothing but hold subcommands.
     pub container: bool,
+    /// Its place in [`all`].
+    pub number: u16,
 }
 
 impl Command {

@@ -3,17 +3,20 @@
 //! Text becomes types once, here: whatever holds a [`Config`] need not check it again. Every
 //! mistake is reported with its line and column, unknown keys included.
 
+mod addresses;
 pub mod environments;
 mod pattern;
+mod principal;
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
+pub use addresses::{CgroupPath, Endpoint, Network, StatusPage};
 pub use pattern::{CgroupPattern, InvalidPattern};
+pub use principal::Principal;
 
 use crate::interception::Acceleration;
 use crate::store::Slug;
@@ -30,6 +33,9 @@ pub struct Config {
     /// Which connections the kernel hands over.
     #[serde(default)]
     pub intercept: Intercept,
+    /// Ordinary listeners, for what the kernel does not hand over.
+    #[serde(default)]
+    pub explicit: Explicit,
     /// The daemon itself.
     #[serde(default)]
     pub agent: Agent,
@@ -59,6 +65,9 @@ pub struct Valkey {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intercept {
+    /// Whether the kernel hands connections over at all; without it the agent needs no root, and
+    /// `[explicit]` is the only way in.
+    pub enabled: bool,
     /// The managed root: the cgroup, as a path below the cgroup v2 mount, under which apps live.
     pub cgroup: CgroupPath,
     /// Intercepted destinations; empty means the addresses of `valkey.address`.
@@ -73,6 +82,19 @@ pub struct Intercept {
     pub pin: PathBuf,
 }
 
+/// `[explicit]`: listeners on ordinary addresses, where a connection names a store and proves with
+/// the store's token that it may use it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Explicit {
+    /// Where to listen; port 0 takes a free one, which `flect status` tells.
+    pub listen: Vec<SocketAddr>,
+    /// The certificate chain for TLS, a PEM file.
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, a PEM file that not everybody may read.
+    pub tls_key: Option<PathBuf>,
+}
+
 /// `[agent]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -84,6 +106,13 @@ pub struct Agent {
     pub workers: usize,
     /// The control socket that `flect` talks to.
     pub socket: PathBuf,
+    /// Whether the agent makes the stores that its apps are bound to and that do not exist, at its
+    /// start.
+    pub create_stores: bool,
+    /// Who may ask the control socket for everything, beside root and the agent's own user.
+    pub operators: Vec<Principal>,
+    /// Where the status page listens.
+    pub status_page: StatusPage,
 }
 
 /// `[[app]]`: a workload and the stores bound to it.
@@ -96,6 +125,25 @@ pub struct App {
     pub cgroups: Vec<CgroupPattern>,
     /// Bound stores; the first is the one that a connection gets if it does not name another.
     pub stores: Vec<Slug>,
+    /// Who may run commands in the app with `flect run`, beside the operators.
+    #[serde(default)]
+    pub users: Vec<Principal>,
+}
+
+/// The name of the app that sessions of `[explicit]` belong to.
+pub const EXPLICIT_APP: &str = "explicit";
+
+/// As long as a DNS label, and a cgroup's name is shorter than a file's.
+const NAME_BYTES_MAX: usize = 63;
+
+const PLAIN_NAME: &str = "expected 1 to 63 letters, digits, '-' and '_'";
+
+/// A name that may stand in a path and in a reply as it is.
+fn is_plain_name(text: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// The agent's port unless the config says otherwise: outside the ephemeral range and
@@ -113,6 +161,7 @@ fn default_user() -> String {
 impl Default for Intercept {
     fn default() -> Self {
         Self {
+            enabled: true,
             cgroup: CgroupPath("/".into()),
             addresses: Vec::new(),
             ports: Vec::new(),
@@ -129,6 +178,9 @@ impl Default for Agent {
             cgroup: None,
             workers: 0,
             socket: "/run/flect/agent.sock".into(),
+            create_stores: false,
+            operators: Vec::new(),
+            status_page: StatusPage::default(),
         }
     }
 }
@@ -183,16 +235,20 @@ impl Config {
 
     /// What no single value shows.
     fn check(&self) -> Result<(), String> {
-        if self.intercept.listen_port == 0 {
-            return Err("intercept.listen_port: 0 is no port to listen on".to_owned());
-        }
-        if self.intercept_ports().contains(&self.intercept.listen_port) {
+        if !is_plain_name(&self.valkey.environment) {
             return Err(format!(
-                "intercept.listen_port: {} is intercepted itself; choose another port",
-                self.intercept.listen_port
+                "valkey.environment: '{}' is no name: {PLAIN_NAME}",
+                self.valkey.environment
             ));
         }
+        self.check_listeners()?;
         for (index, app) in self.apps.iter().enumerate() {
+            if !is_plain_name(&app.name) || app.name == EXPLICIT_APP {
+                return Err(format!(
+                    "app '{}': its name names a cgroup as well: {PLAIN_NAME}, and not '{EXPLICIT_APP}'",
+                    app.name
+                ));
+            }
             if app.cgroups.is_empty() || app.stores.is_empty() {
                 return Err(format!(
                     "app '{}': give it at least one of cgroups and one of stores",
@@ -205,6 +261,28 @@ impl Config {
             {
                 return Err(format!("app '{}' is there twice", app.name));
             }
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), String> {
+        if self.intercept.listen_port == 0 {
+            return Err("intercept.listen_port: 0 is no port to listen on".to_owned());
+        }
+        if self.intercept_ports().contains(&self.intercept.listen_port) {
+            return Err(format!(
+                "intercept.listen_port: {} is intercepted itself; choose another port",
+                self.intercept.listen_port
+            ));
+        }
+        if !self.intercept.enabled && self.explicit.listen.is_empty() {
+            return Err(
+                "intercept.enabled = false leaves no way in; give explicit.listen an address"
+                    .to_owned(),
+            );
+        }
+        if self.explicit.tls_certificate.is_some() != self.explicit.tls_key.is_some() {
+            return Err("explicit.tls_certificate and explicit.tls_key: TLS needs both".to_owned());
         }
         Ok(())
     }
@@ -240,113 +318,6 @@ impl Config {
 fn loopback() -> [IpNet; 2] {
     let v4 = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
     [v4.into(), IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))]
-}
-
-/// `host:port` of a Valkey.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Endpoint {
-    /// A name or an address.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// The endpoint's addresses, in the resolver's order.
-    ///
-    /// # Errors
-    /// What the resolver says.
-    pub fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
-        let addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
-        if addresses.is_empty() {
-            return Err(std::io::Error::other(format!("{self} has no address")));
-        }
-        Ok(addresses)
-    }
-}
-
-impl TryFrom<String> for Endpoint {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let complaint = || {
-            format!(
-                "'{text}' is no endpoint: expected host:port, such as 10.0.0.5:6379 or [::1]:6379"
-            )
-        };
-        let (host, port) = text.rsplit_once(':').ok_or_else(complaint)?;
-        let port = port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(complaint)?;
-        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(v6) => v6,
-            None if host.contains(':') => return Err(complaint()),
-            None => host,
-        };
-        if host.is_empty() {
-            return Err(complaint());
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-/// An address or a network of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Network(pub IpNet);
-
-impl TryFrom<String> for Network {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let whole = |address: IpAddr| Self(IpNet::from(address.to_canonical()));
-        text.parse::<IpAddr>()
-            .map(whole)
-            .or_else(|_| text.parse::<IpNet>().map(|net| Self(net.trunc())))
-            .map_err(|_| {
-                format!(
-                    "'{text}' is no address or network: expected 10.0.0.5, 10.0.0.0/24 or fd00::/8"
-                )
-            })
-    }
-}
-
-/// A cgroup's path below the cgroup v2 mount; begins with `/`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct CgroupPath(pub String);
-
-impl TryFrom<String> for CgroupPath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text == "/" {
-            return Ok(Self(text));
-        }
-        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-        match text.strip_prefix('/') {
-            Some(rest) if rest.split('/').all(plain) => Ok(Self(text)),
-            _ => Err(format!(
-                "'{text}' is no cgroup path: expected a path below the cgroup v2 mount, such as /system.slice"
-            )),
-        }
-    }
 }
 
 #[cfg(test)]

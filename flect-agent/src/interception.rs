@@ -12,6 +12,7 @@ mod kernel;
 mod listeners;
 mod namespaces;
 mod object;
+mod others;
 mod pins;
 mod selftest;
 mod verdict;
@@ -29,6 +30,7 @@ use kernel::Map;
 use watch::{Watched, Watcher};
 
 pub use error::{IdentifyError, InterceptionError};
+pub use others::socket_programs;
 pub use verdict::{Acceleration, AccelerationVerdict, Check};
 
 /// What to intercept, and as whom.

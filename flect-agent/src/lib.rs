@@ -3,6 +3,7 @@
 //! | module | what happens there |
 //! | --- | --- |
 //! | [`config`] | `agent.toml` becomes validated types, once |
+//! | [`manifest`] | `flect.toml`: what an app calls its stores, and the variables it gets |
 //! | [`store`] | the words of the product as types: slug, prefix, namespace |
 //! | [`cgroup`] | cgroup v2: where it is mounted, ids and paths |
 //! | [`interception`] | the kernel hooks: loading, pinning, and who is behind an accepted socket |
@@ -10,7 +11,9 @@
 //! | [`commands`] | the command table: keys, policies, what a reply carries |
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
+//! | [`explain`] | what the agent does with a request, told instead of done |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
+//! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
@@ -19,8 +22,9 @@
 //! | [`transfer`] | stores into files and back, and other servers' data into stores |
 //! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
 //! | [`worker`] | event loops, sessions, upstream connections |
+//! | [`series`] | rates and percentiles from two looks at the agent's counters |
 //!
-//! Dependencies point one way: `resp`, `commands`, `rewrite` and `scoped` know no sockets; only
+//! Dependencies point one way: `resp`, `commands`, `rewrite`, `scoped` and `explain` know no sockets; only
 //! [`interception`] imports aya.
 
 pub mod accountant;
@@ -30,12 +34,16 @@ pub mod commands;
 pub mod config;
 pub mod dump;
 pub mod environment;
+pub mod explain;
 pub mod interception;
 pub mod keyspace;
+pub mod manifest;
+pub mod metrics;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
+pub mod series;
 pub mod store;
 pub mod transfer;
 pub mod usage;

@@ -16,6 +16,7 @@
 //! change is one script, so it happens whole, raises the version by one and is published after it.
 //! Records are changed by compare-and-set, so of two who change the same record one starts over.
 
+mod backup;
 mod record;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use redis::aio::ConnectionLike;
 use redis::{AsyncCommands, Script};
 
 use crate::store::{InvalidSlug, Prefix, Slug};
+pub use backup::Backup;
 pub use record::{Limits, Record, Removal, TokenDigest, new_token};
 
 /// What the channel is called on which the version is published after each change.
@@ -85,6 +87,9 @@ fn did_you_mean(known: &[Slug]) -> String {
     }
 }
 
+/// A hash of the registry as it stands on the server.
+type Texts = BTreeMap<String, String>;
+
 /// All of the registry at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -99,6 +104,34 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    fn read(
+        version: u64,
+        stores: &Texts,
+        aliases: &Texts,
+        removed: &Texts,
+    ) -> Result<Self, RegistryError> {
+        let mut snapshot = Self {
+            version,
+            ..Self::default()
+        };
+        for (slug, text) in stores {
+            let slug = known_slug(slug.clone())?;
+            let record = parse(&slug, text)?;
+            snapshot.stores.insert(slug, record);
+        }
+        for (slug, prefix) in aliases {
+            let prefix =
+                Prefix::parse(prefix).map_err(|error| RegistryError::Foreign(error.to_string()))?;
+            snapshot.aliases.insert(known_slug(slug.clone())?, prefix);
+        }
+        for (prefix, text) in removed {
+            let removal = serde_json::from_str(text)
+                .map_err(|error| RegistryError::Foreign(format!("removed {prefix}: {error}")))?;
+            snapshot.removed.push(removal);
+        }
+        Ok(snapshot)
+    }
+
     /// A store by its name, or by the name that it had before it was renamed.
     #[must_use]
     pub fn find(&self, slug: &Slug) -> Option<(&Slug, &Record)> {
@@ -213,7 +246,6 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     /// # Errors
     /// When the server refuses, or holds what this release does not understand.
     pub async fn snapshot(&mut self) -> Result<Snapshot, RegistryError> {
-        type Texts = BTreeMap<String, String>;
         let (version, stores, aliases, removed): (Option<u64>, Texts, Texts, Texts) = redis::pipe()
             .atomic()
             .hget(META, "version")
@@ -222,26 +254,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
             .hgetall(REMOVED)
             .query_async(&mut self.connection)
             .await?;
-        let mut snapshot = Snapshot {
-            version: version.unwrap_or(0),
-            ..Snapshot::default()
-        };
-        for (slug, text) in stores {
-            let slug = known_slug(slug)?;
-            let record = parse(&slug, &text)?;
-            snapshot.stores.insert(slug, record);
-        }
-        for (slug, prefix) in aliases {
-            let prefix = Prefix::parse(&prefix)
-                .map_err(|error| RegistryError::Foreign(error.to_string()))?;
-            snapshot.aliases.insert(known_slug(slug)?, prefix);
-        }
-        for (prefix, text) in removed {
-            let removal = serde_json::from_str(&text)
-                .map_err(|error| RegistryError::Foreign(format!("removed {prefix}: {error}")))?;
-            snapshot.removed.push(removal);
-        }
-        Ok(snapshot)
+        Snapshot::read(version.unwrap_or(0), &stores, &aliases, &removed)
     }
 
     /// Makes a store.

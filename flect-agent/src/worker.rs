@@ -14,7 +14,9 @@ mod input;
 mod jobs;
 mod lanes;
 mod local;
+mod memory;
 mod outbox;
+mod pace;
 mod replies;
 mod session;
 mod stalls;
@@ -22,13 +24,15 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 
+use crate::commands::Command;
 use crate::environment::{App, Environment, Store};
+use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
 use arena::{Arena, Key};
 use jobs::Job;
@@ -48,6 +52,9 @@ const STALL_TICK: Duration = Duration::from_millis(50);
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
+
+/// What all workers count time from: a store's commands are paced by one clock.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const WAKE: Token = Token(usize::MAX);
 
@@ -138,6 +145,7 @@ pub struct Handle {
     sender: mpsc::Sender<Message>,
     waker: Arc<Waker>,
     sessions: Arc<AtomicUsize>,
+    upstreams: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -154,6 +162,12 @@ impl Handle {
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// How many connections to Valkey it has.
+    #[must_use]
+    pub fn upstreams(&self) -> usize {
+        self.upstreams.load(Ordering::Relaxed)
     }
 
     /// Stops it and waits for its end.
@@ -181,6 +195,7 @@ pub fn spawn(
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (sender, messages) = mpsc::channel();
     let sessions = Arc::new(AtomicUsize::new(0));
+    let upstreams = Arc::new(AtomicUsize::new(0));
     let mut worker = Worker {
         number,
         poll,
@@ -201,8 +216,15 @@ pub fn spawn(
         dropped: Vec::new(),
         nobody: crate::store::Prefix::nobody().namespace(0),
         count: sessions.clone(),
+        upstream_count: upstreams.clone(),
         stalls: 0,
         overdue: Vec::new(),
+        now: EPOCH.elapsed(),
+        now_us: 0,
+        paced: Vec::new(),
+        pace: None,
+        current: None,
+        sampler: Sampler::default(),
     };
     for store in stores {
         worker.add_store(store.clone());
@@ -214,6 +236,7 @@ pub fn spawn(
         sender,
         waker,
         sessions,
+        upstreams,
         thread: Some(thread),
     })
 }
@@ -249,19 +272,31 @@ pub(crate) struct Worker {
     stalls: usize,
     /// Sessions whose replies are buffered, since others have waited long enough.
     overdue: Vec<Key<Session>>,
+    upstream_count: Arc<AtomicUsize>,
+    /// When this turn began, since [`EPOCH`]: the clock is read once a turn.
+    now: Duration,
+    /// The same in microseconds, of which only differences count.
+    now_us: u32,
+    /// Stores with sessions that wait for their share.
+    paced: Vec<usize>,
+    /// When one of them may have more.
+    pace: Option<Duration>,
+    /// The command of the request being taken.
+    current: Option<&'static Command>,
+    /// Which requests' keys are noted.
+    sampler: Sampler,
 }
 
 impl Worker {
     fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
-        let mut last_tick = Instant::now();
+        let mut last_tick = self.now;
         loop {
-            let timeout = if self.has_work() {
-                Duration::ZERO
-            } else if self.stalls > 0 {
-                STALL_TICK
-            } else {
-                TICK
+            let tick = if self.stalls > 0 { STALL_TICK } else { TICK };
+            let timeout = match self.pace {
+                _ if self.has_work() => Duration::ZERO,
+                Some(wait) => wait.min(tick),
+                None => tick,
             };
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != std::io::ErrorKind::Interrupted
@@ -269,19 +304,26 @@ impl Worker {
                 tracing::error!(%error, "the event queue failed; worker ends");
                 return;
             }
+            self.read_clock();
             if !self.take_events(&events) {
                 return;
             }
             self.read_upstreams();
+            self.release_paced();
             self.run_sessions();
             self.flush_upstreams();
             self.flush_sessions();
-            let tick = if self.stalls > 0 { STALL_TICK } else { TICK };
-            if last_tick.elapsed() >= tick {
-                last_tick = Instant::now();
-                self.tick(last_tick);
+            if self.now - last_tick >= tick {
+                last_tick = self.now;
+                self.tick(Instant::now());
             }
         }
+    }
+
+    fn read_clock(&mut self) {
+        self.now = EPOCH.elapsed();
+        // The cut is meant: what is measured takes less than an hour.
+        self.now_us = self.now.as_micros() as u32;
     }
 
     fn has_work(&self) -> bool {
@@ -343,6 +385,7 @@ impl Worker {
     fn tick(&mut self, now: Instant) {
         self.close_idle_lanes(now);
         self.look_after_stalls(now);
+        self.forget_ended();
     }
 
     fn queue_run(&mut self, key: Key<Session>) {

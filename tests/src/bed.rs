@@ -245,6 +245,21 @@ impl Bed {
         self.programs.is_none()
     }
 
+    /// The users' command with this bed's environment and agent; give it arguments.
+    ///
+    /// # Errors
+    /// When the bed is a direct one.
+    pub fn flect(&self) -> Result<Command> {
+        let mut command = Command::new(&self.programs()?.flect);
+        // The folder holds the bed's agent.toml, which names the environment `default`.
+        command
+            .env("FLECT_CONFIG_DIR", self.folder())
+            .env_remove("FLECT_ENV")
+            .arg("--socket")
+            .arg(&self.socket);
+        Ok(command)
+    }
+
     /// What `flect status --json` says.
     ///
     /// # Errors
@@ -324,6 +339,12 @@ impl Bed {
     #[must_use]
     pub fn config_path(&self) -> &Path {
         &self.config
+    }
+
+    /// The agent's control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone()
     }
 
     /// The folder of the bed's files.

@@ -13,8 +13,17 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
-//! | `data` | `flect kv` where it works on a store's data |
+//! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
+//! | `operator` | the users' command: stores, environments, doctor |
+//! | `data` | `flect kv` where it works on a store's data: rm, usage, clone, export, import, shell |
+//! | `seed` | the users' documentation, line by line |
+//! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
+//! | `control` | following the registry, the control socket, explicit mode |
+//! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `limits` | limits and tokens of the registry, at an agent with hooks |
+//! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
+//! | `views` | `flect top`, and the status page in a browser |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
 //! The trials are run by the binary `flect-integration`, on the host by `cargo xtask test` and in
@@ -28,13 +37,23 @@ pub mod child;
 pub mod bed;
 
 #[cfg(feature = "trials")]
+pub mod cli;
+#[cfg(feature = "trials")]
 pub mod clients;
 #[cfg(feature = "trials")]
+pub mod control;
+#[cfg(feature = "trials")]
 pub mod data;
+#[cfg(feature = "trials")]
+pub mod documentation;
 #[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]
 pub mod kernel;
+#[cfg(feature = "trials")]
+pub mod limits;
+#[cfg(feature = "trials")]
+pub mod operator;
 #[cfg(feature = "trials")]
 pub mod pair;
 #[cfg(feature = "trials")]
@@ -42,6 +61,14 @@ pub mod protocol;
 #[cfg(feature = "trials")]
 pub mod scenario;
 #[cfg(feature = "trials")]
+pub mod sdk;
+#[cfg(feature = "trials")]
+pub mod seed;
+#[cfg(feature = "trials")]
 pub mod sessions;
 #[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod views;
+#[cfg(feature = "trials")]
+pub mod worker;

@@ -59,6 +59,30 @@ pub fn python_packages() -> PathBuf {
     tools().join("clients/python")
 }
 
+/// An app that has the built SDK installed as npm would, with the SDK's tests.
+#[must_use]
+pub fn sdk_app() -> PathBuf {
+    tools().join("sdk/staged")
+}
+
+/// The configuration of the fonts that the browser uses, for `FONTCONFIG_FILE`.
+#[must_use]
+pub fn font_configuration() -> PathBuf {
+    tools().join("chromium/fonts.conf")
+}
+
+/// The folder of what tests leave to be looked at, such as screenshots.
+#[must_use]
+pub fn artefacts() -> PathBuf {
+    target().join("artefacts")
+}
+
+/// Does this run in a virtual machine of `cargo xtask vm-test`? Its image has less than a host.
+#[must_use]
+pub fn in_vm() -> bool {
+    env::var_os("FLECT_VM").is_some()
+}
+
 /// The product's own programs, as built.
 #[derive(Clone, Debug)]
 pub struct Programs {

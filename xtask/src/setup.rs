@@ -6,8 +6,10 @@
 
 mod apt;
 mod bpf_linker;
+mod chromium;
 mod clients;
 mod progress;
+mod sdk;
 mod valkey;
 mod vm;
 
@@ -21,6 +23,7 @@ use anyhow::{Context, Result, bail};
 use flect_tests::tools;
 
 use progress::Step;
+pub use sdk::npm;
 pub use vm::{Kernel, in_folder as kernel_in, kernel};
 
 /// A part that a task needs.
@@ -32,6 +35,10 @@ pub enum Part {
     Valkey,
     /// ioredis and redis-py.
     Clients,
+    /// `@flect/sdk`, built, and its tests.
+    Sdk,
+    /// A browser without a window, for the status page.
+    Chromium,
     /// QEMU and busybox.
     Vm,
 }
@@ -49,7 +56,13 @@ pub struct Args {
 /// # Errors
 /// When a part cannot be installed; the message names the command that does it by hand.
 pub fn run(args: &Args) -> Result<()> {
-    ensure(&[Part::Bpf, Part::Valkey, Part::Clients])?;
+    ensure(&[
+        Part::Bpf,
+        Part::Valkey,
+        Part::Clients,
+        Part::Sdk,
+        Part::Chromium,
+    ])?;
     if args.vm {
         ensure(&[Part::Vm])?;
         for series in crate::vm_test::SERIES {
@@ -95,6 +108,8 @@ impl Part {
             Self::Bpf => bpf_linker::is_ready(),
             Self::Valkey => valkey::is_ready(),
             Self::Clients => clients::is_ready(),
+            Self::Sdk => sdk::is_ready(),
+            Self::Chromium => chromium::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -104,6 +119,8 @@ impl Part {
             Self::Bpf => bpf_linker::install(),
             Self::Valkey => valkey::install(),
             Self::Clients => clients::install(),
+            Self::Sdk => sdk::install(),
+            Self::Chromium => chromium::install(),
             Self::Vm => vm::install(),
         }
     }

@@ -1,8 +1,9 @@
 //! `cargo xtask test`: everything that can fail.
 //!
 //! 1. the workspace's unit and property tests, as `cargo test` runs them, without root;
-//! 2. the integration tests on this machine's kernel;
-//! 3. the same under other kernels, in virtual machines.
+//! 2. the SDK's checks and unit tests, likewise;
+//! 3. the integration tests on this machine's kernel;
+//! 4. the same under other kernels, in virtual machines.
 //!
 //! Invariant: nothing is skipped unasked; what cannot run is a failure that says why. The last line
 //! is 'N passed, N failed' over everything.
@@ -51,7 +52,10 @@ pub struct Args {
 /// When something cannot even be started.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
-    let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients];
+    let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients, Part::Sdk];
+    if !args.no_host {
+        parts.push(Part::Chromium);
+    }
     if !args.no_vm {
         parts.push(Part::Vm);
     }
@@ -60,6 +64,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let filter = args.filter.as_deref();
     if !args.no_unit {
         report.stage("unit and property tests", || unit(filter));
+        // Its tests take no filter.
+        if filter.is_none_or(|filter| filter.contains("sdk")) {
+            report.stage("the SDK's checks and unit tests", sdk);
+        }
     }
     if !args.no_host {
         report.stage("integration tests on this kernel", || host(filter));
@@ -83,6 +91,15 @@ fn unit(filter: Option<&str>) -> Result<(Counts, bool)> {
         .args(filter)
         .env("PATH", setup::path_variable()?);
     counted(&mut command, None)
+}
+
+/// Formatting, types and what npm would publish; then the tests that need no store.
+fn sdk() -> Result<(Counts, bool)> {
+    let mut check = setup::npm()?;
+    let (_, passed) = counted(check.args(["run", "check"]), None)?;
+    let mut test = setup::npm()?;
+    let (counts, tested) = counted(test.args(["run", "test:unit"]), None)?;
+    Ok((counts, passed && tested))
 }
 
 fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
@@ -208,8 +225,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Adds what a line of output says, if it is a closing line of libtest or libtest-mimic.
+    /// Adds what a line of output says, if it is a closing line of libtest, libtest-mimic or
+    /// Node.js.
     pub fn read(&mut self, line: &str) {
+        if let Some(rest) = line.strip_prefix("\u{2139} ") {
+            return self.read_node(rest);
+        }
         let Some((_, rest)) = line.split_once("test result: ") else {
             return;
         };
@@ -227,6 +248,22 @@ impl Counts {
                 "ignored" => self.ignored += number,
                 _ => {}
             }
+        }
+    }
+
+    /// Node.js has one line for each count, such as 'pass 3', behind a sign for information.
+    fn read_node(&mut self, rest: &str) {
+        let Some((what, number)) = rest.split_once(' ') else {
+            return;
+        };
+        let Ok(number) = number.parse::<u64>() else {
+            return;
+        };
+        match what {
+            "pass" => self.passed += number,
+            "fail" | "cancelled" => self.failed += number,
+            "skipped" | "todo" => self.ignored += number,
+            _ => {}
         }
     }
 
@@ -260,9 +297,15 @@ mod tests {
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.58s",
             "test a::test_result ... ok",
             "test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out",
+            "\u{2139} tests 9",
+            "\u{2139} pass 5",
+            "\u{2139} fail 1",
+            "\u{2139} cancelled 1",
+            "\u{2139} skipped 2",
+            "\u{2139} duration_ms 13210.128426",
         ] {
             counts.read(line);
         }
-        assert_eq!(counts.to_string(), "14 passed, 3 failed, 1 skipped");
+        assert_eq!(counts.to_string(), "19 passed, 5 failed, 3 skipped");
     }
 }

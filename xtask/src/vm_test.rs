@@ -122,7 +122,7 @@ impl Outcome {
 /// # Errors
 /// When a machine cannot be made.
 pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
-    let parts = [Part::Bpf, Part::Valkey, Part::Clients, Part::Vm];
+    let parts = [Part::Bpf, Part::Valkey, Part::Clients, Part::Sdk, Part::Vm];
     setup::ensure(&parts)?;
     let names = match args.kernel.as_slice() {
         [] => vec!["6.1".to_owned(), "6.12".to_owned()],

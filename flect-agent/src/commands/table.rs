@@ -68,7 +68,8 @@ impl Table {
     fn new() -> Self {
         let commands: Vec<Command> = GENERATED
             .iter()
-            .map(|entry| {
+            .zip(0..)
+            .map(|(entry, number)| {
                 let rule = rules::of(entry.name);
                 let container = GENERATED.iter().any(|other| {
                     other
@@ -87,6 +88,7 @@ impl Table {
                     placement: rule.placement,
                     since: entry.since,
                     container,
+                    number,
                 }
             })
             .collect();

@@ -72,6 +72,36 @@ fn mistakes_are_named_with_their_place() {
         "listen_port",
         "intercepted itself",
     );
+    check(
+        "[intercept]\nenabled = false\n",
+        "intercept.enabled",
+        "explicit.listen",
+    );
+    check(
+        "[explicit]\nlisten = ['127.0.0.1']\n",
+        "line 4, column 11",
+        "socket address",
+    );
+    check(
+        "[explicit]\ntls_key = 'k'\n",
+        "tls_certificate",
+        "needs both",
+    );
+    check(
+        "[agent]\nstatus_page = '0.0.0.0:80'\n",
+        "line 4, column 15",
+        "loopback",
+    );
+    check(
+        "[agent]\noperators = ['a b']\n",
+        "line 4, column 13",
+        "no user or group",
+    );
+    check(
+        "[[app]]\nname = '../a'\ncgroups = ['/a']\nstores = ['s']\n",
+        "app '../a'",
+        "names a cgroup",
+    );
 }
 
 #[test]

@@ -37,8 +37,11 @@ impl Limits {
         let of = |limit: Option<u32>| limit.unwrap_or(0);
         self.connections
             .store(of(limits.connections), Ordering::Relaxed);
-        self.commands_per_second
-            .store(of(limits.commands_per_second), Ordering::Relaxed);
+        let rate = of(limits.commands_per_second);
+        if self.commands_per_second.swap(rate, Ordering::Relaxed) != rate {
+            // What was reserved at the old rate must not delay what the new one allows.
+            self.tokens.due_ns.store(0, Ordering::Relaxed);
+        }
         self.memory_bytes
             .store(limits.memory_bytes.unwrap_or(0), Ordering::Relaxed);
     }
@@ -73,39 +76,70 @@ impl Limits {
         self.memory_exceeded.store(exceeded, Ordering::Relaxed);
     }
 
-    /// Takes the right to one command at a time counted from any fixed moment.
-    ///
-    /// # Errors
-    /// When the store has had its share: how long until there is one more.
+    /// Whether commands are counted at all.
     #[inline]
-    pub fn take(&self, now: Duration) -> Result<(), Duration> {
-        match self.commands_per_second.load(Ordering::Relaxed) {
-            0 => Ok(()),
+    #[must_use]
+    pub fn has_rate(&self) -> bool {
+        self.rate() > 0
+    }
+
+    /// Commands in a second; 0 is no limit.
+    #[must_use]
+    pub fn rate(&self) -> u32 {
+        self.commands_per_second.load(Ordering::Relaxed)
+    }
+
+    /// Takes the right to one command now, at a time counted from any fixed moment; `false` when the
+    /// store has had its share.
+    #[must_use]
+    pub fn take(&self, now: Duration) -> bool {
+        match self.rate() {
+            0 => true,
             rate => self.tokens.take(u64::from(rate), now),
+        }
+    }
+
+    /// Takes the right to one command in advance, and says at what time. Whoever reserves is served in
+    /// turn, so that no worker is always later than another.
+    #[must_use]
+    pub fn reserve(&self, now: Duration) -> Duration {
+        match self.rate() {
+            0 => now,
+            rate => now + self.tokens.reserve(u64::from(rate), now),
         }
     }
 }
 
+/// A token bucket kept as one number, the moment at which it is full again (the generic cell rate
+/// algorithm), so that workers share it without a lock.
 impl Tokens {
-    /// A token bucket kept as one number, the moment at which it is full again (the generic cell rate
-    /// algorithm), so that workers share it without a lock.
-    fn take(&self, rate: u64, now: Duration) -> Result<(), Duration> {
-        let interval_ns = SECOND_NS / rate;
-        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
-        let latest_ns = now_ns + BURST_NS.max(interval_ns);
-        // A rate that was raised must not wait for what the lower one allowed.
-        let next = |due_ns: u64| due_ns.clamp(now_ns, latest_ns) + interval_ns;
-        let take = |due_ns: u64| (next(due_ns) <= latest_ns).then(|| next(due_ns));
-        match self
-            .due_ns
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-        {
-            Ok(_) => Ok(()),
-            Err(due_ns) => Err(Duration::from_nanos(
-                next(due_ns).saturating_sub(latest_ns).max(1),
-            )),
-        }
+    fn take(&self, rate: u64, now: Duration) -> bool {
+        let (interval_ns, burst_ns, now_ns) = terms(rate, now);
+        let take = |due_ns: u64| {
+            let next_ns = due_ns.max(now_ns) + interval_ns;
+            (next_ns <= now_ns + burst_ns).then_some(next_ns)
+        };
+        let relaxed = Ordering::Relaxed;
+        self.due_ns.fetch_update(relaxed, relaxed, take).is_ok()
     }
+
+    fn reserve(&self, rate: u64, now: Duration) -> Duration {
+        let (interval_ns, burst_ns, now_ns) = terms(rate, now);
+        let next = |due_ns: u64| due_ns.max(now_ns) + interval_ns;
+        let relaxed = Ordering::Relaxed;
+        let (Ok(before_ns) | Err(before_ns)) =
+            self.due_ns
+                .fetch_update(relaxed, relaxed, |due_ns| Some(next(due_ns)));
+        Duration::from_nanos(next(before_ns).saturating_sub(now_ns + burst_ns))
+    }
+}
+
+/// The time between two commands, what may come at once after a pause, and now: in nanoseconds.
+fn terms(rate: u64, now: Duration) -> (u64, u64, u64) {
+    let interval_ns = SECOND_NS / rate;
+    // 500 years fit.
+    let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
+    (interval_ns, BURST_NS.max(interval_ns), now_ns)
 }
 
 #[cfg(test)]
@@ -123,14 +157,13 @@ mod tests {
 
     /// Commands that pass when as many are tried as may be, in steps of a millisecond.
     fn passed(limits: &Limits, from: Duration, milliseconds: u64) -> usize {
-        let times = (0..milliseconds).map(|ms| from + Duration::from_millis(ms));
-        times
-            .map(|now| {
-                std::iter::repeat_with(|| limits.take(now))
-                    .take_while(Result::is_ok)
-                    .count()
-            })
-            .sum()
+        let mut passed = 0;
+        for now in (0..milliseconds).map(|ms| from + Duration::from_millis(ms)) {
+            while limits.take(now) {
+                passed += 1;
+            }
+        }
+        passed
     }
 
     #[test]
@@ -148,31 +181,40 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_as_long_as_it_must_be() {
+    fn reservations_come_one_after_the_other() {
         let limits = limits(10);
         let now = Duration::from_secs(3);
-        assert_eq!(limits.take(now), Ok(()));
-        let wait = limits.take(now).unwrap_err();
-        assert_eq!(wait, Duration::from_millis(100));
-        assert_eq!(
-            limits.take(now + wait - Duration::from_nanos(1)),
-            Err(Duration::from_nanos(1))
+        assert!(limits.take(now));
+        assert!(!limits.take(now));
+        for number in 1..4 {
+            assert_eq!(
+                limits.reserve(now),
+                now + Duration::from_millis(100 * number)
+            );
+        }
+        assert!(
+            !limits.take(now + Duration::from_millis(399)),
+            "ahead of those"
         );
-        assert_eq!(limits.take(now + wait), Ok(()));
+        assert!(limits.take(now + Duration::from_millis(400)));
+        let later = now + Duration::from_secs(9);
+        assert_eq!(limits.reserve(later), later, "there is enough");
     }
 
     #[test]
     fn another_rate_holds_at_once() {
         let limits = limits(1);
         let now = Duration::from_secs(3);
-        assert_eq!(limits.take(now), Ok(()));
+        assert!(limits.take(now));
+        let _ = limits.reserve(now);
+        assert!(!limits.take(now));
         limits.set(&registry::Limits {
             commands_per_second: Some(1000),
             ..registry::Limits::default()
         });
-        assert!(limits.take(now).unwrap_err() <= Duration::from_millis(1));
+        assert!(limits.take(now));
         limits.set(&registry::Limits::default());
-        assert_eq!(limits.take(now), Ok(()));
+        assert!((0..1000).all(|_| limits.take(now)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::limits::Limits;
 use super::{Credentials, lock};
+use crate::metrics::Meter;
 use crate::registry::{Record, TokenDigest};
 use crate::store::{Prefix, Slug};
 
@@ -40,6 +41,8 @@ pub struct Store {
     names: ArcSwap<Names>,
     token: ArcSwapOption<TokenDigest>,
     retired: AtomicBool,
+    /// One for each worker that has had a session of the store.
+    meters: Mutex<Vec<Arc<Meter>>>,
 }
 
 /// What a store is called.
@@ -76,6 +79,7 @@ impl Store {
             names: ArcSwap::from_pointee(names),
             token: ArcSwapOption::empty(),
             retired: AtomicBool::new(false),
+            meters: Mutex::default(),
         };
         store.follow(record);
         store
@@ -133,6 +137,20 @@ impl Store {
     #[must_use]
     pub fn is_retired(&self) -> bool {
         self.retired.load(Ordering::Acquire)
+    }
+
+    /// A meter for one more worker to count with.
+    #[must_use]
+    pub fn new_meter(&self) -> Arc<Meter> {
+        let meter = Arc::new(Meter::default());
+        lock(&self.meters).push(meter.clone());
+        meter
+    }
+
+    /// What each worker has counted.
+    #[must_use]
+    pub fn meters(&self) -> Vec<Arc<Meter>> {
+        lock(&self.meters).clone()
     }
 
     /// Open sessions on this node.

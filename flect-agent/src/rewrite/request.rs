@@ -56,6 +56,23 @@ pub fn rewrite(
     ReplyPlan::of(command.reply)
 }
 
+/// The first key of a request, as the app wrote it.
+#[must_use]
+pub fn first_key<'a>(command: &Command, request: &Request<'a>) -> Option<&'a [u8]> {
+    let mut classifier = Classifier::new(command, request.argc());
+    for i in 0..request.argc() {
+        let arg = request.arg(i);
+        let word = (arg.len() <= WORD_BYTES_MAX).then_some(arg);
+        if classifier.class(i, word) == ArgClass::Key {
+            return Some(arg);
+        }
+        if classifier.settled(i) {
+            break;
+        }
+    }
+    None
+}
+
 /// Most requests have one or two names, and a prefix with its longer length takes less than this.
 const ROOM_FOR_NAMES: usize = 64;
 

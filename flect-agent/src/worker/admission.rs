@@ -15,11 +15,12 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::arena::Key;
-use super::lanes::StoreLanes;
+use super::lanes::{self, StoreLanes};
 use super::outbox::Outbox;
 use super::session::{Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
 use super::{Accepted, Worker};
 use crate::environment::{Entry, Named, Store};
+use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::RequestScanner;
 
@@ -76,25 +77,32 @@ impl Worker {
         }
     }
 
-    /// Whether a session may use this store here.
-    pub(super) fn serves(&self, store: &Store) -> bool {
-        !store.is_retired() && self.stores.get(store.number).is_some_and(Option::is_some)
+    /// What this worker counts for a store with; `None` when the store is not served here.
+    fn meter(&mut self, store: &Store) -> Option<Arc<Meter>> {
+        let lanes = lanes::of(&mut self.stores, Some(store.number))?;
+        Some(lanes.meter().clone())
     }
 
     pub(super) fn accept(&mut self, accepted: Accepted) {
         let store = accepted.app.store(&accepted.user).cloned();
         let store = match store {
-            Some(store) if self.serves(&store) => store,
+            Some(store) if !store.is_retired() => store,
             _ => return turn_away(accepted.stream, WRONG_PASSWORD),
+        };
+        let Some(meter) = self.meter(&store) else {
+            return turn_away(accepted.stream, WRONG_PASSWORD);
         };
         if accepted.early.len() > INPUT_BYTES_MAX {
             tracing::error!("more was read of a client than a session takes; disconnected");
             return;
         }
         let Some(id) = store.enter() else {
+            meter.refused.add(1);
             return turn_away(accepted.stream, TOO_MANY_CLIENTS);
         };
-        let key = self.sessions.insert(session(accepted, store, id));
+        meter.bytes_in.add(accepted.early.len() as u64);
+        let session = session(accepted, store, id, meter);
+        let key = self.sessions.insert(session);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -120,15 +128,19 @@ impl Worker {
         key: Key<Session>,
         store: &Arc<Store>,
     ) -> Result<(), &'static [u8]> {
-        let served = self.serves(store);
+        let meter = match self.meter(store) {
+            Some(meter) if !store.is_retired() => meter,
+            _ => return Err(WRONG_PASSWORD),
+        };
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
-        if !served {
-            return Err(WRONG_PASSWORD);
-        }
         if !Arc::ptr_eq(&session.store, store) {
-            let id = store.enter().ok_or(TOO_MANY_CLIENTS)?;
+            let Some(id) = store.enter() else {
+                meter.refused.add(1);
+                return Err(TOO_MANY_CLIENTS);
+            };
+            session.meter = meter;
             session.store.leave();
             session.store = store.clone();
             let entry = Arc::new(Entry {
@@ -177,7 +189,7 @@ fn turn_away(stream: std::net::TcpStream, reply: &[u8]) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-fn session(accepted: Accepted, store: Arc<Store>, id: u64) -> Session {
+fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) -> Session {
     let version = match accepted.protocol {
         Protocol::Resp2 => 2,
         Protocol::Resp3 => 3,
@@ -199,6 +211,7 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64) -> Session {
         app: accepted.app,
         store,
         entry,
+        meter,
         protocol: accepted.protocol,
         database: 0,
         input: accepted.early,
@@ -216,6 +229,7 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64) -> Session {
         watching: false,
         subscribed: Subscribed::default(),
         patterns: HashSet::new(),
+        pattern_changes: VecDeque::new(),
         tracking: false,
         user: accepted.user,
         replies: Replies::On,
@@ -229,5 +243,6 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64) -> Session {
         finishing: false,
         flush_queued: false,
         run_queued: false,
+        admitted: false,
     }
 }

@@ -47,6 +47,7 @@ impl Worker {
                 return Outcome::Taken;
             }
         };
+        self.current = Some(command);
         let policy = commands::policy(command, request);
         if policy == Policy::Rewrite {
             return self.forward(key, command, request);
@@ -61,6 +62,7 @@ impl Worker {
         }
         match policy {
             Policy::Operator(why) => {
+                self.note_refused(key);
                 self.refuse(key, &commands::refusal(command, why));
                 Outcome::Taken
             }

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::memory;
 use super::session::{Gate, Lane, Replies, Session, Transaction};
 use super::upstream::{Owed, Recipient, Upstream};
 use crate::commands::{self, Command, Need, Placement};
@@ -80,8 +81,8 @@ impl Worker {
         };
         let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
         match command.name {
-            "psubscribe" => session.note_patterns(request),
-            "punsubscribe" => session.drop_patterns(request),
+            "psubscribe" => session.note_patterns(true, request),
+            "punsubscribe" => session.note_patterns(false, request),
             "client|tracking" => {
                 // What the server refuses changes nothing: only OFF ends tracking.
                 let off = |word: &[u8]| word.eq_ignore_ascii_case(b"off");
@@ -127,6 +128,8 @@ impl Worker {
             frames,
             muted,
             blocking,
+            patterns: matches!(command.name, "psubscribe" | "punsubscribe"),
+            since_us: self.now_us,
         });
         self.queue_flush_upstream(upstream_key);
     }
@@ -165,6 +168,22 @@ impl Worker {
         self.substitute(key, b"*2\r\n$4\r\nECHO\r\n$0\r\n\r\n", ReplyPlan::Verbatim);
     }
 
+    /// Ends a transaction without carrying it out: the server forgets what is queued.
+    pub(super) fn abort(&mut self, key: Key<Session>, error: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.watching = false;
+        if session.transaction.take().is_some() {
+            session.select(session.database);
+        }
+        self.substitute(
+            key,
+            b"*1\r\n$7\r\nDISCARD\r\n",
+            ReplyPlan::Replace(error.into()),
+        );
+    }
+
     fn substitute(&mut self, key: Key<Session>, request: &[u8], plan: ReplyPlan) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
@@ -181,6 +200,8 @@ impl Worker {
                 frames: 1,
                 muted: false,
                 blocking: false,
+                patterns: false,
+                since_us: self.now_us,
             });
             self.queue_flush_upstream(upstream);
         }
@@ -288,6 +309,7 @@ fn follow_state(
             session.transaction = Some(Transaction {
                 plans: Vec::new(),
                 database: session.database,
+                needs_memory: false,
             });
             return (plan, 1);
         }
@@ -301,6 +323,7 @@ fn follow_state(
     }
     if let Some(transaction) = &mut session.transaction {
         transaction.plans.push(plan);
+        transaction.needs_memory |= memory::needs_memory(command);
         return (ReplyPlan::Verbatim, 1);
     }
     let names = u32::try_from(argc - 1).unwrap_or(u32::MAX);

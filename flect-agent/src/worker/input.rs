@@ -10,7 +10,8 @@ use super::session::{
 };
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
-use crate::resp::request::Scanned;
+use crate::resp::request::{Request, Scanned};
+use crate::rewrite::request::first_key;
 use crate::rewrite::stream::StreamRewriter;
 
 /// Reads that one session gets in a turn, so that a flood from one client leaves the others theirs.
@@ -69,6 +70,7 @@ impl Worker {
                 false
             }
             Ok(count) => {
+                session.meter.bytes_in.add(count as u64);
                 if count < room && !session.hung_up && !session.accelerated {
                     // A short read has emptied the socket; the next bytes bring an event.
                     session.readable = false;
@@ -184,7 +186,7 @@ impl Worker {
             match session.scanner.scan(rest) {
                 Ok(Scanned::Request { consumed }) => {
                     let mut scanner = std::mem::take(&mut session.scanner);
-                    let outcome = self.dispatch(key, &scanner.request(rest));
+                    let outcome = self.take_request(key, &scanner.request(rest));
                     scanner.reset();
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.scanner = scanner;
@@ -212,6 +214,45 @@ impl Worker {
         taken
     }
 
+    /// Takes one request, if the store's limits let it, and counts it.
+    fn take_request(&mut self, key: Key<Session>, request: &Request<'_>) -> Outcome {
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Later;
+        };
+        let limits = &session.store.limits;
+        let (paced, full) = (limits.has_rate(), limits.memory_exceeded());
+        if paced && !self.admit(key) {
+            return Outcome::Later;
+        }
+        self.current = None;
+        let outcome = if full && self.when_full(key, request) {
+            Outcome::Taken
+        } else {
+            self.dispatch(key, request)
+        };
+        if outcome == Outcome::Taken
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            session.admitted = false;
+            session.meter.request(self.current);
+            if self.sampler.takes()
+                && let Some(command) = self.current
+                && command.policy == Policy::Rewrite
+                && let Some(name) = first_key(command, request)
+            {
+                session.meter.key(name);
+            }
+        }
+        outcome
+    }
+
+    /// The request in front is turned down by policy or limit.
+    pub(super) fn note_refused(&self, key: Key<Session>) {
+        if let Some(session) = self.sessions.get(key) {
+            session.meter.refused.add(1);
+        }
+    }
+
     /// Answers and takes no more requests; the session ends when the answer is out.
     pub(super) fn finish_with(&mut self, key: Key<Session>, reply: &[u8]) {
         if let Some(session) = self.sessions.get_mut(key) {
@@ -224,6 +265,9 @@ impl Worker {
     /// A request that fills the buffer without being whole: from here on it is rewritten as it
     /// comes. `false` when it has to wait for a connection.
     fn begin_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> bool {
+        if !self.admit(key) {
+            return false;
+        }
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
@@ -238,12 +282,19 @@ impl Worker {
         let lookup = known
             .first()
             .map(|name| commands::lookup(name, known.get(1).map(Vec::as_slice)));
+        let script = known.get(1).map_or(b"".as_slice(), Vec::as_slice);
         let refusal = match lookup {
             Some(Lookup::Known(command)) => match command.policy {
+                Policy::Rewrite if let Some(error) = self.memory_refusal(key, command, script) => {
+                    self.note_refused(key);
+                    error.to_vec()
+                }
                 Policy::Rewrite if streamable(command) => {
                     let Some(upstream) = self.lane(key, true) else { return false };
                     let Some(session) = self.sessions.get_mut(key) else { return false };
                     session.scanner.reset();
+                    session.admitted = false;
+                    session.meter.request(Some(command));
                     session.stream = Some(Stream {
                         rewriter: StreamRewriter::begin(command, argc),
                         to: Some(StreamTo { upstream, command, argc }),
@@ -251,7 +302,10 @@ impl Worker {
                     });
                     return true;
                 }
-                Policy::Operator(reason) => commands::refusal(command, reason),
+                Policy::Operator(reason) => {
+                    self.note_refused(key);
+                    commands::refusal(command, reason)
+                }
                 Policy::Rewrite | Policy::Scoped(_) | Policy::Local(_) => {
                     b"-ERR the request is too long for this command: the agent takes at most 64 KiB\r\n".to_vec()
                 }
@@ -262,6 +316,8 @@ impl Worker {
             return false;
         };
         session.scanner.reset();
+        session.admitted = false;
+        session.meter.request(known_command(lookup));
         session.stream = Some(Stream {
             rewriter: StreamRewriter::discard(argc),
             to: None,
@@ -336,6 +392,13 @@ impl Worker {
             session.lane = Lane::None;
         }
         self.finish_with(key, reply);
+    }
+}
+
+fn known_command(lookup: Option<Lookup>) -> Option<&'static Command> {
+    match lookup {
+        Some(Lookup::Known(command)) => Some(command),
+        _ => None,
     }
 }
 

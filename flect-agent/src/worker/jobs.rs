@@ -16,6 +16,8 @@ pub struct Job {
     pub store: usize,
     pub task: Task,
     pub context: Context,
+    /// When the request was taken, by the worker's clock.
+    pub since_us: u32,
     /// The reply to the current question, as far as it has come.
     pub reply: Vec<u8>,
 }
@@ -79,6 +81,7 @@ impl Worker {
             store,
             task,
             context,
+            since_us: self.now_us,
             reply: Vec::new(),
         });
         self.take_step(job, step);
@@ -111,7 +114,7 @@ impl Worker {
         match step {
             Step::Done(bytes) => {
                 if let Some(job) = self.remove_job(key) {
-                    self.finish_job(job.session, &bytes);
+                    self.finish_job(&job, &bytes);
                 }
             }
             Step::Ask { target, request } => {
@@ -128,8 +131,11 @@ impl Worker {
         }
     }
 
-    fn finish_job(&mut self, key: Key<Session>, bytes: &[u8]) {
+    fn finish_job(&mut self, job: &Job, bytes: &[u8]) {
+        let key = job.session;
         if let Some(session) = self.sessions.get_mut(key) {
+            let latency_us = self.now_us.wrapping_sub(job.since_us);
+            session.meter.reply(latency_us);
             session.gate = Gate::Open;
             session.answer(bytes);
             self.queue_flush_session(key);
@@ -171,6 +177,8 @@ impl Worker {
                 frames: 1,
                 muted: matches!(to, Recipient::Greeting),
                 blocking: false,
+                patterns: false,
+                since_us: self.now_us,
             });
             self.queue_flush_upstream(key);
         }

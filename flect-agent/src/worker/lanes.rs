@@ -6,16 +6,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
 use super::arena::Key;
 use super::outbox::Flushed;
+use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
 use super::upstream::{Owed, Recipient, Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
 use super::{Request, Worker};
 use crate::environment::{Credentials, Store};
+use crate::metrics::Meter;
 use crate::resp::Protocol;
 
 /// Clean connections that a store keeps per protocol: what a burst of transactions or blocking
@@ -35,6 +38,10 @@ pub struct StoreLanes {
     /// Sessions whose store-wide command waits for its turn.
     pub turns: VecDeque<Key<Session>>,
     sorter: [Option<Key<Upstream>>; 2],
+    /// Sessions that wait for the store's share of commands.
+    pub paced: VecDeque<Key<Session>>,
+    pub reserved: Option<Reserved>,
+    meter: Option<Arc<Meter>>,
 }
 
 impl StoreLanes {
@@ -46,7 +53,16 @@ impl StoreLanes {
             jobs: 0,
             turns: VecDeque::new(),
             sorter: [None, None],
+            paced: VecDeque::new(),
+            reserved: None,
+            meter: None,
         }
+    }
+
+    /// What this worker counts of the store with; made for its first session, since most workers see
+    /// few of an environment's stores.
+    pub fn meter(&mut self) -> &Arc<Meter> {
+        self.meter.get_or_insert_with(|| self.store.new_meter())
     }
 
     /// New sessions get another shared connection from now on.
@@ -192,6 +208,7 @@ impl Worker {
             }
         };
         let key = self.upstreams.insert(upstream);
+        self.count_upstreams();
         let upstream = self.upstreams.get_mut(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.index() * 2 + 1);
@@ -202,6 +219,7 @@ impl Worker {
         {
             tracing::warn!(%error, "an upstream connection could not be watched");
             self.upstreams.remove(key);
+            self.count_upstreams();
             return None;
         }
         // The agent flushes once a turn; Nagle would only add a delay.
@@ -261,7 +279,11 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        match session.out.flush(&mut session.socket) {
+        let waiting_bytes = session.out.len();
+        let result = session.out.flush(&mut session.socket);
+        let taken_bytes = waiting_bytes - session.out.len();
+        session.meter.bytes_out.add(taken_bytes as u64);
+        match result {
             Ok(flushed) => {
                 if flushed == Flushed::All && session.finishing && session.is_served() {
                     self.close_session(key);
@@ -348,9 +370,15 @@ impl Worker {
 
     fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {
         let mut upstream = self.upstreams.remove(key)?;
+        self.count_upstreams();
         // Closed on drop either way.
         let _ = self.poll.registry().deregister(&mut upstream.socket);
         Some(upstream)
+    }
+
+    fn count_upstreams(&self) {
+        self.upstream_count
+            .store(self.upstreams.len(), Ordering::Relaxed);
     }
 
     /// A connection is gone: sessions that are owed a reply on it see what they would see of a

@@ -164,6 +164,7 @@ impl Worker {
         session.watching = false;
         session.tracking = false;
         session.subscribed = Subscribed::default();
+        session.pattern_changes.clear();
         session.forget_patterns();
         session.replies = Replies::On;
         session.user = b"default".to_vec();

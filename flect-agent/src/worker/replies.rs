@@ -7,7 +7,7 @@ use super::Worker;
 use super::arena::Key;
 use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
-use super::upstream::{Recipient, Role, Upstream};
+use super::upstream::{Owed, Recipient, Role, Upstream};
 use crate::resp::Protocol;
 use crate::rewrite::reply::{Ack, AckKind, ReplyPlan};
 
@@ -200,13 +200,15 @@ impl Worker {
         if front.frames > 0 && !refused {
             return Ok(());
         }
-        let to = front.to;
-        upstream.owed.pop_front();
+        let Some(front) = upstream.owed.pop_front() else {
+            return Ok(());
+        };
+        let error = upstream.error;
         if upstream.retired && upstream.role == Role::Shared && upstream.owed.is_empty() {
             // Its last session is served, and no new one will come.
             self.close_upstream(key);
         }
-        match to {
+        match front.to {
             Recipient::Greeting if refused => {
                 let text = std::mem::take(&mut self.dropped);
                 self.greeting_refused(&text);
@@ -215,13 +217,30 @@ impl Worker {
             Recipient::Greeting => {}
             Recipient::Job(job) => self.resume_job(job),
             Recipient::Session(session_key) => {
-                if refused && let Some(session) = self.sessions.get_mut(session_key) {
-                    session.refused_exec();
+                if let Some(session) = self.sessions.get_mut(session_key) {
+                    if refused {
+                        session.refused_exec();
+                    }
+                    if front.patterns {
+                        session.change_patterns(refused);
+                    }
                 }
+                self.note_reply(session_key, &front, error);
                 self.session_paid(session_key);
             }
         }
         Ok(())
+    }
+
+    /// A reply that other clients could delay tells nothing of the server.
+    fn note_reply(&mut self, key: Key<Session>, owed: &Owed, error: bool) {
+        if let Some(session) = self.sessions.get(key) {
+            if !owed.blocking {
+                let latency_us = self.now_us.wrapping_sub(owed.since_us);
+                session.meter.reply(latency_us);
+            }
+            session.meter.errors.add(u64::from(error));
+        }
     }
 
     fn session_paid(&mut self, key: Key<Session>) {
@@ -273,6 +292,7 @@ fn begin_frame(
                 front.plan = plan;
                 return Ok(false);
             }
+            upstream.error = bytes[0] == b'-';
             upstream.refused = matches!(bytes, [b'-' | b'_', ..] | [b'*', b'-', ..]);
             upstream.rewriter.start(plan);
             Ok(true)

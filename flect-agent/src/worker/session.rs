@@ -13,6 +13,7 @@ use super::arena::Key;
 use super::outbox::Outbox;
 use super::upstream::Upstream;
 use crate::environment::{App, Entry, Store};
+use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite::reply::ReplyPlan;
@@ -52,6 +53,8 @@ pub struct Session {
     pub store: Arc<Store>,
     pub namespace: Namespace,
     pub entry: Arc<Entry>,
+    /// What this worker counts for the store.
+    pub meter: Arc<Meter>,
     pub protocol: Protocol,
     pub database: u32,
     /// Bytes received and not yet taken.
@@ -77,6 +80,8 @@ pub struct Session {
     pub subscribed: Subscribed,
     /// Patterns that it subscribed to.
     pub patterns: HashSet<Vec<u8>>,
+    /// What the server has not confirmed yet of them, in order.
+    pub pattern_changes: VecDeque<PatternChange>,
     pub tracking: bool,
     /// Whom ACL WHOAMI names: the user of the last AUTH.
     pub user: Vec<u8>,
@@ -98,6 +103,8 @@ pub struct Session {
     pub finishing: bool,
     pub flush_queued: bool,
     pub run_queued: bool,
+    /// The store's share has paid for the request in front.
+    pub admitted: bool,
 }
 
 /// A reply of the agent's own, and how many upstream replies follow it before the next.
@@ -132,6 +139,8 @@ pub enum Gate {
     Turn,
     /// Until the store's user may subscribe to a pattern.
     Grant,
+    /// Until the store may have more commands.
+    Pace,
 }
 
 /// A request on its way that does not fit the buffer.
@@ -155,6 +164,8 @@ pub struct Transaction {
     pub plans: Vec<ReplyPlan>,
     /// The database that a queued SELECT will have chosen by then.
     pub database: u32,
+    /// A queued command may make the store larger.
+    pub needs_memory: bool,
 }
 
 /// How many names the session listens to, as the server confirmed.
@@ -169,6 +180,13 @@ impl Subscribed {
     pub fn any(self) -> bool {
         self.channels + self.patterns + self.shard_channels > 0
     }
+}
+
+/// A PSUBSCRIBE or PUNSUBSCRIBE under way.
+pub struct PatternChange {
+    pub add: bool,
+    /// Without names, PUNSUBSCRIBE gives up all.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// CLIENT REPLY.
@@ -207,6 +225,9 @@ impl Session {
 
     /// Answers the next request; the bytes wait for the replies before them.
     pub fn answer(&mut self, bytes: &[u8]) {
+        if bytes.first() == Some(&b'-') {
+            self.meter.errors.add(1);
+        }
         match self.replies {
             Replies::On => {}
             Replies::Off => return,
@@ -252,23 +273,30 @@ impl Session {
         }
     }
 
-    /// It subscribes to these patterns.
-    pub fn note_patterns(&mut self, request: &Request<'_>) {
-        for pattern in request.args().skip(1) {
-            if self.patterns.insert(pattern.to_vec()) {
-                self.store.patterns.add(pattern);
-            }
-        }
+    /// It has asked for these patterns, or to give them up; the server confirms it later.
+    pub fn note_patterns(&mut self, add: bool, request: &Request<'_>) {
+        let names = request.args().skip(1).map(<[u8]>::to_vec).collect();
+        self.pattern_changes.push_back(PatternChange { add, names });
     }
 
-    /// It gives these patterns up, or all.
-    pub fn drop_patterns(&mut self, request: &Request<'_>) {
-        if request.argc() == 1 {
+    /// The server has confirmed the first change under way, or refused it.
+    pub fn change_patterns(&mut self, refused: bool) {
+        let Some(change) = self.pattern_changes.pop_front() else {
+            return;
+        };
+        if refused {
+            return;
+        }
+        if !change.add && change.names.is_empty() {
             self.forget_patterns();
         }
-        for pattern in request.args().skip(1) {
-            if self.patterns.remove(pattern) {
-                self.store.patterns.remove(pattern);
+        for pattern in change.names {
+            if !change.add {
+                if self.patterns.remove(&pattern) {
+                    self.store.patterns.remove(&pattern);
+                }
+            } else if self.patterns.insert(pattern.clone()) {
+                self.store.patterns.add(&pattern);
             }
         }
     }

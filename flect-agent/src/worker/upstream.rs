@@ -54,6 +54,8 @@ pub struct Upstream {
     pub tainted: bool,
     /// The reply under way is an error or a null: an EXEC that did nothing.
     pub refused: bool,
+    /// The reply under way is an error.
+    pub error: bool,
     /// When it was last given back to the pool.
     pub idle_since: Instant,
 }
@@ -104,6 +106,10 @@ pub struct Owed {
     pub muted: bool,
     /// The request may keep the client waiting (BLPOP ...).
     pub blocking: bool,
+    /// The request changes the patterns that the session subscribes to.
+    pub patterns: bool,
+    /// When the request was taken, by the worker's clock.
+    pub since_us: u32,
 }
 
 /// Whose reply it is.
@@ -144,6 +150,7 @@ impl Upstream {
             retired: false,
             tainted: false,
             refused: false,
+            error: false,
             idle_since: Instant::now(),
         };
         let user = credentials.user.as_bytes();
@@ -163,6 +170,8 @@ impl Upstream {
             frames: 1,
             muted: true,
             blocking: false,
+            patterns: false,
+            since_us: 0,
         });
         Ok(upstream)
     }

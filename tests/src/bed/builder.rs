@@ -27,6 +27,10 @@ pub struct Builder {
     acceleration: Acceleration,
     workers: usize,
     operator_port: Option<u16>,
+    create_stores: bool,
+    status_page: Option<u16>,
+    agent_keys: String,
+    users: String,
     config_tail: String,
     direct: bool,
     agent_later: bool,
@@ -44,6 +48,10 @@ impl Builder {
             acceleration: Acceleration::Auto,
             workers: 0,
             operator_port: None,
+            create_stores: true,
+            status_page: None,
+            agent_keys: String::new(),
+            users: String::new(),
             config_tail: String::new(),
             direct: false,
             agent_later: false,
@@ -106,6 +114,34 @@ impl Builder {
     #[must_use]
     pub fn operator_port(mut self, port: Option<u16>) -> Self {
         self.operator_port = port;
+        self
+    }
+
+    /// Whether the agent makes the apps' stores; it does otherwise.
+    #[must_use]
+    pub fn create_stores(mut self, create: bool) -> Self {
+        self.create_stores = create;
+        self
+    }
+
+    /// The loopback port of the status page; there is none otherwise.
+    #[must_use]
+    pub fn status_page(mut self, port: Option<u16>) -> Self {
+        self.status_page = port;
+        self
+    }
+
+    /// Further lines of `[agent]`, such as `operators = ["1000"]`.
+    #[must_use]
+    pub fn agent_keys(mut self, toml: &str) -> Self {
+        self.agent_keys = toml.to_owned();
+        self
+    }
+
+    /// Who may enter app1 with `flect run`, beside operators: `users` of its `[[app]]`.
+    #[must_use]
+    pub fn users(mut self, users: &[&str]) -> Self {
+        self.users = format!("users = {users:?}\n");
         self
     }
 
@@ -189,15 +225,22 @@ impl Builder {
     fn config_text(&self, name: &Name, port: u16, listen_port: u16, socket: &Path) -> String {
         let root = name.cgroup();
         let pins = name.pins();
+        let status_page = match self.status_page {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => "off".to_owned(),
+        };
         let mut text = format!(
             "[valkey]\naddress = \"127.0.0.1:{port}\"\nuser = \"default\"\n\n\
              [intercept]\ncgroup = \"/{root}\"\naddresses = [\"127.0.0.1/32\", \"::1/128\"]\n\
              ports = [{port}]\nlisten_port = {listen_port}\nacceleration = \"{}\"\npin = \"{}\"\n\n\
-             [agent]\ncgroup = \"/{root}/agent\"\nworkers = {}\nsocket = \"{}\"\n",
+             [agent]\ncgroup = \"/{root}/agent\"\nworkers = {}\nsocket = \"{}\"\n\
+             create_stores = {}\nstatus_page = \"{status_page}\"\n{}\n",
             self.acceleration.word(),
             pins.display(),
             self.workers,
             socket.display(),
+            self.create_stores,
+            self.agent_keys,
         );
         for app in &self.apps {
             let stores: Vec<String> = if app == APP1 {
@@ -205,10 +248,11 @@ impl Builder {
             } else {
                 vec![app.clone()]
             };
+            let users = if app == APP1 { &self.users } else { "" };
             // Writing to a String cannot fail.
             let _ = write!(
                 text,
-                "\n[[app]]\nname = \"{app}\"\ncgroups = [\"/{root}/apps/{app}\"]\nstores = {stores:?}\n"
+                "\n[[app]]\nname = \"{app}\"\ncgroups = [\"/{root}/apps/{app}\"]\nstores = {stores:?}\n{users}"
             );
         }
         text.push_str(&self.config_tail);

@@ -7,11 +7,15 @@
 use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
-use flect_tests::{child, clients, data, equality, kernel, protocol, sessions, smoke};
+use flect_tests::{
+    child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
+    protocol, sdk, seed, sessions, smoke, tools, views, worker,
+};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&kernel::ROLES) {
+    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    if let Some(code) = child::dispatch(&roles) {
         return code;
     }
     let arguments = Arguments::from_args();
@@ -19,18 +23,45 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    let trials: Vec<Trial> = [
+    let mut trials = of_every_kernel();
+    if !tools::in_vm() {
+        trials.extend(of_the_host());
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    conclusion.exit_code()
+}
+
+/// What depends on the kernel: hooks, sockets, cgroups, and what travels through them.
+fn of_every_kernel() -> Vec<Trial> {
+    [
         kernel::trials(),
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
         equality::trials(),
+        limits::trials(),
         clients::trials(),
-        data::trials(),
+        control::trials(),
     ]
     .into_iter()
     .flatten()
-    .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    conclusion.exit_code()
+    .collect()
+}
+
+/// What is the same on every kernel, or needs what a machine's image has not: these run where the
+/// integration tests run first, and an emulated machine would take ten times as long for them.
+fn of_the_host() -> Vec<Trial> {
+    [
+        worker::trials(),
+        documentation::trials(),
+        operator::trials(),
+        data::trials(),
+        cli::trials(),
+        sdk::trials(),
+        seed::trials(),
+        views::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

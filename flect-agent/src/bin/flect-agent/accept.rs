@@ -8,42 +8,57 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use flect_agent::cgroup::CgroupMount;
-use flect_agent::config::CgroupPattern;
 use flect_agent::environment::App;
 use flect_agent::interception::{Identity, Interception};
-use flect_agent::worker::{Accepted, Handle, Message};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use flect_agent::worker::{Accepted, Handle};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-/// How long a refused client gets to speak first and to read why.
-const REFUSAL_WITHIN: Duration = Duration::from_secs(2);
+use crate::gate::{self, Ends};
+use crate::login::{Admitted, Doorkeeper};
+use crate::node::Node;
+use crate::serving::{Places, State};
 
 /// How long accepting pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An app and the cgroups that it is found in.
-pub struct Workload {
-    /// Where it runs.
-    pub patterns: Vec<CgroupPattern>,
-    /// What it may use.
-    pub app: Arc<App>,
-}
+/// Refused connections that are told why at once, with 20 KiB each; more are reset, since a workload
+/// that makes so many does not read the answer.
+const TOLD_MAX: usize = 512;
+
+/// How long a connection waits for its store to appear, so that one that comes right behind
+/// `flect kv create` is served: a change is known within a second, without notification too.
+const APPEARS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it looks: a change that is heard of is applied in a hundredth of a second.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Accepts in every network namespace that has listeners.
 pub struct Acceptor {
     interception: Interception,
     mount: CgroupMount,
-    workloads: Vec<Workload>,
+    places: Places,
+    node: Arc<Node>,
     workers: Arc<Vec<Handle>>,
     accelerated: bool,
+    telling: Arc<Semaphore>,
     namespaces: Mutex<HashMap<u64, Vec<AbortHandle>>>,
+}
+
+/// Why a connection gets no session at once.
+struct Refused {
+    cgroup: Option<String>,
+    reason: String,
+    /// Its app, though its default store is not there: a connection that names another gets that.
+    others: Option<Arc<App>>,
 }
 
 impl Acceptor {
     pub fn new(
         interception: Interception,
         mount: CgroupMount,
-        workloads: Vec<Workload>,
+        places: Places,
+        node: Arc<Node>,
         workers: Arc<Vec<Handle>>,
     ) -> Self {
         let verdict = interception.acceleration();
@@ -52,8 +67,10 @@ impl Acceptor {
             interception,
             accelerated,
             mount,
-            workloads,
+            places,
+            node,
             workers,
+            telling: Arc::new(Semaphore::new(TOLD_MAX)),
             namespaces: Mutex::new(HashMap::new()),
         }
     }
@@ -103,11 +120,14 @@ impl Acceptor {
         }
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let identity = match self.interception.identify(stream.as_fd()) {
             Ok(identity) => identity,
             Err(error) => {
                 tracing::warn!(%peer, %error, "a connection without identity was reset");
+                let reason =
+                    format!("a connection from {peer} without identity was reset: {error}");
+                self.node.refusals.note(None, &reason);
                 reset(&stream);
                 return;
             }
@@ -115,43 +135,127 @@ impl Acceptor {
         // The agent writes whole batches; Nagle would only add a delay.
         let _ = stream.set_nodelay(true);
         match self.app(&identity) {
-            Ok(app) => {
-                let mut accepted = Accepted::new(stream, app, peer, identity.asked);
-                accepted.accelerated = self.accelerated;
-                self.hand_over(accepted);
-            }
-            Err(reason) => {
-                tracing::warn!(cgroup = ?identity.cgroup, asked = %identity.asked, reason, "refused");
-                tokio::spawn(refuse(stream, reason));
+            Ok(app) => self.serve(stream, peer, &identity, app),
+            Err(refused) => {
+                let Ok(place) = self.telling.clone().try_acquire_owned() else {
+                    self.note(&identity, &refused);
+                    reset(&stream);
+                    return;
+                };
+                let acceptor = self.clone();
+                tokio::spawn(async move {
+                    acceptor.refuse(stream, peer, identity, refused).await;
+                    drop(place);
+                });
             }
         }
     }
 
-    /// The app of a cgroup: its nearest ancestor that a pattern matches.
-    fn app(&self, identity: &Identity) -> Result<Arc<App>, String> {
-        let path = self
-            .mount
-            .path_of(identity.cgroup)
-            .map_err(|error| error.to_string())?
-            .ok_or("the cgroup of this process is gone")?;
-        self.workloads
-            .iter()
-            .filter_map(|workload| {
-                let depths = workload.patterns.iter().filter_map(|p| p.match_depth(&path));
-                depths.max().map(|depth| (depth, &workload.app))
-            })
-            .max_by_key(|(depth, _)| *depth)
-            .map(|(_, app)| app.clone())
-            .ok_or_else(|| {
-                format!("no app of this node claims the cgroup {path}; its operator can add it to agent.toml")
-            })
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, identity: &Identity, app: Arc<App>) {
+        let mut accepted = Accepted::new(stream, app, peer, identity.asked);
+        accepted.accelerated = self.accelerated;
+        gate::hand_over(&self.workers, accepted);
     }
 
-    fn hand_over(&self, accepted: Accepted) {
-        if let Some(worker) = self.workers.iter().min_by_key(|worker| worker.sessions()) {
-            worker.send(Message::Accept(Box::new(accepted)));
+    fn note(&self, identity: &Identity, refused: &Refused) {
+        let Refused { cgroup, reason, .. } = refused;
+        tracing::warn!(?cgroup, asked = %identity.asked, reason, "refused");
+        self.node.refusals.note(cgroup.as_deref(), reason);
+    }
+
+    /// Tells a connection why it gets nothing, unless its store appears meanwhile.
+    async fn refuse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        identity: Identity,
+        mut refused: Refused,
+    ) {
+        let deadline = tokio::time::Instant::now() + APPEARS_WITHIN;
+        while refused.others.is_some() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.app(&identity) {
+                Ok(app) => return self.serve(stream, peer, &identity, app),
+                Err(still) => refused = still,
+            }
+        }
+        self.note(&identity, &refused);
+        let asked = identity.asked;
+        let ends = Ends { peer, asked };
+        let last_word = last_word(stream, ends, refused, &self.workers, self.accelerated);
+        // Either way the connection ends there.
+        let _ = tokio::time::timeout(gate::LOGIN_WITHIN, last_word).await;
+    }
+
+    /// The app of a cgroup, if it can be served.
+    fn app(&self, identity: &Identity) -> Result<Arc<App>, Refused> {
+        let refused = |cgroup: Option<String>, reason: String| Refused {
+            cgroup,
+            reason,
+            others: None,
+        };
+        let path = match self.mount.path_of(identity.cgroup) {
+            Ok(Some(path)) => path,
+            Ok(None) => {
+                let reason = "the cgroup of this process is gone";
+                return Err(refused(None, reason.to_owned()));
+            }
+            Err(error) => return Err(refused(None, error.to_string())),
+        };
+        let serving = self.node.serving.load();
+        let Some(workload) = serving.claimant(&self.places, &path) else {
+            let reason = format!(
+                "no app of this node claims the cgroup {path}; its operator can add it to agent.toml"
+            );
+            return Err(refused(Some(path), reason));
+        };
+        match &workload.state {
+            State::Ready(app) => Ok(app.clone()),
+            State::Absent {
+                store,
+                absence,
+                others,
+            } => {
+                let environment = &self.node.config.valkey.environment;
+                let mut refused = refused(Some(path), absence.reason(store, environment));
+                refused.others = Some(others.clone());
+                Err(refused)
+            }
         }
     }
+}
+
+impl Doorkeeper for Refused {
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted> {
+        let app = self.others.as_ref()?;
+        let store = app.store(user)?;
+        store.opens_with(password).then(|| Admitted {
+            app: app.clone(),
+            user: user.to_vec(),
+        })
+    }
+
+    fn refusal(&self) -> Option<String> {
+        Some(self.reason.clone())
+    }
+}
+
+/// Answers the first request with the reason, so that ordinary clients show it to their users, unless
+/// it names another store of the app that is there.
+async fn last_word(
+    stream: TcpStream,
+    ends: Ends,
+    refused: Refused,
+    workers: &[Handle],
+    accelerated: bool,
+) -> std::io::Result<()> {
+    let mut stream = tokio::net::TcpStream::from_std(stream)?;
+    if let Some((admitted, early)) = gate::log_in(&mut stream, &refused).await? {
+        let mut accepted = gate::accepted(stream.into_std()?, ends, admitted, early);
+        accepted.accelerated = accelerated;
+        gate::hand_over(workers, accepted);
+    }
+    Ok(())
 }
 
 /// Closes with RST: what the client sent, if anything, was not looked at.
@@ -159,24 +263,4 @@ fn reset(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
     // A socket that is gone already needs no reset.
     let _ = socket.set_linger(Some(Duration::ZERO));
-}
-
-/// Answers the first request with the reason, so that ordinary clients show it to their users.
-async fn refuse(stream: TcpStream, reason: String) {
-    let told = async move {
-        let mut stream = tokio::net::TcpStream::from_std(stream)?;
-        let mut bytes = [0; 4096];
-        if stream.read(&mut bytes).await? == 0 {
-            return Ok(());
-        }
-        stream
-            .write_all(format!("-DENIED {reason}\r\n").as_bytes())
-            .await?;
-        stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection and take the reason with it.
-        while stream.read(&mut bytes).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    // Either way the connection ends here.
-    let _ = tokio::time::timeout(REFUSAL_WITHIN, told).await;
 }

@@ -1,127 +1,53 @@
-//! The control socket: one JSON object for whoever connects. `flect status` reads it.
+//! The control socket: one JSON request a line, one JSON reply a line. Anybody may connect; every
+//! request is judged by who asks ([`standing`]).
+//!
+//! Invariant: nobody keeps others out. A line, its time and the number of connections of each user are
+//! bounded; operators are served beyond what others may fill.
 
+mod answer;
+mod peer;
+mod people;
+mod standing;
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
-use flect_agent::config::Config;
-use flect_agent::environment::{Environment, Store};
-use flect_agent::interception::AccelerationVerdict;
-use flect_agent::worker::Handle;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
 
-/// What `flect status` shows.
-pub struct Status {
-    acceleration: AccelerationVerdict,
-    valkey: String,
-    apps: Value,
-    reachable: AtomicBool,
-    serving: OnceLock<Serving>,
-}
+use crate::enter::RunGroups;
+use crate::node::Node;
+pub use answer::Desk;
+pub use peer::Peer;
+pub use people::People;
+use standing::{Kind, Standing};
 
-struct Serving {
-    stores: Vec<Arc<Store>>,
-    workers: Arc<Vec<Handle>>,
-    environment: Arc<Environment>,
-}
+/// A request names an operation and an app; this is many times that.
+const LINE_BYTES_MAX: u64 = 4096;
 
-impl Status {
-    pub fn new(config: &Config, acceleration: AccelerationVerdict) -> Self {
-        let apps = config
-            .apps
-            .iter()
-            .map(|app| {
-                let stores: Vec<&str> = app.stores.iter().map(|store| store.as_str()).collect();
-                json!({ "name": app.name, "stores": stores })
-            })
-            .collect();
-        Self {
-            acceleration,
-            valkey: config.valkey.address.to_string(),
-            apps,
-            reachable: AtomicBool::new(false),
-            serving: OnceLock::new(),
-        }
-    }
+/// How long a client may pause between requests: `flect top` asks every second.
+const REQUEST_WITHIN: Duration = Duration::from_secs(30);
 
-    /// Connections are served from now on.
-    pub fn ready(
-        &self,
-        stores: &[Arc<Store>],
-        workers: &Arc<Vec<Handle>>,
-        environment: &Arc<Environment>,
-    ) {
-        self.reachable.store(true, Ordering::Relaxed);
-        // Set once, by the one caller.
-        let _ = self.serving.set(Serving {
-            stores: stores.to_vec(),
-            workers: workers.clone(),
-            environment: environment.clone(),
-        });
-    }
+/// How long a client may take to read a reply.
+const REPLY_WITHIN: Duration = Duration::from_secs(10);
 
-    /// Whether Valkey answered when it was last asked.
-    pub fn reachable(&self, reachable: bool) {
-        if self.reachable.swap(reachable, Ordering::Relaxed) != reachable {
-            if reachable {
-                tracing::info!("Valkey answers again");
-            } else {
-                tracing::warn!("Valkey does not answer");
-            }
-        }
-    }
+/// Connections of one user at once: a build that runs `flect run` on every core of a large machine.
+const CONNECTIONS_PER_USER_MAX: usize = 128;
 
-    fn report(&self) -> Value {
-        let serving = self.serving.get();
-        let reachable = self.reachable.load(Ordering::Relaxed);
-        let stores: Vec<Value> = serving.map_or_else(Vec::new, |serving| {
-            serving
-                .stores
-                .iter()
-                .map(|store| {
-                    json!({
-                        "name": store.slug(),
-                        "prefix": store.prefix.as_str(),
-                        "sessions": store.sessions(),
-                    })
-                })
-                .collect()
-        });
-        json!({
-            "ready": serving.is_some() && reachable,
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "valkey": {
-                "address": self.valkey,
-                "reachable": reachable,
-                "version": serving.map(|serving| serving.environment.facts.version.clone()),
-            },
-            "acceleration": self.acceleration,
-            "apps": self.apps,
-            "stores": stores,
-            "sessions": serving.map_or(0, |s| s.workers.iter().map(Handle::sessions).sum()),
-            "workers": serving.map_or(0, |s| s.workers.len()),
-            "rss_bytes": rss_bytes(),
-        })
-    }
-}
+/// Connections of all users but operators at once.
+const CONNECTIONS_MAX: usize = 512;
 
-/// Resident memory of this process, from /proc/self/statm (pages); 0 when it cannot be read.
-fn rss_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    pages * rustix::param::page_size() as u64
-}
+/// How long accepting pauses when the process is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Removes the socket when the daemon ends.
 pub struct Control {
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Drop for Control {
@@ -131,32 +57,37 @@ impl Drop for Control {
     }
 }
 
-/// Answers one line with one line.
-async fn answer(stream: tokio::net::UnixStream, status: Arc<Status>) {
-    let mut stream = tokio::io::BufReader::new(stream);
-    let mut line = String::new();
-    while let Ok(1..) = stream.read_line(&mut line).await {
-        let request: Value = serde_json::from_str(&line).unwrap_or_default();
-        let answer = match request["op"].as_str() {
-            Some("status") => json!({ "ok": status.report() }),
-            _ => json!({ "error": { "code": "unknown", "message": "no such request" } }),
-        };
-        if stream
-            .write_all(format!("{answer}\n").as_bytes())
-            .await
-            .is_err()
-        {
-            return;
+/// Answers from now on.
+pub fn listen(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> anyhow::Result<Control> {
+    let path = node.config.agent.socket.clone();
+    let listener = bind(&path)?;
+    let desk = Arc::new(Desk::new(node, groups));
+    let connections = Arc::new(Connections::default());
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => admit(stream, &desk, &connections),
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket failed");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
-        line.clear();
-    }
+    });
+    Ok(Control { path })
 }
 
-/// Answers on a socket that only root may use.
-pub fn listen(path: &Path, status: Arc<Status>) -> anyhow::Result<Control> {
-    if let Some(folder) = path.parent() {
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    if let Some(folder) = path.parent()
+        // A bare file name has an empty parent: the working folder.
+        && folder != Path::new("")
+        && !folder.is_dir()
+    {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot create {}", folder.display()))?;
+        // Whatever the umask: everybody must be able to reach the socket.
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot open {} to users", folder.display()))?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         anyhow::bail!("another agent answers at {}; stop it first", path.display());
@@ -169,22 +100,115 @@ pub fn listen(path: &Path, status: Arc<Status>) -> anyhow::Result<Control> {
     }
     let listener =
         UnixListener::bind(path).with_context(|| format!("cannot listen at {}", path.display()))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot protect {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+        .with_context(|| format!("cannot open {} to users", path.display()))?;
+    Ok(listener)
+}
+
+/// Serves a connection if its user has not too many.
+fn admit(stream: UnixStream, desk: &Arc<Desk>, connections: &Arc<Connections>) {
+    let peer = match Peer::of(stream.as_fd()) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::debug!(%error, "a connection to the control socket was dropped");
+            return;
+        }
+    };
+    let standing = desk.judge(&peer);
+    let Some(place) = Connections::take(connections, &peer, &standing) else {
+        tracing::warn!(uid = peer.uid, "too many connections to the control socket");
+        return;
+    };
+    let desk = desk.clone();
     tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(answer(stream, status.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the control socket failed");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
+        // Whatever ends it ends this connection alone.
+        let _ = serve(stream, peer, &desk).await;
+        drop(place);
+    });
+}
+
+async fn serve(stream: UnixStream, peer: Peer, desk: &Desk) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let peer = Arc::new(peer);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut bounded = (&mut reader).take(LINE_BYTES_MAX);
+        let read = bounded.read_until(b'\n', &mut line);
+        if tokio::time::timeout(REQUEST_WITHIN, read).await?? == 0 {
+            return Ok(());
+        }
+        let whole = line.ends_with(b"\n");
+        let mut reply = if whole {
+            desk.answer(&peer, &line).await.to_string()
+        } else {
+            answer::invalid("the request has no end of line, or more than 4096 bytes").to_string()
+        };
+        reply.push('\n');
+        tokio::time::timeout(REPLY_WITHIN, writer.write_all(reply.as_bytes())).await??;
+        if !whole {
+            return Ok(());
+        }
+    }
+}
+
+/// How many connections there are, by user.
+#[derive(Default)]
+struct Connections(Mutex<HashMap<Holder, usize>>);
+
+/// Tenants are counted apart: uid 0 in a container must not use up the operator's share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Holder {
+    uid: u32,
+    kind: Kind,
+}
+
+struct Place {
+    connections: Arc<Connections>,
+    holder: Holder,
+}
+
+impl Connections {
+    fn take(connections: &Arc<Self>, peer: &Peer, standing: &Standing) -> Option<Place> {
+        let holder = Holder {
+            uid: peer.uid,
+            kind: standing.kind,
+        };
+        let mut counts = connections.lock();
+        let others: usize = counts
+            .iter()
+            .filter(|(holder, _)| holder.kind != Kind::Operator)
+            .map(|(_, count)| count)
+            .sum();
+        let own = counts.entry(holder).or_default();
+        if *own >= CONNECTIONS_PER_USER_MAX
+            || (holder.kind != Kind::Operator && others >= CONNECTIONS_MAX)
+        {
+            return None;
+        }
+        *own += 1;
+        drop(counts);
+        Some(Place {
+            connections: connections.clone(),
+            holder,
+        })
+    }
+
+    /// Each change is one call, so a panic elsewhere cannot leave it half done.
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Holder, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.connections.lock();
+        if let Some(count) = counts.get_mut(&self.holder) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.holder);
             }
         }
-    });
-    Ok(Control {
-        path: path.to_owned(),
-    })
+    }
 }

@@ -1,20 +1,27 @@
 //! The daemon: interception, the operator's connection, workers, and what ties them together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use flect_agent::accountant;
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
-use flect_agent::environment::{App, Directory, Environment, Store};
+use flect_agent::environment::{Directory, Environment};
 use flect_agent::interception::{Interception, NamespaceEvent, Settings};
-use flect_agent::worker::{self, Message, Request};
+use flect_agent::worker::{self, Handle};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use crate::accept::{Acceptor, Workload};
-use crate::control::{self, Status};
+use crate::accept::Acceptor;
+use crate::enter::RunGroups;
+use crate::explicit::Listeners;
+use crate::keeper::Keeper;
+use crate::node::{Node, Running};
+use crate::page::Page;
+use crate::serving::Places;
+use crate::{control, follow};
 
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
@@ -23,8 +30,8 @@ const OWN_CGROUP: &str = "/flect-agent";
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// How often the operator's connection is tried, for `flect status`.
-const PING_EVERY: Duration = Duration::from_secs(2);
+/// How often empty cgroups of `flect run` are looked for; they cost some kilobytes each meanwhile.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until a signal.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -43,128 +50,187 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 fn stopped(signal: &str) -> anyhow::Result<()> {
     tracing::info!(
         signal,
-        "stopped; the hooks stay, so intercepted connections are refused until an agent runs again or `flect-agent detach`"
+        "stopped; hooks, where there are any, stay, so intercepted connections are refused until an agent runs again or `flect-agent detach`"
     );
     Ok(())
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    let mount = CgroupMount::find()?;
-    let own = own_cgroup(&mount, &config)?;
-    let networks = config
-        .intercept_networks()
-        .with_context(|| format!("valkey.address {}", config.valkey.address))?;
-    let settings = Settings {
-        managed_root: config.intercept.cgroup.0.clone(),
-        agent_cgroup: mount.id_of(&own)?,
-        networks,
-        ports: config.intercept_ports(),
-        listen_port: config.intercept.listen_port,
-        acceleration: config.intercept.acceleration,
-        pin: config.intercept.pin.clone(),
-    };
+    let config = Arc::new(config);
+    let listeners = Listeners::bind(&config.explicit)?;
     // The hooks first: from here on nothing reaches Valkey unrewritten, whatever fails later.
-    let mut interception = Interception::attach(&mount, &settings)?;
-    let acceleration = interception.acceleration().clone();
-    tracing::info!(
-        managed = settings.managed_root,
-        networks = ?settings.networks,
-        ports = ?settings.ports,
-        client_to_agent = acceleration.client_to_agent,
-        agent_to_client = acceleration.agent_to_client,
-        acceleration = acceleration.reason,
-        "hooks attached"
-    );
-    let status = Arc::new(Status::new(&config, acceleration));
-    let _control = control::listen(&config.agent.socket, status.clone())?;
+    let mut hooks = match config.intercept.enabled {
+        true => Some(Hooks::attach(&config)?),
+        false => None,
+    };
+    let node = Arc::new(Node::new(
+        config.clone(),
+        hooks.as_ref().map(|hooks| hooks.places.clone()),
+        hooks
+            .as_ref()
+            .map(|hooks| hooks.interception.acceleration().clone()),
+        Page::new()?,
+    ));
+    let groups = match &hooks {
+        Some(hooks) => Some(Arc::new(RunGroups::new(
+            hooks.mount.try_clone()?,
+            hooks.places.clone(),
+        ))),
+        None => None,
+    };
+    let _control = control::listen(node.clone(), groups.clone())?;
+    if let Some(address) = config.agent.status_page.0 {
+        node.page.serve(address, node.clone());
+    }
 
     let mut admin = connect(&config).await;
-    let housekeeper = admin.ensure_housekeeper().await?;
-    let (apps, stores) = apps(&config, &mut admin).await?;
     let environment = Arc::new(Environment {
         addresses: config.valkey.address.resolve()?,
         facts: admin.facts().clone(),
-        housekeeper,
+        housekeeper: admin.ensure_housekeeper().await?,
         directory: Directory::default(),
     });
+    let (requests, wanted) = mpsc::unbounded_channel();
+    let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
+    let connection = admin.connection();
+    let keeper = Keeper::start(node.clone(), admin, workers.clone());
+    let keeper = keeper.await?;
+    let changed = Arc::new(Notify::new());
+    tokio::spawn(follow::listen(config.valkey.clone(), changed.clone()));
+    tokio::spawn(accountant::run(connection, own_name()));
+    if let Some(groups) = groups {
+        tokio::spawn(sweep(groups));
+    }
+    let explicit = listeners.addresses();
+    listeners.serve(node.clone(), workers.clone())?;
+    if let Some(hooks) = hooks.take() {
+        hooks.accept(&node, &workers)?;
+    }
+    let running = Running {
+        workers,
+        environment,
+        explicit,
+    };
+    tracing::info!(
+        valkey = %config.valkey.address,
+        environment = config.valkey.environment,
+        stores = node.serving.load().stores().len(),
+        workers = running.workers.len(),
+        explicit = ?running.explicit,
+        "ready"
+    );
+    node.ready(running);
+    keeper.run(wanted, changed).await
+}
+
+/// What tells this agent from all others of the environment, in the registry.
+fn own_name() -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    // Containers may share a host's name and a process id.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.map_or(0, |since| since.as_nanos());
+    format!("{host}/{}/{since}", std::process::id())
+}
+
+/// The kernel's side, where connections are intercepted.
+struct Hooks {
+    interception: Interception,
+    mount: CgroupMount,
+    places: Places,
+}
+
+impl Hooks {
+    fn attach(config: &Config) -> anyhow::Result<Self> {
+        let mount = CgroupMount::find()?;
+        let own = own_cgroup(&mount, config)?;
+        let networks = config
+            .intercept_networks()
+            .with_context(|| format!("valkey.address {}", config.valkey.address))?;
+        let settings = Settings {
+            managed_root: config.intercept.cgroup.0.clone(),
+            agent_cgroup: mount.id_of(&own)?,
+            networks,
+            ports: config.intercept_ports(),
+            listen_port: config.intercept.listen_port,
+            acceleration: config.intercept.acceleration,
+            pin: config.intercept.pin.clone(),
+        };
+        let interception = Interception::attach(&mount, &settings)?;
+        let acceleration = interception.acceleration();
+        tracing::info!(
+            managed = settings.managed_root,
+            networks = ?settings.networks,
+            ports = ?settings.ports,
+            client_to_agent = acceleration.client_to_agent,
+            agent_to_client = acceleration.agent_to_client,
+            acceleration = acceleration.reason,
+            "hooks attached"
+        );
+        Ok(Self {
+            places: Places::new(&settings.managed_root, &own),
+            interception,
+            mount,
+        })
+    }
+
+    /// Accepts what is intercepted, in every network namespace, from now on.
+    fn accept(mut self, node: &Arc<Node>, workers: &Arc<Vec<Handle>>) -> anyhow::Result<()> {
+        let (events, mut namespaces) = mpsc::unbounded_channel();
+        let listeners = self.interception.take_listeners();
+        self.interception.watch(move |event| {
+            // Nobody listens any more only while the process ends.
+            let _ = events.send(event);
+        })?;
+        let acceptor = Arc::new(Acceptor::new(
+            self.interception,
+            self.mount,
+            self.places,
+            node.clone(),
+            workers.clone(),
+        ));
+        acceptor.accept_on(0, listeners)?;
+        tokio::spawn(async move {
+            while let Some(event) = namespaces.recv().await {
+                match event {
+                    NamespaceEvent::Opened {
+                        netns_cookie,
+                        listeners,
+                    } => {
+                        if let Err(error) = acceptor.accept_on(netns_cookie, listeners) {
+                            tracing::error!(%error, "a network namespace cannot be served");
+                        }
+                    }
+                    NamespaceEvent::Closed { netns_cookie } => acceptor.leave(netns_cookie),
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+fn spawn_workers(
+    config: &Config,
+    environment: &Arc<Environment>,
+    requests: &mpsc::UnboundedSender<worker::Request>,
+) -> anyhow::Result<Vec<Handle>> {
     let count = match config.agent.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     };
-    let (requests, mut wanted) = mpsc::unbounded_channel();
-    let mut workers = Vec::with_capacity(count);
-    for number in 0..count {
-        let worker = worker::spawn(number, environment.clone(), &stores, requests.clone());
-        workers.push(worker.context("no worker thread")?);
-    }
-    let workers = Arc::new(workers);
-
-    let (events, mut namespaces) = mpsc::unbounded_channel();
-    let listeners = interception.take_listeners();
-    interception.watch(move |event| {
-        // Nobody listens any more only while the process ends.
-        let _ = events.send(event);
-    })?;
-    let acceptor = Arc::new(Acceptor::new(interception, mount, apps, workers.clone()));
-    acceptor.accept_on(0, listeners)?;
-    status.ready(&stores, &workers, &environment);
-    tracing::info!(
-        valkey = %config.valkey.address,
-        stores = stores.len(),
-        workers = count,
-        "ready"
-    );
-    let mut ping = tokio::time::interval(PING_EVERY);
-    loop {
-        tokio::select! {
-            Some(event) = namespaces.recv() => match event {
-                NamespaceEvent::Opened { netns_cookie, listeners } => {
-                    acceptor.accept_on(netns_cookie, listeners)?;
-                }
-                NamespaceEvent::Closed { netns_cookie } => acceptor.leave(netns_cookie),
-            },
-            Some(request) = wanted.recv() => {
-                serve_worker(request, &mut admin, &stores, &workers).await;
-            }
-            _ = ping.tick() => status.reachable(admin.ping().await.is_ok()),
-        }
-    }
+    let spawn = |number| worker::spawn(number, environment.clone(), &[], requests.clone());
+    let workers: Result<_, _> = (0..count).map(spawn).collect();
+    workers.context("no worker thread")
 }
 
-/// What a worker cannot do itself.
-async fn serve_worker(
-    request: Request,
-    admin: &mut Admin,
-    stores: &[Arc<Store>],
-    workers: &[worker::Handle],
-) {
-    match request {
-        Request::Grant {
-            store,
-            patterns,
-            worker,
-            ticket,
-        } => {
-            let result = admin.grant(&store, &patterns).await;
-            if let Err(error) = &result {
-                tracing::warn!(store = %store.slug(), %error, "patterns not granted");
-            }
-            if let Some(worker) = workers.get(worker) {
-                worker.send(Message::Granted(ticket, result.is_ok()));
-            }
-        }
-        Request::UsersMissing => {
-            let mut result = admin.ensure_housekeeper().await.map(|_| ());
-            for store in stores {
-                if result.is_ok() {
-                    result = admin.ensure_users(store).await;
-                }
-            }
-            match result {
-                Ok(()) => tracing::info!("the agent's users are in place again"),
-                Err(error) => tracing::warn!(%error, "the agent's users could not be made"),
-            }
-        }
+/// Removes cgroups of `flect run` whose command has ended.
+async fn sweep(groups: Arc<RunGroups>) {
+    let mut tick = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tick.tick().await;
+        let groups = groups.clone();
+        // A panic in there ends the process: see `end_on_panic`.
+        let _ = tokio::task::spawn_blocking(move || groups.sweep()).await;
     }
 }
 
@@ -186,41 +252,6 @@ async fn connect(config: &Config) -> Admin {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_MAX);
     }
-}
-
-/// The apps with their stores; a store that several apps bind is one store.
-async fn apps(
-    config: &Config,
-    admin: &mut Admin,
-) -> anyhow::Result<(Vec<Workload>, Vec<Arc<Store>>)> {
-    let mut stores: Vec<Arc<Store>> = Vec::new();
-    let mut workloads = Vec::new();
-    for app in &config.apps {
-        let mut bound = Vec::new();
-        for slug in &app.stores {
-            let store = match stores.iter().find(|store| store.slug() == *slug) {
-                Some(store) => store.clone(),
-                None => {
-                    let store = {
-                        let record = admin.registry().ensure(slug).await?;
-                        Arc::new(admin.store(stores.len(), slug, &record).await?)
-                    };
-                    tracing::info!(store = %slug, prefix = %store.prefix, "store");
-                    stores.push(store.clone());
-                    store
-                }
-            };
-            bound.push(store);
-        }
-        workloads.push(Workload {
-            patterns: app.cgroups.clone(),
-            app: Arc::new(App {
-                name: app.name.clone(),
-                stores: bound,
-            }),
-        });
-    }
-    Ok((workloads, stores))
 }
 
 /// The cgroup that tells the agent's own connections from the apps'.

@@ -3,6 +3,19 @@
 mod accept;
 mod control;
 mod daemon;
+mod enter;
+mod explicit;
+mod follow;
+mod gate;
+mod keeper;
+mod login;
+mod metrics;
+mod node;
+mod page;
+mod refusals;
+mod serving;
+mod status;
+mod stores;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -94,7 +94,7 @@ impl Failure {
 }
 
 /// The error and its causes in one line, without the marker.
-fn text(error: &anyhow::Error) -> String {
+pub fn text(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {
         let marker = error

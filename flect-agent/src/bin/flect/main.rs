@@ -3,18 +3,30 @@
 //! Invariant: stdout has the answer and nothing else (with `--json` one JSON document); progress,
 //! notes and errors go to stderr.
 
+mod app;
+mod aside;
+mod check;
+mod commands;
+mod completions;
+mod dev;
+mod doctor;
 mod env;
+mod examples;
+mod explain;
 mod failure;
 mod kv;
+mod man;
 mod node;
 mod operator;
 mod output;
+mod run;
 mod status;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use failure::Failure;
 
@@ -43,6 +55,7 @@ pub struct Cli {
 
 /// What every command understands.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The environment to work on [default: FLECT_ENV, then `flect env use`, then the only one]
     #[arg(long, global = true, value_name = "NAME")]
@@ -69,18 +82,75 @@ enum Command {
     Kv(kv::Args),
     /// List, choose and set up environments.
     Env(env::Args),
+    /// Run a command inside its app, with the URLs of the stores in its flect.toml.
+    ///
+    /// Each `[[kv]]` gives the command the variable BINDING_URL. What the environment sets already
+    /// stays as it is, then comes `.env.local` beside flect.toml, then flect; where those two set
+    /// everything, no agent is needed. flect becomes the command: signals, exit code and terminal are
+    /// its own. Exit codes of flect itself: 125 when it failed, 126 when the command cannot be
+    /// executed, 127 when there is no such command.
+    Run(run::Args),
+    /// Develop without a node: a private Valkey with the stores of flect.toml, and a command.
+    ///
+    /// Needs neither root nor eBPF, only a valkey-server. Variables are as with `flect run`. Data, tokens
+    /// and logs are kept in `.flect` beside flect.toml, which git ignores. Everything stops with the
+    /// command, or with Ctrl-C. Exit codes are those of `flect run`; a command ended by a signal gives
+    /// 128 and the signal's number.
+    Dev(dev::Args),
+    /// Check a flect.toml.
+    Check(check::Args),
+    /// Tell what the agent would do with a command, and why.
+    Explain(explain::Args),
+    /// List all commands of Valkey with what the agent does with them.
+    Commands(commands::Args),
+    /// Print the completions for a shell.
+    Completions(completions::Args),
+    /// Write the manual pages.
+    Man(man::Args),
+    /// Look at everything that flect needs, and say what to do where it is missing.
+    Doctor(doctor::Args),
     /// Show whether the agent of this node serves, with what, and whom.
     Status(status::Args),
+    /// Show what every store of this node does, live.
+    Top(top::Args),
+}
+
+impl Command {
+    /// Does it talk to the Valkey as the operator?
+    fn works_on_environment(&self) -> bool {
+        matches!(
+            self,
+            Self::Kv(_) | Self::Env(_) | Self::Doctor(_) | Self::Check(_) | Self::Explain(_)
+        )
+    }
+}
+
+/// The tree of commands, with examples.
+fn tree() -> clap::Command {
+    examples::add(Cli::command())
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = tree().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::set_colors(cli.global.color);
     let global = &cli.global;
+    if cli.command.works_on_environment() {
+        aside::step(&global.socket);
+    }
     let result = match &cli.command {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),
+        Command::Run(args) => run::run(global, args),
+        Command::Dev(args) => dev::run(global, args),
+        Command::Check(args) => check::run(global, args),
+        Command::Explain(args) => explain::run(global, args),
+        Command::Commands(args) => commands::run(global, args),
+        Command::Completions(args) => completions::run(global, args),
+        Command::Man(args) => man::run(global, args),
+        Command::Doctor(args) => doctor::run(global, args),
         Command::Status(args) => status::run(global, args),
+        Command::Top(args) => top::run(global, args),
     };
     result.unwrap_or_else(|error| Failure::report(&error, global.json))
 }

@@ -10,17 +10,42 @@ use crate::node::Node;
 
 /// Exit code 0 when the agent is ready, 1 when it is not, 3 when there is none.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Print the address of the agent's status page and nothing else; it opens the page for
+    /// whoever has it, until the agent is started again
+    #[arg(long)]
+    page: bool,
+}
 
 /// Shows the agent's report.
-pub fn run(global: &Global, _: &Args) -> anyhow::Result<ExitCode> {
+pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let report = Node::connect(&global.socket)?.ask(&json!({ "op": "status" }))?;
+    if args.page {
+        return page(global, &report);
+    }
     crate::output::print(global.json, &report, shown)?;
     Ok(if report["ready"] == true {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(Failure::Failed.code())
     })
+}
+
+/// The page's address, alone on its line for scripts and for copying.
+fn page(global: &Global, report: &Value) -> anyhow::Result<ExitCode> {
+    let Some(url) = report["status_page"].as_str() else {
+        match report["status_page_error"].as_str() {
+            Some(why) => anyhow::bail!("{why}"),
+            None => anyhow::bail!(
+                "this agent has no status page; give [agent] status_page in agent.toml an address \
+                 such as 127.0.0.1:15380 and start the agent again"
+            ),
+        }
+    };
+    crate::output::print(global.json, &json!({ "status_page": url }), |_| {
+        url.to_owned()
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The report for people.
@@ -40,6 +65,12 @@ fn shown(report: &Value) -> String {
         text(&report["version"]),
         report["pid"]
     );
+    let _ = writeln!(
+        out,
+        "environment   {}, registry version {}",
+        text(&report["environment"]),
+        report["registry"]["version"]
+    );
     let reachable = if report["valkey"]["reachable"] == true {
         "reachable"
     } else {
@@ -50,26 +81,66 @@ fn shown(report: &Value) -> String {
         "valkey        {}, {reachable}",
         text(&report["valkey"]["address"])
     );
-    let direction = |name: &str| {
-        if report["acceleration"][name] == true {
-            "on"
+    if report["acceleration"].is_object() {
+        let direction = |name: &str| {
+            if report["acceleration"][name] == true {
+                "on"
+            } else {
+                "off"
+            }
+        };
+        let _ = writeln!(
+            out,
+            "acceleration  app to agent {}, agent to app {}: {}",
+            direction("client_to_agent"),
+            direction("agent_to_client"),
+            text(&report["acceleration"]["reason"])
+        );
+    } else {
+        let _ = writeln!(
+            out,
+            "interception  off: only the explicit listeners are served"
+        );
+    }
+    let explicit = report["explicit"]["listen"].as_array();
+    for address in explicit.into_iter().flatten() {
+        let tls = if report["explicit"]["tls"] == true {
+            "TLS"
         } else {
-            "off"
-        }
-    };
-    let _ = writeln!(
-        out,
-        "acceleration  app to agent {}, agent to app {}: {}",
-        direction("client_to_agent"),
-        direction("agent_to_client"),
-        text(&report["acceleration"]["reason"])
-    );
+            "no TLS"
+        };
+        let _ = writeln!(out, "explicit      {}, {tls}", text(address));
+    }
+    if let Some(page) = report["status_page"].as_str() {
+        let _ = writeln!(out, "status page   {page}");
+    } else if let Some(why) = report["status_page_error"].as_str() {
+        let _ = writeln!(out, "status page   none: {why}");
+    }
     let mib = report["rss_bytes"].as_f64().unwrap_or(0.0) / 1_048_576.0;
     let _ = write!(
         out,
         "load          {} sessions, {} workers, {mib:.1} MiB",
         report["sessions"], report["workers"]
     );
+    for app in report["apps"].as_array().into_iter().flatten() {
+        let names = |key: &str| {
+            let names = app[key].as_array().into_iter().flatten();
+            names.map(text).collect::<Vec<_>>().join(", ")
+        };
+        let _ = write!(
+            out,
+            "\napp           {}: {}",
+            text(&app["name"]),
+            names("stores")
+        );
+        let remedy = match app["state"].as_str() {
+            Some("missing") => "; REFUSED: its default store does not exist: flect kv create ",
+            Some("filling") => "; REFUSED: its default store is being filled: ",
+            _ if names("missing").is_empty() => continue,
+            _ => "; not there: ",
+        };
+        let _ = write!(out, "{remedy}{}", names("missing"));
+    }
     for store in report["stores"].as_array().into_iter().flatten() {
         let _ = write!(
             out,

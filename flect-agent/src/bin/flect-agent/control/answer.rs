@@ -1,0 +1,239 @@
+//! The requests of the control socket, each for those who may make it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::standing::{Kind, Standing};
+use super::{Peer, People};
+use crate::enter::RunGroups;
+use crate::metrics;
+use crate::node::Node;
+use crate::serving::Serving;
+use crate::status;
+
+/// Where requests are answered.
+pub struct Desk {
+    node: Arc<Node>,
+    groups: Option<Arc<RunGroups>>,
+    operators: People,
+    /// By app.
+    users: HashMap<String, People>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "lowercase")]
+enum Request {
+    Status,
+    Metrics,
+    Apps,
+    Enter { app: String },
+}
+
+/// A reply that is not `ok`.
+struct Refusal {
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn denied(message: impl Into<String>) -> Self {
+        Self {
+            code: "denied",
+            message: message.into(),
+        }
+    }
+}
+
+/// The request is none.
+pub fn invalid(message: &str) -> Value {
+    json!({ "error": { "code": "invalid", "message": message } })
+}
+
+impl Desk {
+    pub fn new(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> Self {
+        let operators = People::resolve(&node.config.agent.operators, "agent.operators");
+        let users = node.config.apps.iter().map(|app| {
+            let people = People::resolve(&app.users, &format!("users of app '{}'", app.name));
+            (app.name.clone(), people)
+        });
+        let users = users.collect();
+        Self {
+            node,
+            groups,
+            operators,
+            users,
+        }
+    }
+
+    /// What the peer may do, as things are now.
+    pub fn judge(&self, peer: &Peer) -> Standing {
+        let serving = self.node.serving.load();
+        let places = self.node.places.as_ref();
+        Standing::of(peer, &serving, places, &self.operators)
+    }
+
+    /// Answers one line.
+    pub async fn answer(&self, peer: &Arc<Peer>, line: &[u8]) -> Value {
+        let request = match serde_json::from_slice(line) {
+            Ok(request) => request,
+            Err(error) => return invalid(&format!("no such request: {error}")),
+        };
+        // Judged anew each time: the process may have entered an app since.
+        let standing = self.judge(peer);
+        let result = match request {
+            Request::Status => self
+                .for_operators(&standing, peer)
+                .map(|()| status::report(&self.node)),
+            Request::Metrics => self
+                .for_operators(&standing, peer)
+                .map(|()| json!(metrics::snapshot(&self.node))),
+            Request::Apps => Ok(self.apps(&standing, peer)),
+            Request::Enter { app } => self.enter(&standing, peer, app).await,
+        };
+        match result {
+            Ok(value) => json!({ "ok": value }),
+            Err(refusal) => {
+                json!({ "error": { "code": refusal.code, "message": refusal.message } })
+            }
+        }
+    }
+
+    fn for_operators(&self, standing: &Standing, peer: &Peer) -> Result<(), Refusal> {
+        match (standing.kind, &standing.app) {
+            (Kind::Operator, _) => Ok(()),
+            (Kind::User, _) => Err(Refusal::denied(format!(
+                "user {} is no operator of this node: run it as root, or let the operator add the user to [agent] operators",
+                peer.uid
+            ))),
+            (_, Some(app)) => Err(Refusal::denied(format!(
+                "this process is in app '{app}', and apps may not see the node: ask from outside of it"
+            ))),
+            (_, None) => Err(Refusal::denied(
+                "this process runs where apps do, and apps may not see the node: ask from outside of it",
+            )),
+        }
+    }
+
+    fn is_user_of(&self, peer: &Peer, app: &str) -> bool {
+        self.users.get(app).is_some_and(|users| users.include(peer))
+    }
+
+    /// Whether the peer may enter an app that it is not in.
+    fn may_enter(&self, standing: &Standing, peer: &Peer, app: &str) -> bool {
+        match standing.kind {
+            Kind::Operator => true,
+            Kind::User | Kind::Runner => self.is_user_of(peer, app),
+            Kind::Tenant => false,
+        }
+    }
+
+    fn apps(&self, standing: &Standing, peer: &Peer) -> Value {
+        let serving = self.node.serving.load();
+        let seen = serving.workloads.iter().filter(|workload| {
+            standing.app.as_ref() == Some(&workload.name)
+                || self.may_enter(standing, peer, &workload.name)
+        });
+        json!({
+            "address": self.node.address(),
+            "environment": self.node.config.valkey.environment,
+            "mode": if self.node.places.is_some() { "intercept" } else { "explicit" },
+            "current": standing.app,
+            "apps": seen.map(status::app).collect::<Vec<_>>(),
+        })
+    }
+
+    async fn enter(
+        &self,
+        standing: &Standing,
+        peer: &Arc<Peer>,
+        app: String,
+    ) -> Result<Value, Refusal> {
+        let Some(groups) = &self.groups else {
+            return Err(Refusal {
+                code: "failed",
+                message: "this agent intercepts nothing ([intercept] enabled = false), so there are no apps to enter: connect to its explicit listener with a store's name and token".to_owned(),
+            });
+        };
+        let serving = self.node.serving.load_full();
+        // Whoever is in it already stays where it is, under the limits of its own cgroup.
+        if standing.app.as_ref() == Some(&app) {
+            return self.entered(&serving, &app);
+        }
+        if !self.may_enter(standing, peer, &app) {
+            return Err(self.not_permitted(standing, peer, &app));
+        }
+        if serving.workload(&app).is_none() {
+            return Err(Refusal {
+                code: "unknown",
+                message: format!("this node has no app '{app}'; it has: {}", names(&serving)),
+            });
+        }
+        let (groups, peer, name) = (groups.clone(), peer.clone(), app.clone());
+        // The kernel may take its time to move a process, and others want to be served.
+        let moved = tokio::task::spawn_blocking(move || groups.enter(&peer, &name)).await;
+        match moved {
+            Ok(Ok(())) => self.entered(&serving, &app),
+            Ok(Err(error)) => Err(Refusal {
+                code: "failed",
+                message: error.to_string(),
+            }),
+            Err(error) => Err(Refusal {
+                code: "failed",
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    fn entered(&self, serving: &Serving, app: &str) -> Result<Value, Refusal> {
+        let workload = serving.workload(app).ok_or_else(|| Refusal {
+            code: "unknown",
+            message: format!("this node has no app '{app}'"),
+        })?;
+        let mut entry = status::app(workload);
+        entry["address"] = json!(self.node.address());
+        entry["environment"] = json!(self.node.config.valkey.environment);
+        Ok(entry)
+    }
+
+    fn not_permitted(&self, standing: &Standing, peer: &Peer, app: &str) -> Refusal {
+        let uid = peer.uid;
+        match (standing.kind, &standing.app) {
+            (Kind::Tenant, Some(current)) => Refusal::denied(format!(
+                "this process is app '{current}' and cannot become app '{app}'"
+            )),
+            (Kind::Tenant, None) => Refusal::denied(
+                "this process runs where apps do (below the managed root, or in a container), so it cannot enter one",
+            ),
+            (Kind::Runner, _) => Refusal::denied(format!(
+                "this process was started by `flect run` in an app; from there user {uid} may enter only apps that name it in `users`, and app '{app}' does not"
+            )),
+            _ => {
+                let mut own: Vec<&str> = self
+                    .users
+                    .keys()
+                    .map(String::as_str)
+                    .filter(|app| self.is_user_of(peer, app))
+                    .collect();
+                own.sort_unstable();
+                let own = match own.as_slice() {
+                    [] => "none".to_owned(),
+                    own => own.join(", "),
+                };
+                Refusal::denied(format!(
+                    "user {uid} may not enter app '{app}', or there is no such app; it may enter: {own}. The operator adds users in agent.toml: [[app]] users"
+                ))
+            }
+        }
+    }
+}
+
+fn names(serving: &Serving) -> String {
+    let names: Vec<_> = serving.workloads.iter().map(|w| w.name.as_str()).collect();
+    match names.as_slice() {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}

@@ -1,0 +1,277 @@
+//! Explicit mode: ordinary listeners, where the store is chosen and proven by user and token.
+//!
+//! Invariant: a session of explicit mode has an app with exactly one store, the one whose token it
+//! gave, so it can reach nothing else.
+//!
+//! It runs on a thread of its own: what strangers cost (TLS handshakes, waiting, wrong passwords) must
+//! not delay the rest of the agent.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use flect_agent::config::Explicit;
+use flect_agent::worker::Handle;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+use crate::gate::{self, Ends};
+use crate::login::{Admitted, Doorkeeper};
+use crate::node::Node;
+
+/// Connections that have not proved themselves, at once: with 20 KiB each, 10 MiB.
+const UNPROVEN_MAX: usize = 512;
+
+/// The same from one address, so that one machine cannot keep the others out.
+const UNPROVEN_PER_ADDRESS_MAX: usize = 128;
+
+/// How long accepting pauses when the process is out of descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Listeners, bound before anything else is begun, so that mistakes show at once.
+pub struct Listeners {
+    listeners: Vec<TcpListener>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Listeners {
+    /// Binds, and reads certificate and key.
+    pub fn bind(config: &Explicit) -> anyhow::Result<Self> {
+        let tls = match (&config.tls_certificate, &config.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls(certificate, key)?),
+            _ => None,
+        };
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            if tls.is_none() && !address.ip().is_loopback() {
+                tracing::warn!(%address, "tokens and data cross the network unencrypted: set explicit.tls_certificate and explicit.tls_key");
+            }
+            let listener = TcpListener::bind(address)
+                .with_context(|| format!("explicit.listen: cannot listen at {address}"))?;
+            listener.set_nonblocking(true)?;
+            listeners.push(listener);
+        }
+        Ok(Self { listeners, tls })
+    }
+
+    /// Where they listen.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.listeners.iter().map(TcpListener::local_addr);
+        addresses.filter_map(Result::ok).collect()
+    }
+
+    /// Accepts from now on, on a thread of its own.
+    pub fn serve(self, node: Arc<Node>, workers: Arc<Vec<Handle>>) -> anyhow::Result<()> {
+        if self.listeners.is_empty() {
+            return Ok(());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let mut listeners = Vec::new();
+        {
+            let _inside = runtime.enter();
+            for listener in self.listeners {
+                listeners.push(tokio::net::TcpListener::from_std(listener)?);
+            }
+        }
+        let hall = Arc::new(Hall {
+            node,
+            workers,
+            tls: self.tls,
+            waiting: Mutex::default(),
+        });
+        std::thread::Builder::new()
+            .name("explicit".to_owned())
+            .spawn(move || {
+                runtime.block_on(async {
+                    for listener in listeners {
+                        tokio::spawn(accept(listener, hall.clone()));
+                    }
+                    // As long as the process lives.
+                    std::future::pending::<()>().await;
+                });
+            })
+            .context("no thread for explicit mode")?;
+        Ok(())
+    }
+}
+
+/// TLS as the certificate and key say.
+fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+    use std::os::unix::fs::MetadataExt;
+    let in_certificate = || format!("explicit.tls_certificate: {}", certificate.display());
+    let in_key = || format!("explicit.tls_key: {}", key.display());
+    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
+        .with_context(in_certificate)?
+        .collect::<Result<_, _>>()
+        .with_context(in_certificate)?;
+    let mode = std::fs::metadata(key).with_context(in_key)?.mode() & 0o777;
+    if mode & 0o007 != 0 {
+        bail!(
+            "{}: everybody may use it (mode {mode:o}); run: chmod o= {}",
+            in_key(),
+            key.display()
+        );
+    }
+    let key = PrivateKeyDer::from_pem_file(key).with_context(in_key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("explicit.tls_certificate and explicit.tls_key do not fit together")?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Where connections prove themselves.
+struct Hall {
+    node: Arc<Node>,
+    workers: Arc<Vec<Handle>>,
+    tls: Option<TlsAcceptor>,
+    /// Connections that have not, by address.
+    waiting: Mutex<HashMap<IpAddr, usize>>,
+}
+
+async fn accept(listener: tokio::net::TcpListener, hall: Arc<Hall>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let Some(place) = Place::take(&hall, peer.ip()) else {
+                    tracing::debug!(%peer, "too many connections wait for their login; dropped");
+                    continue;
+                };
+                tokio::spawn(serve(stream, peer, place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, peer: SocketAddr, place: Place) {
+    let hall = place.hall.clone();
+    let door = Door {
+        node: &hall.node,
+        peer,
+    };
+    let result = async {
+        let asked = stream.local_addr()?;
+        let ends = Ends { peer, asked };
+        // The agent writes whole batches; Nagle would only add a delay.
+        stream.set_nodelay(true)?;
+        match &hall.tls {
+            None => {
+                let mut stream = stream;
+                let login = gate::log_in(&mut stream, &door);
+                let login = tokio::time::timeout(gate::LOGIN_WITHIN, login).await??;
+                drop(place);
+                if let Some((admitted, early)) = login {
+                    let accepted = gate::accepted(stream.into_std()?, ends, admitted, early);
+                    gate::hand_over(&hall.workers, accepted);
+                }
+            }
+            Some(tls) => {
+                let login = async {
+                    let mut stream = tls.accept(stream).await?;
+                    let login = gate::log_in(&mut stream, &door).await?;
+                    std::io::Result::Ok(login.map(|(admitted, early)| (stream, admitted, early)))
+                };
+                let login = tokio::time::timeout(gate::LOGIN_WITHIN, login).await??;
+                drop(place);
+                if let Some((stream, admitted, early)) = login {
+                    gate::hand_over_stream(&hall.workers, stream, ends, admitted, early).await?;
+                }
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    if let Err(error) = result.await {
+        tracing::debug!(%peer, %error, "a connection of explicit mode ended");
+    }
+}
+
+/// The stores with a token.
+struct Door<'a> {
+    node: &'a Node,
+    peer: SocketAddr,
+}
+
+impl Doorkeeper for Door<'_> {
+    fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted> {
+        let serving = self.node.serving.load();
+        let app = match user {
+            b"default" => serving.doors.open_unnamed(password),
+            name => serving.doors.open(name, password),
+        };
+        if app.is_none() {
+            let reason = format!(
+                "explicit mode: {} named store '{}' with a wrong token, or the store does not exist or has no token",
+                self.peer.ip(),
+                user.escape_ascii()
+            );
+            self.node.refusals.note(None, &reason);
+        }
+        app.map(|app| Admitted {
+            app,
+            user: b"default".to_vec(),
+        })
+    }
+
+    fn refusal(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A connection that has not proved itself yet.
+struct Place {
+    hall: Arc<Hall>,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(hall: &Arc<Hall>, address: IpAddr) -> Option<Self> {
+        let mut waiting = hall.waiting();
+        let all: usize = waiting.values().sum();
+        let own = waiting.entry(address).or_default();
+        if all >= UNPROVEN_MAX || *own >= UNPROVEN_PER_ADDRESS_MAX {
+            if *own == 0 {
+                waiting.remove(&address);
+            }
+            return None;
+        }
+        *own += 1;
+        drop(waiting);
+        Some(Self {
+            hall: hall.clone(),
+            address,
+        })
+    }
+}
+
+impl Hall {
+    /// Each change is one call, so a panic elsewhere cannot leave it half done.
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.hall.waiting();
+        if let Some(count) = waiting.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.address);
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The operator's side of the daemon: follows the registry and keeps users, settings and the registry
+//! itself in place.
+//!
+//! Invariant: it alone uses the operator's connection and changes what is served. Every change is
+//! effective within a second: it is announced, and the version is polled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use flect_agent::admin::{Admin, AdminError};
+use flect_agent::config::Config;
+use flect_agent::registry::{Backup, Snapshot, USAGE};
+use flect_agent::store::Prefix;
+use flect_agent::worker::{Handle, Message, Request};
+use redis::AsyncCommands;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::MissedTickBehavior;
+
+use crate::node::{Node, Usage};
+use crate::serving::Serving;
+use crate::stores::Stores;
+
+/// How often the registry's version is asked for: changes are to be effective within a second even
+/// where they are not announced.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+
+/// How many polls pass between two looks at the server itself.
+const POLLS_PER_LOOK: u32 = 4;
+
+/// Workers report a missing user for each connection that fails; one repair serves them all.
+const REPAIR_EVERY: Duration = Duration::from_millis(250);
+
+/// Keeps things in place.
+pub struct Keeper {
+    config: Arc<Config>,
+    admin: Admin,
+    workers: Arc<Vec<Handle>>,
+    node: Arc<Node>,
+    stores: Stores,
+    /// The registry as it was last read and applied in full.
+    backup: Backup,
+    snapshot: Snapshot,
+    /// The run of the server that has the agent's users and settings.
+    run_id: String,
+    repaired_at: Option<Instant>,
+    repair_due: bool,
+}
+
+impl Keeper {
+    /// Applies the registry for the first time.
+    pub async fn start(
+        node: Arc<Node>,
+        admin: Admin,
+        workers: Arc<Vec<Handle>>,
+    ) -> anyhow::Result<Self> {
+        let mut keeper = Self {
+            config: node.config.clone(),
+            admin,
+            workers,
+            node,
+            stores: Stores::default(),
+            backup: Backup::default(),
+            snapshot: Snapshot::default(),
+            run_id: String::new(),
+            repaired_at: None,
+            repair_due: false,
+        };
+        if keeper.config.agent.create_stores {
+            for slug in keeper.config.apps.iter().flat_map(|app| &app.stores) {
+                keeper.admin.registry().ensure(slug).await?;
+            }
+        }
+        keeper.run_id = keeper.admin.run_id().await?;
+        keeper.reload().await?;
+        keeper.apply_settings().await;
+        Ok(keeper)
+    }
+
+    /// Runs until the registry turns out to be another one.
+    pub async fn run(
+        mut self,
+        mut wanted: mpsc::UnboundedReceiver<Request>,
+        changed: Arc<Notify>,
+    ) -> anyhow::Result<()> {
+        let mut poll = tokio::time::interval(POLL_EVERY);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut polls = 0_u32;
+        loop {
+            tokio::select! {
+                () = changed.notified() => self.look_at_registry().await?,
+                Some(request) = wanted.recv() => self.serve_worker(request).await,
+                _ = poll.tick() => {
+                    if polls.is_multiple_of(POLLS_PER_LOOK) {
+                        let reachable = self.look_at_server().await;
+                        self.node.set_reachable(reachable);
+                        self.look_at_usage().await;
+                    }
+                    polls = polls.wrapping_add(1);
+                    self.look_at_registry().await?;
+                    if self.repair_due {
+                        self.repair_users().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the server answers. Another run of it has lost users and settings.
+    async fn look_at_server(&mut self) -> bool {
+        let Ok(run_id) = self.admin.run_id().await else {
+            return false;
+        };
+        if run_id != self.run_id {
+            tracing::info!("Valkey was restarted or replaced; putting users and settings in place");
+            if self.repair_users().await {
+                self.apply_settings().await;
+                // Users of removed stores may have come back with the server.
+                self.stores.exhume();
+                self.run_id = run_id;
+            }
+        }
+        true
+    }
+
+    /// Applies what has changed. Errors of the server are told and tried again by the next poll.
+    async fn look_at_registry(&mut self) -> anyhow::Result<()> {
+        let Ok(version) = self.admin.registry().version().await else {
+            return Ok(());
+        };
+        if version < self.backup.version() {
+            match self.admin.registry().restore(&self.backup).await {
+                Ok(restored) => tracing::warn!(
+                    version,
+                    expected = self.backup.version(),
+                    restored,
+                    "Valkey lost the registry of stores; it was given back from memory"
+                ),
+                Err(error) => tracing::warn!(%error, "Valkey lost the registry of stores"),
+            }
+        } else if version == self.backup.version() {
+            return Ok(());
+        }
+        match self.reload().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is::<Replaced>() => Err(error),
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a change in the registry could not be applied; trying again"
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the registry and makes it so.
+    async fn reload(&mut self) -> anyhow::Result<()> {
+        let backup = self.admin.registry().backup().await?;
+        if backup.version() < self.backup.version() {
+            bail!("it is older than what was applied");
+        }
+        if !self.admin.knows(&backup) {
+            return Err(Replaced.into());
+        }
+        let snapshot = backup.snapshot()?;
+        // First what takes rights away: that needs nothing of the server.
+        self.stores.retire(&self.config, &snapshot, &self.workers);
+        self.publish(&snapshot);
+        let followed = self
+            .stores
+            .follow(&self.config, &snapshot, &mut self.admin, &self.workers)
+            .await;
+        self.publish(&snapshot);
+        followed.context("serving the environment's stores")?;
+        self.stores
+            .bury(&snapshot, &self.snapshot, &mut self.admin)
+            .await
+            .context("taking away the users of removed stores")?;
+        self.snapshot = snapshot;
+        self.backup = backup;
+        Ok(())
+    }
+
+    fn publish(&self, snapshot: &Snapshot) {
+        let serving = Serving::new(&self.config, snapshot, self.stores.served());
+        self.node.serving.store(Arc::new(serving));
+    }
+
+    /// Reads what stores hold and tells the workers which hold more than they may. A store that nobody
+    /// has measured holds nothing too much.
+    async fn look_at_usage(&mut self) {
+        let read = self.admin.connection().hgetall(USAGE).await;
+        let Ok::<HashMap<String, String>, _>(texts) = read else {
+            return;
+        };
+        let usage: HashMap<Prefix, Usage> = texts
+            .iter()
+            .filter_map(|(prefix, text)| {
+                Some((
+                    Prefix::parse(prefix).ok()?,
+                    serde_json::from_str(text).ok()?,
+                ))
+            })
+            .collect();
+        for (prefix, store) in self.stores.served() {
+            let limit = store.limits.get().memory_bytes;
+            let held = usage.get(prefix).map(|usage| usage.memory_bytes);
+            let exceeded = matches!((held, limit), (Some(held), Some(limit)) if held > limit);
+            if exceeded != store.limits.memory_exceeded() {
+                tracing::info!(store = %store.slug(), held, limit, exceeded, "memory limit");
+            }
+            store.limits.set_memory_exceeded(exceeded);
+        }
+        self.node.usage.store(Arc::new(usage));
+    }
+
+    /// What a worker cannot do itself.
+    async fn serve_worker(&mut self, request: Request) {
+        match request {
+            Request::Grant {
+                store,
+                patterns,
+                worker,
+                ticket,
+            } => {
+                let result = self.admin.grant(&store, &patterns).await;
+                if let Err(error) = &result {
+                    tracing::warn!(store = %store.slug(), %error, "patterns not granted");
+                }
+                if let Some(worker) = self.workers.get(worker) {
+                    worker.send(Message::Granted(ticket, result.is_ok()));
+                }
+            }
+            Request::UsersMissing => {
+                if self
+                    .repaired_at
+                    .is_none_or(|at| at.elapsed() >= REPAIR_EVERY)
+                {
+                    self.repair_users().await;
+                } else {
+                    self.repair_due = true;
+                }
+            }
+        }
+    }
+
+    /// Makes the users of everything that is served; whether that worked.
+    async fn repair_users(&mut self) -> bool {
+        let result = self.make_users().await;
+        self.repaired_at = Some(Instant::now());
+        self.repair_due = result.is_err();
+        match &result {
+            Ok(()) => tracing::info!("the agent's users are in place"),
+            Err(error) => tracing::warn!(%error, "the agent's users could not be made"),
+        }
+        result.is_ok()
+    }
+
+    async fn make_users(&mut self) -> Result<(), AdminError> {
+        self.admin.ensure_housekeeper().await?;
+        for store in self.stores.served().values() {
+            self.admin.ensure_users(store).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies the settings of the server that the registry keeps. A server that refuses them still
+    /// serves.
+    async fn apply_settings(&mut self) {
+        let applied = async {
+            let settings = self.admin.registry().settings().await?;
+            if !settings.is_empty() {
+                self.admin.apply_settings(&settings).await?;
+            }
+            Ok::<_, AdminError>(settings.len())
+        };
+        match applied.await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "settings of Valkey applied"),
+            Err(error) => tracing::warn!(%error, "the environment's settings could not be applied"),
+        }
+    }
+}
+
+/// The users of this agent belong to another registry: passwords derived from its secret fit none of
+/// the new one's, so everything must be begun anew.
+#[derive(Debug, thiserror::Error)]
+#[error("the registry of stores was replaced by another one; start the agent again to serve that")]
+struct Replaced;

@@ -1,0 +1,124 @@
+//! What all parts of the daemon look at: the configuration, what is served now, and how it goes.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use flect_agent::config::Config;
+use flect_agent::environment::Environment;
+use flect_agent::interception::AccelerationVerdict;
+use flect_agent::store::Prefix;
+use flect_agent::worker::Handle;
+use serde::Deserialize;
+
+use crate::page::Page;
+use crate::refusals::Refusals;
+use crate::serving::{Places, Serving};
+
+/// This node's daemon, as its parts share it.
+pub struct Node {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Who may reach which store, now.
+    pub serving: Arc<ArcSwap<Serving>>,
+    /// The cgroups that matter; none where nothing is intercepted.
+    pub places: Option<Places>,
+    /// How bytes travel between apps and the agent.
+    pub acceleration: Option<AccelerationVerdict>,
+    /// Who was refused.
+    pub refusals: Refusals,
+    /// What stores hold, as far as somebody measures it.
+    pub usage: Arc<ArcSwap<HashMap<Prefix, Usage>>>,
+    /// When the agent began.
+    pub started_at: Instant,
+    /// The status page.
+    pub page: Arc<Page>,
+    reachable: AtomicBool,
+    running: OnceLock<Running>,
+}
+
+/// What a store holds, as the registry's `usage` has it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Usage {
+    /// Bytes of keys and values.
+    pub memory_bytes: u64,
+    /// How many keys.
+    pub keys: u64,
+}
+
+/// What exists once Valkey has answered.
+pub struct Running {
+    /// The event loops.
+    pub workers: Arc<Vec<Handle>>,
+    /// The shared Valkey.
+    pub environment: Arc<Environment>,
+    /// Where explicit mode listens.
+    pub explicit: Vec<SocketAddr>,
+}
+
+impl Node {
+    pub fn new(
+        config: Arc<Config>,
+        places: Option<Places>,
+        acceleration: Option<AccelerationVerdict>,
+        page: Arc<Page>,
+    ) -> Self {
+        Self {
+            config,
+            serving: Arc::default(),
+            places,
+            acceleration,
+            refusals: Refusals::default(),
+            usage: Arc::default(),
+            started_at: Instant::now(),
+            page,
+            reachable: AtomicBool::new(false),
+            running: OnceLock::new(),
+        }
+    }
+
+    /// Connections are served from now on.
+    pub fn ready(&self, running: Running) {
+        self.reachable.store(true, Ordering::Relaxed);
+        // Set once, by the one caller.
+        let _ = self.running.set(running);
+    }
+
+    /// What serves, if it does.
+    pub fn running(&self) -> Option<&Running> {
+        self.running.get()
+    }
+
+    /// Notes whether Valkey answered when it was last asked.
+    pub fn set_reachable(&self, reachable: bool) {
+        if self.reachable.swap(reachable, Ordering::Relaxed) != reachable {
+            if reachable {
+                tracing::info!("Valkey answers again");
+            } else {
+                tracing::warn!("Valkey does not answer");
+            }
+        }
+    }
+
+    /// Whether it did.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Ordering::Relaxed)
+    }
+
+    /// Where apps connect to: the shared Valkey's own address, or the explicit listener where nothing
+    /// is intercepted.
+    pub fn address(&self) -> String {
+        if self.places.is_some() {
+            return self.config.valkey.address.to_string();
+        }
+        let listener = self.running().and_then(|running| running.explicit.first());
+        let configured = || self.config.explicit.listen.first();
+        listener
+            .or_else(configured)
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+}

@@ -1,0 +1,179 @@
+//! What one worker counts for one store.
+//!
+//! Invariant: only the worker that owns a meter writes it, so a count is a plain load and store that no
+//! other core contends for; whoever reads it may be a few requests late.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, TryLockError};
+
+use super::histogram::{BUCKETS, bucket};
+use super::sketch::Sketch;
+use crate::commands::{self, Command};
+
+/// A count that one thread writes and others read.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts some more. Only the owner may.
+    #[inline]
+    pub fn add(&self, more: u64) {
+        // Not `fetch_add`, which locks the cache line: nobody else writes.
+        self.0
+            .store(self.get().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn raise(&self, value: u64) {
+        if value > self.get() {
+            self.0.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One worker's counts of one store. Aligned so that two meters never share a cache line, nor the pair
+/// of lines that a processor fetches at once.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Meter {
+    /// Replies that were errors.
+    pub errors: Counter,
+    /// What the agent turned down by policy or limit: commands, and connections beyond the limit.
+    pub refused: Counter,
+    /// Requests that waited for the store's rate.
+    pub delayed: Counter,
+    /// Bytes that clients sent.
+    pub bytes_in: Counter,
+    /// Bytes that clients took.
+    pub bytes_out: Counter,
+    /// Requests by the number of their command.
+    commands: Box<[Counter]>,
+    /// Requests that name no command.
+    unknown: Counter,
+    latency: [Counter; BUCKETS],
+    latency_sum_us: Counter,
+    latency_max_us: Counter,
+    keys: Mutex<Sketch>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self {
+            errors: Counter::default(),
+            refused: Counter::default(),
+            delayed: Counter::default(),
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            commands: commands::all().iter().map(|_| Counter::default()).collect(),
+            unknown: Counter::default(),
+            latency: std::array::from_fn(|_| Counter::default()),
+            latency_sum_us: Counter::default(),
+            latency_max_us: Counter::default(),
+            keys: Mutex::default(),
+        }
+    }
+}
+
+impl Meter {
+    /// A request has been taken.
+    #[inline]
+    pub fn request(&self, command: Option<&Command>) {
+        let counter = command.and_then(|command| self.commands.get(usize::from(command.number)));
+        counter.unwrap_or(&self.unknown).add(1);
+    }
+
+    /// A reply has come so long after its request.
+    #[inline]
+    pub fn reply(&self, latency_us: u32) {
+        self.latency[bucket(latency_us)].add(1);
+        self.latency_sum_us.add(u64::from(latency_us));
+        self.latency_max_us.raise(u64::from(latency_us));
+    }
+
+    /// A key of a request. Left out while somebody reads: it is a sample anyway.
+    pub fn key(&self, key: &[u8]) {
+        match self.keys.try_lock() {
+            Ok(mut keys) => keys.note(key),
+            Err(TryLockError::Poisoned(keys)) => keys.into_inner().note(key),
+            Err(TryLockError::WouldBlock) => {}
+        }
+    }
+
+    pub(super) fn add_to(&self, sum: &mut super::Sum) {
+        sum.errors += self.errors.get();
+        sum.refused += self.refused.get();
+        sum.delayed += self.delayed.get();
+        sum.bytes_in += self.bytes_in.get();
+        sum.bytes_out += self.bytes_out.get();
+        for (sum, counter) in sum.commands.iter_mut().zip(&self.commands) {
+            *sum += counter.get();
+        }
+        sum.unknown += self.unknown.get();
+        for (sum, counter) in sum.latency.iter_mut().zip(&self.latency) {
+            *sum += counter.get();
+        }
+        sum.latency_sum_us += self.latency_sum_us.get();
+        sum.latency_max_us = sum.latency_max_us.max(self.latency_max_us.get());
+        super::lock(&self.keys).add_to(&mut sum.keys);
+    }
+}
+
+/// Says which requests' keys are noted: one in [`SAMPLED`] on average, at random, so that a pattern in
+/// the requests cannot hide from it.
+#[derive(Debug)]
+pub struct Sampler {
+    left: u32,
+    state: u32,
+}
+
+/// Requests for each whose key is noted: rare enough to cost nothing, often enough that a second of
+/// traffic shows what is hot.
+pub const SAMPLED: u32 = 32;
+
+impl Default for Sampler {
+    fn default() -> Self {
+        Self {
+            left: SAMPLED,
+            state: 0x9e37_79b9,
+        }
+    }
+}
+
+impl Sampler {
+    /// Whether this request is one of them.
+    #[inline]
+    pub fn takes(&mut self) -> bool {
+        self.left -= 1;
+        if self.left > 0 {
+            return false;
+        }
+        // xorshift32; its period is long enough and its quality good enough for gaps.
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 17;
+        self.state ^= self.state << 5;
+        self.left = 1 + self.state % (2 * SAMPLED - 1);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_in_many_is_sampled() {
+        let mut sampler = Sampler::default();
+        let requests = 320_000;
+        let taken = (0..requests).filter(|_| sampler.takes()).count();
+        let expected = requests / SAMPLED as usize;
+        assert!(
+            taken.abs_diff(expected) < expected / 20,
+            "{taken} of {requests}"
+        );
+    }
+}
