@@ -76,6 +76,11 @@ fn shows_the_node() -> Result<()> {
             "'{expected}' is not shown:\n{shown}"
         );
     }
+    // The one with limits, so that the pictures show them.
+    browser.evaluate(
+        "[...document.querySelectorAll('#rows button')].find((b) => b.textContent === 'my-cache').click()",
+    )?;
+    browser.evaluate("document.activeElement.blur()")?;
     let looks = format!("state.node.length >= {LOOKS}");
     browser.wait_for(&looks)?;
     browser.wait_for("document.querySelectorAll('#charts .line').length >= 4")?;

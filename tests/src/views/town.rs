@@ -1,14 +1,17 @@
 //! A bed that looks like a node in use: three apps, six stores, and load on them.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::bed::agent::wait_until;
 use crate::bed::{Bed, UNCLAIMED};
 use crate::wire::Wire;
 
@@ -18,6 +21,11 @@ pub const APPS: [(&str, &[&str]); 3] = [
     ("blog", &["pages"]),
     ("search", &["suggestions", "my-cache"]),
 ];
+
+/// The control socket answers at once.
+const REPLY_WITHIN: Duration = Duration::from_secs(10);
+/// The agent reads every few seconds what stores hold.
+const MEASURED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The bed and what keeps it busy.
 pub struct Town {
@@ -88,9 +96,9 @@ impl Town {
         })?;
         town.load("shop", "rate-limiter", 6, |n| match n % 40 {
             // A mistake of the app: the server says WRONGTYPE.
-            0 => vec!["LPUSH".into(), "rl:10.0.0.8".into(), "x".into()],
+            20 => vec!["LPUSH".into(), "rl:10.0.0.8".into(), "x".into()],
             // Not for apps: the agent says NOPERM.
-            1 => vec!["CONFIG".into(), "GET".into(), "maxmemory".into()],
+            30 => vec!["ACL".into(), "LIST".into()],
             _ => vec!["INCR".into(), format!("rl:10.0.0.{}", n % 9)],
         })?;
         town.load("blog", "pages", 15, |n| {
@@ -98,6 +106,12 @@ impl Town {
         })?;
         // Idle connections count as well.
         town.load("search", "suggestions", 400, |_| vec!["PING".into()])?;
+        wait_until(MEASURED_WITHIN, || {
+            let metrics = town.control("metrics")?;
+            let stores = metrics["stores"].as_array().context("no stores")?;
+            let measured = stores.iter().filter(|s| s["memory_bytes"].is_u64());
+            Ok(measured.count() >= 3)
+        })?;
         let mut stranger = town.bed.connect(UNCLAIMED)?;
         stranger.send_raw(b"PING\r\n")?;
         let _ = stranger.read_to_end()?;
@@ -107,6 +121,18 @@ impl Town {
     /// What `flect` says to these arguments.
     pub fn flect(&self, args: &[&str]) -> Result<String> {
         crate::smoke::output(self.bed.flect()?.args(args))
+    }
+
+    /// What the control socket answers.
+    pub fn control(&self, operation: &str) -> Result<Value> {
+        let mut stream = UnixStream::connect(self.bed.folder().join("agent.sock"))?;
+        stream.set_read_timeout(Some(REPLY_WITHIN))?;
+        writeln!(stream, "{}", json!({ "op": operation }))?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        let mut answer: Value = serde_json::from_str(&line)?;
+        ensure!(answer["ok"].is_object(), "{answer}");
+        Ok(answer["ok"].take())
     }
 
     fn limit(&self, store: &str, limits: &[&str]) -> Result<()> {

@@ -36,10 +36,11 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 const HTML: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
 /// In the order in which they build on each other.
-const SCRIPTS: [&str; 4] = [
+const SCRIPTS: [&str; 5] = [
     include_str!("page/rates.js"),
     include_str!("page/figures.js"),
     include_str!("page/chart.js"),
+    include_str!("page/stores.js"),
     include_str!("page/page.js"),
 ];
 

@@ -4,6 +4,7 @@
 //! notes and errors go to stderr.
 
 mod app;
+mod aside;
 mod check;
 mod commands;
 mod completions;
@@ -114,6 +115,16 @@ enum Command {
     Top(top::Args),
 }
 
+impl Command {
+    /// Does it talk to the Valkey as the operator?
+    fn works_on_environment(&self) -> bool {
+        matches!(
+            self,
+            Self::Kv(_) | Self::Env(_) | Self::Doctor(_) | Self::Check(_) | Self::Explain(_)
+        )
+    }
+}
+
 /// The tree of commands, with examples.
 fn tree() -> clap::Command {
     examples::add(Cli::command())
@@ -124,6 +135,9 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::set_colors(cli.global.color);
     let global = &cli.global;
+    if cli.command.works_on_environment() {
+        aside::step(&global.socket);
+    }
     let result = match &cli.command {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),

@@ -74,6 +74,17 @@ impl Peer {
         }
     }
 
+    /// Whether it still runs as the user who connected, and nobody else: a program that is set-user-ID
+    /// may have been started since, and it is not the user's to move.
+    pub fn is_still_its_user(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.unwrap_or_default();
+        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let uid = self.uid.to_string();
+        uids.is_some_and(|uids| uids.split_ascii_whitespace().all(|each| each == uid))
+            && self.is_there()
+    }
+
     /// Its cgroup now, as a path below the cgroup v2 mount.
     ///
     /// # Errors
@@ -188,6 +199,7 @@ mod tests {
         let gid = rustix::process::getegid().as_raw();
         assert!(peer.gids.contains(&gid));
         assert!(peer.is_there() && peer.is_at_home());
+        assert!(peer.is_still_its_user());
         assert!(looks_at_home(peer.pid).unwrap());
     }
 }

@@ -2,8 +2,11 @@
 // as a sentence.
 
 const SVG = "http://www.w3.org/2000/svg";
-/** How far back charts go. */
+/** How far back charts go; before that there is so much, they show a minute or two. */
 const WINDOW_MS = 180_000;
+const MINUTE_MS = 60_000;
+/** The floor of an axis in decades: no request takes less than some microseconds. */
+const DECADES_FROM = 10;
 /** Looks further apart than this are not joined: nobody looked in between. */
 const GAP_MS = 3_500;
 
@@ -45,9 +48,9 @@ function spark(svg, points, get, width, height) {
   svg.setAttribute("preserveAspectRatio", "none");
   const now = points.at(-1)?.at ?? 0;
   const top = Math.max(...points.map((point) => get(point) ?? 0), 1e-9);
-  const x = (at) => width - ((now - at) / 60_000) * width;
+  const x = (at) => width - ((now - at) / MINUTE_MS) * width;
   const y = (value) => height - 2 - (value / top) * (height - 5);
-  const shown = points.filter((point) => now - point.at <= 60_000);
+  const shown = points.filter((point) => now - point.at <= MINUTE_MS);
   svg.replaceChildren(...paths(runs(shown, get), x, y, height, "", true));
 }
 
@@ -62,9 +65,12 @@ function paths(parts, x, y, floor, style, filled) {
 }
 
 class Chart {
-  /** `lines`: [{name, style, get}], `format`: a value in words, `limit`: of the newest point. */
-  constructor({ title, lines, format, base = 10, limit = () => null }) {
-    Object.assign(this, { title, lines, format, base, limit, points: [], cursor: null });
+  /**
+   * `lines`: [{name, style, get}], `format`: a value in words, `least`: the top of an axis with next to
+   * nothing on it, `decades`: each power of ten takes the same height, `limit`: of the newest point.
+   */
+  constructor({ title, lines, format, least, base = 10, decades = false, limit = () => null }) {
+    Object.assign(this, { title, lines, format, least, base, decades, limit, points: [], cursor: null });
     this.svg = element("svg:svg", { role: "img", tabindex: "0" });
     this.values = lines.map(() => element("b"));
     const legend = lines.map((line, i) => lines.length > 1
@@ -91,7 +97,7 @@ class Chart {
 
   point(event) {
     const box = this.svg.getBoundingClientRect();
-    const at = this.now() - (1 - (event.clientX - box.left - 4) / (box.width - 8)) * WINDOW_MS;
+    const at = this.now() - (1 - (event.clientX - box.left - 4) / (box.width - 8)) * this.span();
     const distance = (point) => Math.abs(point.at - at);
     const nearest = this.points.reduce((best, point) => (!best || distance(point) < distance(best) ? point : best), null);
     this.at(nearest?.at ?? null);
@@ -114,6 +120,23 @@ class Chart {
     return this.points.at(-1)?.at ?? 0;
   }
 
+  /** The time that the chart shows: whole minutes. */
+  span() {
+    const all = this.now() - (this.points[0]?.at ?? 0);
+    return Math.min(WINDOW_MS, Math.max(1, Math.ceil(all / MINUTE_MS)) * MINUTE_MS);
+  }
+
+  /** The values that have a line, and how high a value is, from 0 to 1. */
+  axis(highest) {
+    if (!this.decades) {
+      const top = ceiling(highest, this.base);
+      return { values: [0, top / 2, top], height: (value) => value / top };
+    }
+    const tens = Math.ceil(Math.log10(highest / DECADES_FROM) - 1e-9);
+    const values = Array.from({ length: tens + 1 }, (_, power) => DECADES_FROM * 10 ** power);
+    return { values, height: (value) => Math.max(0, Math.log10(value / DECADES_FROM)) / tens };
+  }
+
   ago(at) {
     const seconds = Math.round((this.now() - at) / 1000);
     return seconds === 0 ? "now" : `${figures.age(seconds * 1000)} ago`;
@@ -122,26 +145,29 @@ class Chart {
   draw() {
     const width = this.svg.clientWidth || 400;
     const height = 132;
-    const [left, right, upper, floor] = [4, width - 4, 14, height - 20];
+    const [left, right, upper, floor] = [4, width - 4, 18, height - 20];
     const now = this.now();
     const limit = this.points.length ? this.limit(this.points.at(-1)) : null;
     const all = this.points.flatMap((point) => this.lines.map((line) => line.get(point))).filter((v) => v !== null && v !== undefined);
     const highest = Math.max(0, ...all);
     // A limit far above would press the line to the floor.
     const limitShown = limit !== null && limit !== undefined && limit <= highest * 4 ? limit : null;
-    const top = ceiling(Math.max(highest, limitShown ?? 0), this.base);
-    const x = (at) => right - ((now - at) / WINDOW_MS) * (right - left);
-    const y = (value) => floor - (value / top) * (floor - upper);
+    const { values, height: part } = this.axis(Math.max(highest, limitShown ?? 0, this.least));
+    const span = this.points.length ? this.span() : MINUTE_MS;
+    const x = (at) => right - ((now - at) / span) * (right - left);
+    const y = (value) => floor - part(value) * (floor - upper);
     const parts = [];
-    for (const part of [0, 0.5, 1]) {
-      const at = Math.round(y(top * part)) + 0.5;
+    const labels = [];
+    for (const value of values) {
+      const at = Math.round(y(value)) + 0.5;
       parts.push(element("svg:line", { class: "grid", x1: left, x2: right, y1: at, y2: at }));
-      if (part > 0) parts.push(element("svg:text", { x: left, y: at - 3 }, this.format(top * part)));
+      if (value !== values[0]) labels.push(element("svg:text", { x: left, y: at - 5 }, this.format(value)));
     }
-    for (const minutes of [3, 2, 1, 0]) {
-      const at = x(now - minutes * 60_000);
-      const anchor = minutes === 3 ? "start" : minutes === 0 ? "end" : "middle";
-      parts.push(element("svg:text", { x: at, y: height - 5, "text-anchor": anchor }, minutes ? `−${minutes} min` : "now"));
+    const ticks = span / MINUTE_MS > 1 ? [0, 1, 2, 3].filter((tick) => tick * MINUTE_MS <= span) : [0, 0.5, 1];
+    for (const tick of ticks) {
+      const anchor = tick * MINUTE_MS === span ? "start" : tick === 0 ? "end" : "middle";
+      const words = tick === 0 ? "now" : tick < 1 ? "−30 s" : `−${tick} min`;
+      labels.push(element("svg:text", { x: x(now - tick * MINUTE_MS), y: height - 5, "text-anchor": anchor }, words));
     }
     if (limitShown !== null) parts.push(element("svg:line", { class: "line limit", x1: left, x2: right, y1: y(limitShown), y2: y(limitShown) }));
     this.lines.forEach((line, i) => parts.push(...paths(runs(this.points, line.get), x, y, floor, line.style ?? "", i === 0)));
@@ -154,7 +180,7 @@ class Chart {
       }
     }
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.svg.replaceChildren(...parts);
+    this.svg.replaceChildren(...parts, ...labels);
     this.words(shown, limit);
   }
 

@@ -133,6 +133,10 @@ impl Model {
             }
         }
         self.look = Some(look);
+        if self.selected.is_none() {
+            // The cursor stays with its store, however the stores change places.
+            self.go(0);
+        }
     }
 
     /// The agent does not answer.
@@ -153,7 +157,7 @@ impl Model {
         stores
     }
 
-    /// The place of the cursor among these stores: at the top unless the user has moved it.
+    /// The place of the cursor among these stores: at the top when its store is not among them.
     pub fn cursor(&self, stores: &[&StoreRates]) -> usize {
         let selected = self.selected.as_ref();
         let found = stores
