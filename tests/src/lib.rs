@@ -15,8 +15,10 @@
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
+//! | `seed` | the users' documentation, line by line |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `control` | following the registry, the control socket, explicit mode |
+//! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -40,6 +42,8 @@ pub mod clients;
 #[cfg(feature = "trials")]
 pub mod control;
 #[cfg(feature = "trials")]
+pub mod documentation;
+#[cfg(feature = "trials")]
 pub mod equality;
 #[cfg(feature = "trials")]
 pub mod kernel;
@@ -55,6 +59,8 @@ pub mod protocol;
 pub mod scenario;
 #[cfg(feature = "trials")]
 pub mod sdk;
+#[cfg(feature = "trials")]
+pub mod seed;
 #[cfg(feature = "trials")]
 pub mod sessions;
 #[cfg(feature = "trials")]

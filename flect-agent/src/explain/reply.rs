@@ -85,12 +85,10 @@ fn first_name(command: &Command, request: &Request<'_>, namespace: &Namespace) -
         return None;
     };
     let sent = scanner.request(&bytes);
-    let named = sent
-        .args()
+    sent.args()
         .zip(request.args())
         .find(|(new, old)| new != old)
-        .map(|(new, _)| new.to_vec());
-    named
+        .map(|(new, _)| new.to_vec())
 }
 
 /// A reply in one line.

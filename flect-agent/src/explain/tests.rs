@@ -146,7 +146,10 @@ fn every_command_of_the_table_has_an_explanation() {
         let explained = super::words(&words, &place()).unwrap();
         assert_eq!(explained.command, name(command));
         let complete = !explained.reason.is_empty() && !explained.reply.is_empty();
-        assert!(complete && explained.connection != "", "{explained:?}");
+        assert!(
+            complete && !explained.connection.is_empty(),
+            "{explained:?}"
+        );
         for text in [
             &explained.reason,
             &explained.reply,

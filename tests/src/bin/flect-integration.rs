@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, equality, kernel, limits, operator, protocol, sdk, sessions,
-    smoke, views, worker,
+    child, cli, clients, control, documentation, equality, kernel, limits, operator, protocol, sdk,
+    seed, sessions, smoke, tools, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -23,24 +23,44 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
     }
-    let trials: Vec<Trial> = [
+    let mut trials = of_every_kernel();
+    if !tools::in_vm() {
+        trials.extend(of_the_host());
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    conclusion.exit_code()
+}
+
+/// What depends on the kernel: hooks, sockets, cgroups, and what travels through them.
+fn of_every_kernel() -> Vec<Trial> {
+    [
         kernel::trials(),
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
-        limits::trials(),
-        worker::trials(),
         equality::trials(),
+        limits::trials(),
         clients::trials(),
+        control::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What is the same on every kernel, or needs what a machine's image has not: these run where the
+/// integration tests run first, and an emulated machine would take ten times as long for them.
+fn of_the_host() -> Vec<Trial> {
+    [
+        worker::trials(),
+        documentation::trials(),
         operator::trials(),
         cli::trials(),
         sdk::trials(),
-        control::trials(),
+        seed::trials(),
         views::trials(),
     ]
     .into_iter()
     .flatten()
-    .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    conclusion.exit_code()
+    .collect()
 }

@@ -159,7 +159,7 @@ fn no_valkey() -> Result<()> {
             .iter()
             .any(|name| std::path::Path::new(folder).join(name).exists())
     };
-    if !system.iter().any(|folder| has_one(&folder)) {
+    if !system.iter().any(has_one) {
         let ran = Ended::of(
             project
                 .flect(&["dev", "--", "true"])

@@ -102,16 +102,40 @@ fn as_command() -> Result<()> {
     Ended::of(&mut project.dev(&["--", "sh", "-c", "kill -TERM $$"])?)?.expect(143, "")?;
     Ended::of(&mut project.dev(&["--", "no-such-command"])?)?
         .expect(127, "there is no such command")?;
-    Ended::of(&mut project.dev(&["--", "/etc/hostname"])?)?.expect(126, "Permission denied")?;
-    // Signals work in it as if it had been started by a shell, and standard input is its own.
-    let blocked = "grep -E '^Sig(Blk|Ign)' /proc/self/status; read line; echo got:$line";
-    let mut command = project.dev(&["--", "sh", "-c", blocked])?;
-    let plain = std::process::Command::new("sh")
-        .args(["-c", blocked])
-        .stdin(Stdio::null())
-        .output()?;
-    Ended::of(&mut command)?.expect(0, &String::from_utf8_lossy(&plain.stdout))?;
+    Ended::of(&mut project.dev(&["--", "./flect.toml"])?)?.expect(126, "Permission denied")?;
+    // Signals are as they were before flect: none blocked, and ignored what nohup ignores.
+    let look = "grep -E '^Sig(Blk|Ign)' /proc/self/status; read line; echo got:$line";
+    let mut command = project.dev(&["--", "sh", "-c", look])?;
+    let ran = Ended::of(&mut command)?.expect(0, "SigBlk:\t0000000000000000\n")?;
+    ensure!(ran.stdout.ends_with("got:\n"), "{ran:?}");
+    ensure!(!ignores_hangup(&ran)?, "{ran:?}");
+    let mut nohup = std::process::Command::new("sh");
+    nohup
+        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(project.path())
+        .stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nohup.env(name, value),
+            None => nohup.env_remove(name),
+        };
+    }
+    project.own(&mut nohup);
+    let ran = Ended::of(&mut nohup)?.expect(0, "SigBlk:\t0000000000000000\n")?;
+    ensure!(ignores_hangup(&ran)?, "{ran:?}");
     Ok(())
+}
+
+/// Whether the first bit of the ignored signals is set.
+fn ignores_hangup(ran: &Ended) -> Result<bool> {
+    let line = ran
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"));
+    let set = u64::from_str_radix(line.context("no SigIgn")?.trim(), 16)?;
+    Ok(set & 1 == 1)
 }
 
 fn passes_on() -> Result<()> {

@@ -121,7 +121,7 @@ fn refuses() -> Result<()> {
     run(&["--"])?.expect(2, "")?;
     run(&["--", "no-such-command"])?
         .expect(127, "cannot run no-such-command: there is no such command")?;
-    run(&["--", "/etc/hostname"])?.expect(126, "cannot run /etc/hostname: Permission denied")?;
+    run(&["--", "./flect.toml"])?.expect(126, "cannot run ./flect.toml: Permission denied")?;
     run(&["--manifest", "elsewhere.toml", "--", "true"])?
         .expect(125, "cannot read elsewhere.toml")?;
     // Another user, whom no app names.

@@ -42,7 +42,7 @@ def interrupted(*_):
     global count
     count += 1
 signal.signal(signal.SIGINT, interrupted)
-print('ready', os.isatty(0), os.tcgetpgrp(0) == os.getpgrp(), flush=True)
+print(os.isatty(0), os.tcgetpgrp(0) == os.getpgrp(), 'ready', flush=True)
 while not count:
     time.sleep(0.01)
 time.sleep(0.5)
@@ -69,13 +69,13 @@ fn terminal() -> Result<()> {
         Ended::of(&mut command)
     };
     let valkey = valkey.to_string_lossy().into_owned();
-    let ran = press(&["dev", "--valkey", &valkey])?.expect(5, "ready True True")?;
+    let ran = press(&["dev", "--valkey", &valkey])?.expect(5, "True True ready")?;
     ran.expect(5, "interrupts 1\r\n")?;
     project.write(
         ".env.local",
         "CACHE_URL=redis://a\nSESSION_STORE_URL=redis://b\n",
     )?;
-    let ran = press(&["run"])?.expect(5, "ready True True")?;
+    let ran = press(&["run"])?.expect(5, "True True ready")?;
     ran.expect(5, "interrupts 1\r\n")?;
     Ok(())
 }

@@ -44,8 +44,12 @@ fn lost(by: &str) -> Result<()> {
                 && said(&mut bed.connect(APP1)?, "GET a") == "(nil)"
                 && said(&mut second.connect()?, &login) == "OK")
         })?;
-        let after = list()?;
-        ensure!(after == before, "{after}\ninstead of\n{before}");
+        let mut after = String::new();
+        wait_until(PATIENCE, || {
+            after = list()?;
+            Ok(after == before)
+        })
+        .with_context(|| format!("{after}\ninstead of\n{before}"))?;
         expect(&mut bed.connect(APP1)?, "SET a 2", "OK")?;
         let mut far = second.connect()?;
         expect(&mut far, &login, "OK")?;

@@ -7,12 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::client::Client;
 use super::second::{Options, Second};
 use super::{Body, expect, flect, said, soon};
+use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed};
 use crate::wire::Wire;
 
-pub const BODIES: [(&str, Body); 5] = [
+/// How long until a measurement has told that a store is full, or that it is not: one pause between two
+/// rounds and one between two looks at the result, many times over.
+const MEASURED: Duration = Duration::from_secs(60);
+
+pub const BODIES: [(&str, Body); 6] = [
     ("changes_are_followed", || changes_are_followed(true)),
     ("changes_are_followed_unannounced", || {
         changes_are_followed(false)
@@ -22,6 +28,7 @@ pub const BODIES: [(&str, Body); 5] = [
         "no_store_takes_anothers_place",
         no_store_takes_anothers_place,
     ),
+    ("a_memory_limit_is_kept", a_memory_limit_is_kept),
     ("a_store_being_filled_waits", a_store_being_filled_waits),
 ];
 
@@ -264,4 +271,27 @@ fn a_store_being_filled_waits() -> Result<()> {
     soon("the store again", || {
         Ok(said(&mut bed.connect(APP1)?, "GET a") == "1")
     })
+}
+
+/// A memory limit that is set while the store is used: an agent measures, and writes are refused until
+/// there is room.
+fn a_memory_limit_is_kept() -> Result<()> {
+    let bed = Bed::builder().start()?;
+    let mut wire = bed.connect(APP1)?;
+    let large = "x".repeat(300_000);
+    expect(&mut wire, &format!("SET large {large}"), "OK")?;
+    flect(&bed, &["kv", "set", "store1", "--max-memory", "200kb"])?;
+    let full = |wire: &mut Wire| said(wire, "SET small x").starts_with("-OOM");
+    wait_until(MEASURED, || Ok(full(&mut wire))).context("writes are not refused")?;
+    let mut root = Client::start(&bed.socket(), 0, |_| Ok(()))?;
+    let mut reply = root.ask(&serde_json::json!({ "op": "metrics" }))?;
+    let stores = reply["ok"]["stores"].as_array_mut().context("no stores")?;
+    let told = stores.iter().find(|store| store["name"] == "store1");
+    let told = told.context("no store1")?;
+    ensure!(
+        told["memory_bytes"].as_u64() > Some(200_000) && told["key_count"] == 2,
+        "{told}"
+    );
+    expect(&mut wire, "DEL large", "1")?;
+    wait_until(MEASURED, || Ok(!full(&mut wire))).context("writes are refused still")
 }

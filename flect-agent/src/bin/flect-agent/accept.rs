@@ -26,6 +26,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// that makes so many does not read the answer.
 const TOLD_MAX: usize = 512;
 
+/// How long a connection waits for its store to appear, so that one that comes right behind
+/// `flect kv create` is served: a change is known within a second, without notification too.
+const APPEARS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it looks: a change that is heard of is applied in a hundredth of a second.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Accepts in every network namespace that has listeners.
 pub struct Acceptor {
     interception: Interception,
@@ -42,8 +49,7 @@ pub struct Acceptor {
 struct Refused {
     cgroup: Option<String>,
     reason: String,
-    /// Its app, where stores of it are there though its default store is not: a connection that names
-    /// one of them gets it.
+    /// Its app, though its default store is not there: a connection that names another gets that.
     others: Option<Arc<App>>,
 }
 
@@ -114,7 +120,7 @@ impl Acceptor {
         }
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    fn take(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let identity = match self.interception.identify(stream.as_fd()) {
             Ok(identity) => identity,
             Err(error) => {
@@ -129,30 +135,56 @@ impl Acceptor {
         // The agent writes whole batches; Nagle would only add a delay.
         let _ = stream.set_nodelay(true);
         match self.app(&identity) {
-            Ok(app) => {
-                let mut accepted = Accepted::new(stream, app, peer, identity.asked);
-                accepted.accelerated = self.accelerated;
-                gate::hand_over(&self.workers, accepted);
-            }
+            Ok(app) => self.serve(stream, peer, &identity, app),
             Err(refused) => {
-                let asked = identity.asked;
-                let reason = &refused.reason;
-                tracing::warn!(cgroup = ?refused.cgroup, %asked, reason, "refused");
-                self.node.refusals.note(refused.cgroup.as_deref(), reason);
                 let Ok(place) = self.telling.clone().try_acquire_owned() else {
+                    self.note(&identity, &refused);
                     reset(&stream);
                     return;
                 };
-                let (workers, accelerated) = (self.workers.clone(), self.accelerated);
+                let acceptor = self.clone();
                 tokio::spawn(async move {
-                    let ends = Ends { peer, asked };
-                    let last_word = last_word(stream, ends, refused, &workers, accelerated);
-                    // Either way the connection ends there.
-                    let _ = tokio::time::timeout(gate::LOGIN_WITHIN, last_word).await;
+                    acceptor.refuse(stream, peer, identity, refused).await;
                     drop(place);
                 });
             }
         }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, identity: &Identity, app: Arc<App>) {
+        let mut accepted = Accepted::new(stream, app, peer, identity.asked);
+        accepted.accelerated = self.accelerated;
+        gate::hand_over(&self.workers, accepted);
+    }
+
+    fn note(&self, identity: &Identity, refused: &Refused) {
+        let Refused { cgroup, reason, .. } = refused;
+        tracing::warn!(?cgroup, asked = %identity.asked, reason, "refused");
+        self.node.refusals.note(cgroup.as_deref(), reason);
+    }
+
+    /// Tells a connection why it gets nothing, unless its store appears meanwhile.
+    async fn refuse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        identity: Identity,
+        mut refused: Refused,
+    ) {
+        let deadline = tokio::time::Instant::now() + APPEARS_WITHIN;
+        while refused.others.is_some() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(LOOK_EVERY).await;
+            match self.app(&identity) {
+                Ok(app) => return self.serve(stream, peer, &identity, app),
+                Err(still) => refused = still,
+            }
+        }
+        self.note(&identity, &refused);
+        let asked = identity.asked;
+        let ends = Ends { peer, asked };
+        let last_word = last_word(stream, ends, refused, &self.workers, self.accelerated);
+        // Either way the connection ends there.
+        let _ = tokio::time::timeout(gate::LOGIN_WITHIN, last_word).await;
     }
 
     /// The app of a cgroup, if it can be served.

@@ -79,6 +79,8 @@ pub fn listen(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> anyhow::Result
 
 fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     if let Some(folder) = path.parent()
+        // A bare file name has an empty parent: the working folder.
+        && folder != Path::new("")
         && !folder.is_dir()
     {
         std::fs::create_dir_all(folder)

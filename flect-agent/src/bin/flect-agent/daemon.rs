@@ -1,9 +1,10 @@
 //! The daemon: interception, the operator's connection, workers, and what ties them together.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use flect_agent::accountant;
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
@@ -91,10 +92,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let (requests, wanted) = mpsc::unbounded_channel();
     let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
+    let connection = admin.connection();
     let keeper = Keeper::start(node.clone(), admin, workers.clone());
     let keeper = keeper.await?;
     let changed = Arc::new(Notify::new());
     tokio::spawn(follow::listen(config.valkey.clone(), changed.clone()));
+    tokio::spawn(accountant::run(connection, own_name()));
     if let Some(groups) = groups {
         tokio::spawn(sweep(groups));
     }
@@ -118,6 +121,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     );
     node.ready(running);
     keeper.run(wanted, changed).await
+}
+
+/// What tells this agent from all others of the environment, in the registry.
+fn own_name() -> String {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    // Containers may share a host's name and a process id.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.map_or(0, |since| since.as_nanos());
+    format!("{host}/{}/{since}", std::process::id())
 }
 
 /// The kernel's side, where connections are intercepted.

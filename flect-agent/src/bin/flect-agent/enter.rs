@@ -40,6 +40,9 @@ pub enum EnterError {
         /// The kernel's answer.
         cause: io::Error,
     },
+    /// It is a set-user-ID program.
+    #[error("the process runs as another user than the one who asked")]
+    OtherUser,
     /// The process ended meanwhile.
     #[error("the process that asked for it is gone")]
     Gone,
@@ -118,6 +121,9 @@ impl RunGroups {
         let procs = folder.join("cgroup.procs");
         if !peer.is_there() {
             return Err(EnterError::Gone);
+        }
+        if !peer.is_still_its_user() {
+            return Err(EnterError::OtherUser);
         }
         if let Err(cause) = std::fs::write(&procs, peer.pid.to_string()) {
             return Err(EnterError::Io {

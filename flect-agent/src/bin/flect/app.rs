@@ -1,5 +1,7 @@
 //! The apps of this node that the user may run, as the agent tells them, and the choice among them.
 
+use std::time::{Duration, Instant};
+
 use anyhow::bail;
 use flect_agent::manifest::{AppName, Found, ManifestError, nearest};
 use serde::Deserialize;
@@ -7,6 +9,12 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::node::Node;
+
+/// Agents follow the registry within a second, announcements lost or not.
+const HEARS_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two questions; an announcement takes some ten milliseconds.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The agent's answer to `apps`.
 #[derive(Debug, Deserialize)]
@@ -37,6 +45,27 @@ impl Apps {
     /// Asks the agent.
     pub fn ask(node: &mut Node) -> anyhow::Result<Self> {
         Ok(serde_json::from_value(node.ask(&json!({ "op": "apps" }))?)?)
+    }
+
+    /// Asks for the stores of a manifest: where one of them is missing, again until the agent has had
+    /// time to hear of a store that was made a moment ago.
+    pub fn ask_for(
+        node: &mut Node,
+        asked: Option<&AppName>,
+        manifest: &Found,
+    ) -> anyhow::Result<Self> {
+        let start = Instant::now();
+        loop {
+            let apps = Self::ask(node)?;
+            let missing = apps.choose(asked, manifest).is_ok_and(|app| {
+                let mut stores = manifest.manifest.stores().into_iter();
+                stores.any(|store| app.missing.iter().any(|name| name == store.as_str()))
+            });
+            if !missing || start.elapsed() > HEARS_WITHIN {
+                return Ok(apps);
+            }
+            std::thread::sleep(ASK_AGAIN);
+        }
     }
 
     /// The app that the command line, the manifest or the circumstances choose.

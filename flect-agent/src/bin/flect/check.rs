@@ -130,7 +130,8 @@ fn against_environment(global: &Global, found: &Found, report: &mut Report) -> a
 
 /// Are the stores bound to the app? Only where this user may run it here.
 fn against_agent(global: &Global, found: &Found, report: &mut Report) {
-    let asked = Node::connect(&global.socket).and_then(|mut node| Apps::ask(&mut node));
+    let asked =
+        Node::connect(&global.socket).and_then(|mut node| Apps::ask_for(&mut node, None, found));
     let apps = match asked {
         Ok(apps) => apps,
         Err(error) => {

@@ -4,6 +4,7 @@
 //! notes and errors go to stderr.
 
 mod app;
+mod aside;
 mod check;
 mod commands;
 mod completions;
@@ -54,6 +55,7 @@ pub struct Cli {
 
 /// What every command understands.
 #[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The environment to work on [default: FLECT_ENV, then `flect env use`, then the only one]
     #[arg(long, global = true, value_name = "NAME")]
@@ -81,8 +83,19 @@ enum Command {
     /// List, choose and set up environments.
     Env(env::Args),
     /// Run a command inside its app, with the URLs of the stores in its flect.toml.
+    ///
+    /// Each `[[kv]]` gives the command the variable BINDING_URL. What the environment sets already
+    /// stays as it is, then comes `.env.local` beside flect.toml, then flect; where those two set
+    /// everything, no agent is needed. flect becomes the command: signals, exit code and terminal are
+    /// its own. Exit codes of flect itself: 125 when it failed, 126 when the command cannot be
+    /// executed, 127 when there is no such command.
     Run(run::Args),
     /// Develop without a node: a private Valkey with the stores of flect.toml, and a command.
+    ///
+    /// Needs neither root nor eBPF, only a valkey-server. Variables are as with `flect run`. Data, tokens
+    /// and logs are kept in `.flect` beside flect.toml, which git ignores. Everything stops with the
+    /// command, or with Ctrl-C. Exit codes are those of `flect run`; a command ended by a signal gives
+    /// 128 and the signal's number.
     Dev(dev::Args),
     /// Check a flect.toml.
     Check(check::Args),
@@ -102,6 +115,16 @@ enum Command {
     Top(top::Args),
 }
 
+impl Command {
+    /// Does it talk to the Valkey as the operator?
+    fn works_on_environment(&self) -> bool {
+        matches!(
+            self,
+            Self::Kv(_) | Self::Env(_) | Self::Doctor(_) | Self::Check(_) | Self::Explain(_)
+        )
+    }
+}
+
 /// The tree of commands, with examples.
 fn tree() -> clap::Command {
     examples::add(Cli::command())
@@ -112,6 +135,9 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::set_colors(cli.global.color);
     let global = &cli.global;
+    if cli.command.works_on_environment() {
+        aside::step(&global.socket);
+    }
     let result = match &cli.command {
         Command::Kv(args) => kv::run(global, args),
         Command::Env(args) => env::run(global, args),

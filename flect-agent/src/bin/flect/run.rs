@@ -103,7 +103,7 @@ fn enter(
             unset.join(", ")
         )
     })?;
-    let apps = Apps::ask(&mut node)?;
+    let apps = Apps::ask_for(&mut node, args.app.as_ref(), found)?;
     let app = apps.choose(args.app.as_ref(), found)?;
     app.has_all(found)?;
     if apps.current.as_ref() != Some(&app.name) && !args.print_env {

@@ -74,6 +74,17 @@ impl Peer {
         }
     }
 
+    /// Whether it still runs as the user who connected, and nobody else: a program that is set-user-ID
+    /// may have been started since, and it is not the user's to move.
+    pub fn is_still_its_user(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.unwrap_or_default();
+        let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let uid = self.uid.to_string();
+        uids.is_some_and(|uids| uids.split_ascii_whitespace().all(|each| each == uid))
+            && self.is_there()
+    }
+
     /// Its cgroup now, as a path below the cgroup v2 mount.
     ///
     /// # Errors
@@ -93,15 +104,34 @@ impl Peer {
     /// Whether it is of this machine's own users and processes and not in a container: elsewhere the
     /// same numbers may be other people's.
     pub fn is_at_home(&self) -> bool {
-        let same = |namespace: &str| {
-            let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{namespace}"));
-            match (of("self"), of(&self.pid.to_string())) {
-                (Ok(ours), Ok(theirs)) => ours == theirs,
-                _ => false,
+        let same = same_namespace(self.pid, "user").and_then(|user| {
+            let pid = same_namespace(self.pid, "pid")?;
+            Ok(user && pid)
+        });
+        let same = match same {
+            // An agent that is not root may not look at the namespaces of others.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                looks_at_home(self.pid)
             }
+            other => other,
         };
-        same("user") && same("pid") && self.is_there()
+        same.unwrap_or(false) && self.is_there()
     }
+}
+
+fn same_namespace(pid: u32, kind: &str) -> io::Result<bool> {
+    let theirs = std::fs::read_link(format!("/proc/{pid}/ns/{kind}"))?;
+    Ok(std::fs::read_link(format!("/proc/self/ns/{kind}"))? == theirs)
+}
+
+/// The same by what everybody may read: a process of the agent's own process namespace has one process
+/// id and not one more in another, and users of another user namespace are mapped.
+fn looks_at_home(pid: u32) -> io::Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let one = ids.is_some_and(|ids| ids.split_ascii_whitespace().count() == 1);
+    let theirs = std::fs::read_to_string(format!("/proc/{pid}/uid_map"))?;
+    Ok(one && theirs == std::fs::read_to_string("/proc/self/uid_map")?)
 }
 
 /// When a process was started: field 22 of `/proc/PID/stat`, counted behind the name in parentheses.
@@ -169,5 +199,7 @@ mod tests {
         let gid = rustix::process::getegid().as_raw();
         assert!(peer.gids.contains(&gid));
         assert!(peer.is_there() && peer.is_at_home());
+        assert!(peer.is_still_its_user());
+        assert!(looks_at_home(peer.pid).unwrap());
     }
 }
