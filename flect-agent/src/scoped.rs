@@ -7,6 +7,7 @@
 //! Invariant: a name leaves a task only after it was found to begin with the store's own prefix.
 
 mod answer;
+mod begin;
 mod flush;
 mod info;
 mod keys;
@@ -19,6 +20,7 @@ use crate::resp::{Protocol, encode};
 use crate::store::{Namespace, Prefix};
 
 pub use answer::Reply;
+pub use begin::{Asker, SYNTAX_ERROR, database};
 pub use flush::Flush;
 pub use info::Info;
 pub use keys::{Count, Keys, Page, RandomKey};

@@ -15,11 +15,11 @@
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
-//! | `data` | `flect kv` where it works on a store's data: rm, usage, clone, export, import, shell |
 //! | `seed` | the users' documentation, line by line |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `control` | following the registry, the control socket, explicit mode |
 //! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
+//! | `data` | `flect kv` where it works on a store's data |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -42,7 +42,6 @@ pub mod cli;
 pub mod clients;
 #[cfg(feature = "trials")]
 pub mod control;
-#[cfg(feature = "trials")]
 pub mod data;
 #[cfg(feature = "trials")]
 pub mod documentation;

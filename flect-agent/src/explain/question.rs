@@ -1,13 +1,10 @@
 //! The first question that a store-wide command asks the server, from the task that asks it.
 
 use super::{Explanation, Place, arguments, reply_words, rights};
-use crate::commands::{self, Lookup, ReplyShape, Scoped};
+use crate::commands::{ReplyShape, Scoped};
+use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner, Scanned};
-use crate::resp::{Protocol, number};
-use crate::rewrite;
-use crate::scoped::{
-    Context, Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Step, Target, Task,
-};
+use crate::scoped::{Asker, Context, Step, Task};
 
 pub(super) fn scoped(
     scoped: Scoped,
@@ -29,16 +26,29 @@ pub(super) fn scoped(
         notes: vec!["refused inside MULTI: it takes several steps".to_owned()],
         ..explained
     };
-    let Some(mut task) = task(scoped, request, place) else {
-        if scoped == Scoped::PubsubNumpat {
+    let asker = Asker {
+        prefix: &place.prefix,
+        namespace: &namespace,
+        database: place.database,
+        databases: DATABASES_DEFAULT,
+        clients: 1,
+        patterns: &|| 0,
+    };
+    let mut task = match Task::for_request(scoped, request, &asker) {
+        Ok(task) => task,
+        Err(reply) => {
             explained.connection = super::NO_CONNECTION;
-            explained.connection_reason = "the agent counts what it knows".to_owned();
-        } else {
-            explained.notes.push(
-                "its arguments make no sense: the agent refuses them in Valkey's words".to_owned(),
-            );
+            explained.connection_reason = "nothing is sent to Valkey".to_owned();
+            if reply.starts_with(b"-") {
+                explained.error = Some(super::error_text(&reply));
+            }
+            if matches!(scoped, Scoped::Move | Scoped::CopyAcrossDatabases) {
+                explained.notes.push(format!(
+                    "a server has {DATABASES_DEFAULT} databases unless it is configured otherwise"
+                ));
+            }
+            return explained;
         }
-        return explained;
     };
     if let Step::Ask {
         target,
@@ -89,116 +99,8 @@ fn reply(scoped: Scoped) -> &'static str {
     }
 }
 
-/// The task that the worker would begin; `None` where it answers without one.
-fn task(scoped: Scoped, request: &Request<'_>, place: &Place) -> Option<Task> {
-    let namespace = place.prefix.namespace(place.database);
-    let rest = |from: usize| {
-        request
-            .args()
-            .skip(from)
-            .map(<[u8]>::to_vec)
-            .collect::<Vec<_>>()
-    };
-    Some(match scoped {
-        Scoped::Keys => Task::Keys(Keys::new(request.arg(1), &namespace)),
-        Scoped::Scan => Task::Page(page(request)?),
-        Scoped::RandomKey => Task::RandomKey(RandomKey::new(&namespace)),
-        Scoped::DbSize => Task::Count(Count::new(&namespace)),
-        Scoped::FlushDb | Scoped::FlushAll => {
-            let mode = request.get(1);
-            let known = |mode: &[u8]| {
-                mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
-            };
-            if request.argc() > 2 || !mode.is_none_or(known) {
-                return None;
-            }
-            Task::Flush(match scoped {
-                Scoped::FlushAll => Flush::all_databases(&place.prefix),
-                _ => Flush::database(&namespace),
-            })
-        }
-        Scoped::Info => Task::Info(Info::new(rest(1), 1, &place.prefix)),
-        Scoped::ConfigGet => Task::Settings(Settings::new(rest(2))),
-        Scoped::PubsubChannels if request.argc() <= 3 => {
-            Task::Names(Names::new(b"CHANNELS", request.get(2)))
-        }
-        Scoped::PubsubShardChannels if request.argc() <= 3 => {
-            Task::Names(Names::new(b"SHARDCHANNELS", request.get(2)))
-        }
-        Scoped::PubsubChannels | Scoped::PubsubShardChannels | Scoped::PubsubNumpat => return None,
-        Scoped::Move => {
-            let destination = place.prefix.namespace(database(request.arg(2))?);
-            Task::Rename(Rename::move_key(
-                &[namespace.keys(), request.arg(1)].concat(),
-                &[destination.keys(), request.arg(1)].concat(),
-            ))
-        }
-        Scoped::CopyAcrossDatabases => copy(request, place)?,
-        Scoped::SortWithPatterns => {
-            let Lookup::Known(command) = commands::lookup(request.arg(0), None) else {
-                return None;
-            };
-            let mut bytes = Vec::new();
-            rewrite::rewrite(command, request, &namespace, &mut bytes);
-            Task::Forward(Target::Sorter, bytes)
-        }
-    })
-}
-
-/// A server has 16 databases unless it is configured otherwise; an explanation knows no server.
-fn database(text: &[u8]) -> Option<u32> {
-    u32::try_from(number::parse(text)?).ok()
-}
-
-fn page(request: &Request<'_>) -> Option<Page> {
-    let cursor = std::str::from_utf8(request.arg(1)).ok()?;
-    cursor.parse::<u64>().ok()?;
-    let mut page = Page {
-        cursor: cursor.as_bytes().to_vec(),
-        pattern: None,
-        count: None,
-        kind: None,
-        empty_pages: 0,
-    };
-    let mut at = 2;
-    while let Some(option) = request.get(at) {
-        let value = request.get(at + 1)?.to_vec();
-        let slot = if option.eq_ignore_ascii_case(b"count") {
-            number::parse(&value).filter(|count| *count > 0)?;
-            &mut page.count
-        } else if option.eq_ignore_ascii_case(b"match") {
-            &mut page.pattern
-        } else if option.eq_ignore_ascii_case(b"type") {
-            &mut page.kind
-        } else {
-            return None;
-        };
-        *slot = Some(value);
-        at += 2;
-    }
-    Some(page)
-}
-
-fn copy(request: &Request<'_>, place: &Place) -> Option<Task> {
-    let (mut number, mut replace, mut at) = (place.database, false, 3);
-    while let Some(option) = request.get(at) {
-        if option.eq_ignore_ascii_case(b"replace") {
-            replace = true;
-            at += 1;
-        } else if option.eq_ignore_ascii_case(b"db") {
-            number = database(request.get(at + 1)?)?;
-            at += 2;
-        } else {
-            return None;
-        }
-    }
-    let name = |number, key| [place.prefix.namespace(number).keys(), key].concat();
-    Some(Task::Rename(Rename::copy(
-        &name(place.database, request.arg(1)),
-        &name(number, request.arg(2)),
-        replace,
-    )))
-}
+/// Valkey's default; an explanation knows no server.
+const DATABASES_DEFAULT: u32 = 16;
 
 /// A question of the agent's: names are parted behind the longest of these beginnings.
 fn question_arguments(question: &[u8], beginnings: &[&[u8]]) -> Vec<super::Argument> {

@@ -77,6 +77,9 @@ fn every_policy_is_explained() {
             "scoped agent: COPY [{s}:]a [{s}]/2:b REPLACE",
         ),
         ("PUBSUB NUMPAT", "scoped none: "),
+        ("MOVE a 16", "scoped none:  ! ERR DB index is out of range"),
+        ("SCAN x", "scoped none:  ! ERR invalid cursor"),
+        ("FLUSHDB NOW", "scoped none:  ! ERR syntax error"),
         ("SELECT 3", "local none: "),
         (
             "CONFIG SET a b",

@@ -76,8 +76,8 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
         })
     }
 
-    /// Gives back what the server has lost; `false` when it holds something as new, which somebody
-    /// else may have given back a moment ago.
+    /// Gives back what the server has lost; `false` when it holds the same registry, or one that is
+    /// newer, which somebody else may have given back a moment ago.
     ///
     /// # Errors
     /// When the server refuses.
@@ -86,6 +86,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
         let mut call = script.key(META);
         call.key(STORES).key(PREFIXES).key(ALIASES).key(REMOVED);
         call.arg(CHANGES).arg(backup.version());
+        call.arg(backup.user_key().unwrap_or_default());
         let hashes = [
             &backup.meta,
             &backup.stores,

@@ -1,11 +1,12 @@
--- KEYS meta, stores, prefixes, aliases, removed; ARGV channel, version, then (key's number, field,
+-- KEYS meta, stores, prefixes, aliases, removed; ARGV channel, version, user-key, then (key's number, field,
 -- value) for everything that was there. What stands there is newer than the copy and stays, but for
 -- `meta`: an empty registry that was opened meanwhile has a secret of its own, which no user bears.
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
-if version >= tonumber(ARGV[2]) then
+local mine = tonumber(ARGV[2])
+if version > mine or (version == mine and redis.call('HGET', KEYS[1], 'user-key') == ARGV[3]) then
     return 'newer'
 end
-for at = 3, #ARGV, 3 do
+for at = 4, #ARGV, 3 do
     local key = KEYS[tonumber(ARGV[at])]
     if ARGV[at] == '1' then
         redis.call('HSET', key, ARGV[at + 1], ARGV[at + 2])

@@ -6,13 +6,13 @@ use std::time::Instant;
 use super::Worker;
 use super::admission::{TOO_MANY_CLIENTS, WRONG_PASSWORD};
 use super::arena::Key;
-use super::dispatch::{SYNTAX_ERROR, database};
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
 use crate::commands::Local;
 use crate::environment::Entry;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
+use crate::scoped::{SYNTAX_ERROR, database};
 
 const STATE_HELD: &[u8] =
     b"-ERR the connection holds a transaction, a WATCH or subscriptions; end them first\r\n";

@@ -53,6 +53,7 @@ fn of_every_kernel() -> Vec<Trial> {
 fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
+        data::trials(),
         documentation::trials(),
         operator::trials(),
         data::trials(),

@@ -33,6 +33,11 @@ fn offline() -> Result<()> {
     Ended::of(project.flect(&["check"]).current_dir("/"))?
         .expect(1, "there is no flect.toml in /")?;
 
+    // What stands beside it must be readable as well.
+    project.write(".env.local", "A B\n")?;
+    Ended::of(&mut project.flect(&["check"]))?.expect(1, ".env.local:1: expected NAME=value")?;
+    fs::remove_file(project.path().join(".env.local"))?;
+
     project.write(
         "flect.toml",
         "[[kv]]\nbindng = \"CACHE\"\nname = \"store1\"\n",

@@ -15,6 +15,7 @@ pub const TRIALS: &[(&str, Body)] = &[
     ("run_as_a_permitted_user", permitted),
     ("run_chooses_the_app", chooses),
     ("run_refuses", refuses),
+    ("run_tells_of_missing_stores", missing),
     ("run_needs_no_agent_for_what_is_set", local),
     ("run_becomes_the_command", becomes),
 ];
@@ -128,13 +129,28 @@ fn refuses() -> Result<()> {
     let mut stranger = flect(&bed, &project, &["run", "--", "true"])?;
     Ended::of(stranger.uid(65533).gid(65533))?
         .expect(125, "there is no app on this node that you may run")?;
-    // A store that the app is bound to and that is gone.
-    Ended::of(bed.flect()?.args(["kv", "rename", "store2", "elsewhere"]))?.expect(0, "")?;
     bed.stop_agent()?;
     run(&["--", "true"])?.expect(
         125,
-        "CACHE_URL, SESSION_STORE_URL needs it; to develop without an agent: flect dev -- COMMAND",
+        "CACHE_URL, SESSION_STORE_URL would come from it; to develop without an agent: flect dev -- COMMAND",
     )?;
+    Ok(())
+}
+
+/// A store that the operator bound and nobody made; once made, it works within a second.
+fn missing() -> Result<()> {
+    let bed = Bed::builder().create_stores(false).start()?;
+    let project = Project::new("app = \"app1\"\n[[kv]]\nbinding = \"CACHE\"\nname = \"store1\"\n")?;
+    let script = node("console.log(await store('CACHE_URL').set('a', 'b'))")?;
+    let script: Vec<&str> = script.iter().map(String::as_str).collect();
+    let args = [&["run"], script.as_slice()].concat();
+    Ended::of(&mut flect(&bed, &project, &args)?)?.expect(
+        125,
+        "flect.toml:4:8: store 'store1' does not exist; make it: flect kv create store1",
+    )?;
+    Ended::of(bed.flect()?.args(["kv", "create", "store1"]))?.expect(0, "created store store1")?;
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    Ended::of(&mut flect(&bed, &project, &args)?)?.expect(0, "OK")?;
     Ok(())
 }
 
@@ -174,7 +190,7 @@ fn local() -> Result<()> {
     )?;
     // What is not set needs an agent.
     project.write(".env.local", "CACHE_URL=redis://localhost:6379\n")?;
-    Ended::of(&mut project.flect(&show))?.expect(125, "SESSION_STORE_URL needs it")?;
+    Ended::of(&mut project.flect(&show))?.expect(125, "SESSION_STORE_URL would come from it")?;
     // A mistake shows its line, not its content.
     project.write(".env.local", "A=1\npassword hunter2\n")?;
     let ran =

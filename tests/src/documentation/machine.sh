@@ -41,7 +41,8 @@ for program in flect flect-agent; do
 done
 
 # The distribution's Valkey as it comes: on loopback, the default user without a password.
-ln -s /run/tools/sdk/staged/node_modules /root/node_modules
+export HOME=/root USER=root LANG=C.UTF-8
+ln -s /run/tools/sdk/staged/node_modules "$HOME/node_modules"
 
 mkdir -p /etc/valkey /var/lib/valkey /usr/lib/systemd/system
 cat > /etc/valkey/valkey.conf <<END
@@ -68,5 +69,4 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/to
 systemctl start valkey-server valkey-staging
 mkdir -p /sys/fs/cgroup/user.slice/session-1.scope
 echo $$ > /sys/fs/cgroup/user.slice/session-1.scope/cgroup.procs
-export HOME=/root USER=root LANG=C.UTF-8
 exec bash --noprofile --norc /run/bed/session.sh < /dev/null

@@ -114,7 +114,9 @@ impl Keeper {
         };
         if run_id != self.run_id {
             tracing::info!("Valkey was restarted or replaced; putting users and settings in place");
-            if self.repair_users().await {
+            // A registry that was opened anew may have got as far as this one's version meanwhile.
+            let restored = self.admin.registry().restore(&self.backup).await;
+            if restored.is_ok() && self.repair_users().await {
                 self.apply_settings().await;
                 // Users of removed stores may have come back with the server.
                 self.stores.exhume();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use flect_agent::config::environments::Folders;
-use flect_agent::manifest::{Found, ManifestError, Problem, nearest, schema};
+use flect_agent::manifest::{Found, Local, ManifestError, Problem, nearest, schema};
 use serde::Serialize;
 
 use crate::Global;
@@ -65,6 +65,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(error.into()),
     };
+    // `flect run` would stop at it.
+    Local::load(&found.path, found.folder())?;
     let mut report = Report::of(&found);
     if !args.offline {
         against_environment(global, &found, &mut report)?;

@@ -98,7 +98,7 @@ fn enter(
     let mut node = Node::connect(&global.socket).map_err(|error| {
         let unset: Vec<&str> = variables.unset().map(|v| v.name.as_str()).collect();
         anyhow::anyhow!(
-            "{}. {} needs it; to develop without an agent: flect dev -- COMMAND, or write it into {LOCAL_FILE_NAME}",
+            "{}. {} would come from it; to develop without an agent: flect dev -- COMMAND, or write it into {LOCAL_FILE_NAME}",
             crate::failure::text(&error),
             unset.join(", ")
         )
