@@ -10,6 +10,7 @@
 //! | [`commands`] | the command table: keys, policies, what a reply carries |
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
+//! | [`scripts`] | an app's Lua, made to see its store as a Valkey of its own |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
@@ -28,5 +29,6 @@ pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
+pub mod scripts;
 pub mod store;
 pub mod worker;

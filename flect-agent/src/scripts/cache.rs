@@ -1,0 +1,5 @@
+//! Placeholder.
+#[derive(Debug)]
+pub struct Known;
+#[derive(Debug)]
+pub struct Scripts;
