@@ -12,7 +12,7 @@ mod tail_calls;
 mod text;
 
 pub use cache::{Known, Scripts};
-pub use sha::Sha;
+pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;
 
 #[cfg(test)]

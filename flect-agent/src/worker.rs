@@ -16,6 +16,7 @@ mod lanes;
 mod local;
 mod outbox;
 mod replies;
+mod scripts;
 mod session;
 mod stalls;
 mod upstream;

@@ -135,7 +135,10 @@ mod tests {
 
     #[test]
     fn calls_at_the_end_of_a_block_are_wrapped() {
-        check("return redis.call('GET', k)", "return( redis.call('GET', k))");
+        check(
+            "return redis.call('GET', k)",
+            "return( redis.call('GET', k))",
+        );
         check(
             "if x then return server.call('a', (1)) end return 1",
             "if x then return( server.call('a', (1))) end return 1",

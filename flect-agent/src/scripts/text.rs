@@ -82,8 +82,12 @@ fn known(script: &[u8], tokens: &[Token]) -> String {
         };
         fields.push((word.to_string(), code));
         if code == "container" {
-            let subcommand =
-                |sub: &&str| Some((format!("{word}|{sub}"), code_of(word.as_bytes(), Some(sub.as_bytes()))?));
+            let subcommand = |sub: &&str| {
+                Some((
+                    format!("{word}|{sub}"),
+                    code_of(word.as_bytes(), Some(sub.as_bytes()))?,
+                ))
+            };
             fields.extend(words.iter().filter_map(subcommand));
         }
     }

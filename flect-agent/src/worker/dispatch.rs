@@ -49,6 +49,9 @@ impl Worker {
         };
         let policy = commands::policy(command, request);
         if policy == Policy::Rewrite {
+            if let Some(outcome) = self.script(key, command, request) {
+                return outcome;
+            }
             return self.forward(key, command, request);
         }
         if !command.accepts(request.argc()) {
