@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
             ("scripts_keep_to_their_store", scripts::undeclared),
             ("scripts_leave_nothing_behind", scripts::escapes),
             ("scripts_are_forgotten", scripts::forgotten),
+            ("scripts_of_a_server_before", scripts::restarted),
             ("scripts_of_other_nodes", scripts::nodes),
             ("scripts_of_any_length", scripts::long),
             ("the_user_chooses_the_store", isolation::stores),

@@ -6,11 +6,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::bed::agent::wait_until;
+use crate::bed::{APP1, Bed};
 use crate::pair::{Pair, Side};
 use crate::wire::{Value, Wire};
 
 /// What a script may try to get out of its store. What it says does not matter, only what it reaches.
 const ESCAPES: &str = include_str!("escapes.txt");
+
+/// Time for another node's flush, and for a server to come back.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A longer text than a session's buffer takes.
 const LONG_TEXT_BYTES: usize = 300 * 1024;
@@ -162,10 +166,49 @@ pub fn nodes(pair: &Pair) -> Result<()> {
     ensure!(got == "[1, 1]", "{got}");
     operator.command(&["DEL", &key])?;
     operator.command(&["HSET", &key, "flush", "elsewhere"])?;
-    wait_until(Duration::from_secs(5), || {
+    wait_until(PATIENCE, || {
         let got = wire.command(&["EVALSHA", &sha, "0"])?.text();
         Ok(got.starts_with("-NOSCRIPT"))
     })
+}
+
+/// The server is another one, with neither scripts nor users: NOSCRIPT, then all as before. What had been
+/// noted of loaded scripts may still be there.
+pub fn restarted(_: &Pair) -> Result<()> {
+    const TEXT: &str = "return server.call('INCR', 'n')";
+    let bed = Bed::builder()
+        .valkey_option("--enable-debug-command", "yes")
+        .start()?;
+    let sha = bed
+        .connect(APP1)?
+        .command(&["SCRIPT", "LOAD", TEXT])?
+        .text();
+    let key = format!("flect:scripts:{}", bed.prefix("store1")?);
+    let server = bed.operator()?.command(&["HGET", &key, &sha])?.text();
+    // Without an answer.
+    bed.operator()?.send(&["DEBUG", "CRASH-AND-RECOVER", "0"])?;
+    let again = || {
+        bed.operator()
+            .and_then(|mut operator| operator.command(&["HSET", &key, &sha, &server]))
+    };
+    wait_until(PATIENCE, || Ok(again().is_ok()))?;
+    let said = |wire: &mut Wire, command: &[&str]| Some(wire.command(command).ok()?.text());
+    let call = ["EVALSHA", &sha, "0"];
+    wait_until(PATIENCE, || {
+        let mut wire = bed.connect(APP1)?;
+        Ok(said(&mut wire, &call).is_some_and(|said| said.starts_with("-NOSCRIPT")))
+    })?;
+    let mut wire = bed.connect(APP1)?;
+    for (command, expect) in [
+        (&["SCRIPT", "EXISTS", &sha][..], "[0]"),
+        (&["EVAL", TEXT, "0"], "1"),
+        (&call, "2"),
+        (&["SCRIPT", "EXISTS", &sha], "[1]"),
+    ] {
+        let got = wire.command(command)?.text();
+        ensure!(got == expect, "{command:?}: {got}");
+    }
+    Ok(())
 }
 
 /// Texts and arguments that do not fit a session's buffer.
