@@ -12,6 +12,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use crate::config;
 use crate::environment::{Credentials, ServerFacts, Store};
 use crate::registry::{Backup, Record, Registry, RegistryError};
+use crate::scoped::SCRIPT_NAMES;
 use crate::store::{Prefix, Slug};
 use users::UserKey;
 pub(crate) use users::random;
@@ -164,6 +165,12 @@ impl Admin {
             .arg("DELUSER")
             .arg(format!("flect.{id}"))
             .arg(format!("flect.{id}.sort"))
+            .query_async(&mut self.connection)
+            .await;
+        result.map_err(|cause| self.server(cause))?;
+        // The names of its scripts go with it.
+        let result: redis::RedisResult<()> = redis::cmd("DEL")
+            .arg(format!("{SCRIPT_NAMES}{prefix}"))
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))

@@ -194,6 +194,10 @@ pub enum Local {
     /// `CLUSTER ...`, `ASKING`, `CLUSTERSCAN`: a store looks standalone, so
     /// `-ERR This instance has cluster support disabled`.
     ClusterDisabled,
+    /// `SCRIPT FLUSH [ASYNC|SYNC]`: the store's scripts are forgotten; the server's cache stays.
+    ScriptFlush,
+    /// `SCRIPT SHOW sha1`: the app's own text.
+    ScriptShow,
     /// `ROLE`: a primary without replicas: `["master", 0, []]`.
     Role,
 }

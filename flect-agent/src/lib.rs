@@ -12,6 +12,7 @@
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
 //! | [`explain`] | what the agent does with a request, told instead of done |
+//! | [`scripts`] | an app's Lua, made to see its store as a Valkey of its own |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
@@ -43,6 +44,7 @@ pub mod registry;
 pub mod resp;
 pub mod rewrite;
 pub mod scoped;
+pub mod scripts;
 pub mod series;
 pub mod store;
 pub mod transfer;

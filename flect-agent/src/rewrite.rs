@@ -10,7 +10,9 @@ pub mod request;
 pub mod stream;
 pub(crate) mod words;
 
-pub use reply::{Ack, AckKind, Advance as ReplyAdvance, ReplyError, ReplyPlan, ReplyRewriter};
+pub use reply::{
+    Ack, AckKind, Advance as ReplyAdvance, ReplyError, ReplyPlan, ReplyRewriter, ScriptNames,
+};
 pub use request::rewrite;
 pub use stream::{Advance, StreamRewriter};
 

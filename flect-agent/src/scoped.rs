@@ -13,6 +13,7 @@ mod info;
 mod keys;
 mod names;
 mod rename;
+mod script;
 mod settings;
 mod walk;
 
@@ -26,6 +27,7 @@ pub use info::Info;
 pub use keys::{Count, Keys, Page, RandomKey};
 pub use names::Names;
 pub use rename::Rename;
+pub use script::{NAMES as SCRIPT_NAMES, Script};
 pub use settings::Settings;
 
 /// Which of the agent's connections a question goes to.
@@ -51,6 +53,8 @@ pub enum Step {
     },
     /// The app's reply; the task is over.
     Done(Vec<u8>),
+    /// The task is over, and the request is to be looked at once more.
+    Again,
 }
 
 /// What every task needs to know about the session that asked.
@@ -85,6 +89,8 @@ pub enum Task {
     Settings(Settings),
     /// MOVE and COPY to another database.
     Rename(Rename),
+    /// SCRIPT LOAD, EXISTS, FLUSH, and looking for a script.
+    Script(Script),
     /// A request whose reply is passed on as it is.
     Forward(Target, Vec<u8>),
 }
@@ -102,6 +108,7 @@ impl Task {
             Self::Names(task) => task.ask(context),
             Self::Settings(task) => task.ask(),
             Self::Rename(task) => task.ask(),
+            Self::Script(task) => task.ask(context),
             Self::Forward(target, request) => Step::Ask {
                 target: *target,
                 request: std::mem::take(request),
@@ -116,7 +123,7 @@ impl Task {
         }
         let reply = match Reply::parse(reply) {
             // What the server refuses, the app is told (LOADING, OOM ...); MOVE reads its error.
-            Some(Reply::Error(text)) if !matches!(self, Self::Rename(_)) => {
+            Some(Reply::Error(text)) if self.minds_errors() => {
                 return Step::Done(error(&without_user(&text)));
             }
             Some(reply) => reply,
@@ -132,7 +139,17 @@ impl Task {
             Self::Names(task) => task.take(&reply, context),
             Self::Settings(task) => task.take(&reply, context),
             Self::Rename(task) => task.take(&reply),
+            Self::Script(task) => task.take(&reply, context),
             Self::Forward(..) => Step::Done(Vec::new()),
+        }
+    }
+
+    /// Whether the app is told of an error; else the task reads it.
+    fn minds_errors(&self) -> bool {
+        match self {
+            Self::Rename(_) => false,
+            Self::Script(task) => task.minds_errors(),
+            _ => true,
         }
     }
 }

@@ -18,6 +18,7 @@ mod memory;
 mod outbox;
 mod pace;
 mod replies;
+mod scripts;
 mod session;
 mod stalls;
 mod upstream;

@@ -1,4 +1,4 @@
-//! redis-py and ioredis doing what their users do.
+//! redis-py, ioredis, BullMQ and rate-limiter-flexible doing what their users do.
 //!
 //! Each script is run through the agent and against a private Valkey; it must say the same.
 
@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
             ("redis_py", redis_py),
             ("ioredis", ioredis),
             ("recipes", recipes),
+            ("bullmq", bullmq),
         ],
     )
 }
@@ -45,6 +46,11 @@ fn ioredis(pair: &Pair) -> Result<()> {
 /// The users' documentation, word for word where it is code.
 fn recipes(pair: &Pair) -> Result<()> {
     alike(pair, &["-e", include_str!("clients/recipes.js")], node)
+}
+
+/// Queues and rate limits in Lua that makes up names of keys as it goes.
+fn bullmq(pair: &Pair) -> Result<()> {
+    alike(pair, &["-e", include_str!("clients/bullmq.js")], node)
 }
 
 fn node(bed: &Bed) -> Result<Command> {

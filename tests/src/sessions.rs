@@ -2,6 +2,7 @@
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
 mod isolation;
+mod scripts;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
@@ -20,10 +21,15 @@ pub fn trials() -> Vec<Trial> {
             ("pubsub", pubsub),
             ("connection", connection),
             ("databases", databases),
-            ("scripts", scripts),
+            ("scripts", lua),
             ("channels_are_apart", isolation::channels),
             ("operators_commands_are_refused", isolation::refused),
-            ("undeclared_keys_are_refused", isolation::undeclared),
+            ("scripts_keep_to_their_store", scripts::undeclared),
+            ("scripts_leave_nothing_behind", scripts::escapes),
+            ("scripts_are_forgotten", scripts::forgotten),
+            ("scripts_of_a_server_before", scripts::restarted),
+            ("scripts_of_other_nodes", scripts::nodes),
+            ("scripts_of_any_length", scripts::long),
             ("the_user_chooses_the_store", isolation::stores),
         ],
     )
@@ -49,6 +55,7 @@ fn databases(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("sessions/databases.txt"))
 }
 
-fn scripts(pair: &Pair) -> Result<()> {
-    scenario::check(pair, include_str!("sessions/scripts.txt"))
+fn lua(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/scripts.txt"))?;
+    scenario::check(pair, include_str!("sessions/lua.txt"))
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::commands::{self, Policy};
 use crate::environment::Credentials;
+use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
 
 /// What the passwords of the agent's users are derived from, so that all agents of an environment
@@ -113,7 +114,8 @@ pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String>
     rules
 }
 
-/// The rules of the housekeeper: names and statistics of the whole server, no value.
+/// The rules of the housekeeper: names and statistics of the whole server, no value but the names of
+/// stores' scripts.
 pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
     let mut rules = without_rights(credentials);
     let names = [
@@ -124,7 +126,11 @@ pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
         "pubsub|shardchannels",
         "config|get",
         "command",
+        "hmget",
+        "hset",
+        "del",
     ];
+    rules.push(format!("~{SCRIPT_NAMES}*"));
     rules.extend(names.map(|name| format!("+{name}")));
     rules
 }

@@ -148,12 +148,14 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("config|get", scoped(Scoped::ConfigGet)),
     ("readonly readwrite", local(Local::ReadOnly)),
     ("role", local(Local::Role)),
+    ("script|flush", local(Local::ScriptFlush)),
+    ("script|show", local(Local::ScriptShow)),
     ("asking clusterscan", local(Local::ClusterDisabled)),
     (CLUSTER, local(Local::ClusterDisabled)),
 
     // ---- Operator.
     (FUNCTIONS, operator("the server has one function registry for all stores")),
-    (SCRIPT_CACHE, operator("the server has one script cache for all stores")),
+    (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
     (USERS, operator("users and their rights are the server's")),
     (SETTINGS, operator("settings are the whole server's")),
     (CLIENTS, operator("connections to the server are shared between sessions")),
@@ -188,7 +190,8 @@ const KEYSPACE: &str = "\
     object|idletime object|refcount persist pexpire pexpireat pexpiretime pttl rename renamenx \
     restore touch ttl type unlink";
 
-/// Keys that a script computes by itself do not get the prefix: the store's own user may not touch them.
+/// The worker sends the text that [`crate::scripts`] makes of the app's; keys that are declared get the
+/// prefix as all do.
 const SCRIPTS: &str = "\
     eval eval_ro evalsha evalsha_ro";
 
@@ -221,8 +224,8 @@ const FUNCTIONS: &str = "\
     fcall fcall_ro function|delete function|dump function|flush function|kill function|list \
     function|load function|restore function|stats";
 
-const SCRIPT_CACHE: &str = "\
-    script|debug script|flush script|kill script|show";
+const SCRIPT_CONTROL: &str = "\
+    script|debug script|kill";
 
 const USERS: &str = "\
     acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users";

@@ -13,6 +13,7 @@ use super::limits::Limits;
 use super::{Credentials, lock};
 use crate::metrics::Meter;
 use crate::registry::{Record, TokenDigest};
+use crate::scripts::Scripts;
 use crate::store::{Prefix, Slug};
 
 /// One store as the data path sees it.
@@ -32,6 +33,8 @@ pub struct Store {
     pub granted_patterns: Mutex<HashSet<Vec<u8>>>,
     /// Patterns that this node's sessions subscribe to.
     pub patterns: Patterns,
+    /// Its scripts as this node knows them.
+    pub scripts: Arc<Scripts>,
     /// What it may use on this node.
     pub limits: Limits,
     /// Open sessions on this node.
@@ -73,6 +76,7 @@ impl Store {
             sorter,
             granted_patterns: Mutex::new(HashSet::new()),
             patterns: Patterns::default(),
+            scripts: Arc::default(),
             limits: Limits::default(),
             sessions: AtomicUsize::new(0),
             client_ids: AtomicU64::new(0),

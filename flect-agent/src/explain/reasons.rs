@@ -111,6 +111,12 @@ fn local(local: Local) -> &'static str {
         }
         Local::ReadOnly => "it means something in a cluster only, and a store looks standalone",
         Local::ClusterDisabled => "a store looks standalone, whatever the server is",
+        Local::ScriptFlush => {
+            "the server has one cache of scripts: the store's own are forgotten, others' stay"
+        }
+        Local::ScriptShow => {
+            "the server's text has the agent's shim in front; the app sees its own"
+        }
         Local::Role => "a store looks like a primary without replicas",
     }
 }
@@ -150,7 +156,7 @@ pub(super) fn notes(command: &Command) -> impl Iterator<Item = &'static str> {
     let notes = [
         (
             script,
-            "a key that the script computes by itself gets no prefix, and the server refuses it; pass keys as KEYS, where they bear the prefix",
+            "the agent sends the script behind a shim that puts the prefix in front of every key it uses, computed ones too; inside the script KEYS and replies are as the app knows them",
         ),
         (
             command.name == "psubscribe",

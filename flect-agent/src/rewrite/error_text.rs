@@ -3,7 +3,8 @@
 //! Invariant: the result depends on the text alone, not on how it was cut; a text of any length needs
 //! a bounded look ahead.
 
-use super::reply::store_prefix;
+use super::reply::{ScriptNames, store_prefix};
+use crate::scripts::{SHA_BYTES, Sha};
 use crate::store::Namespace;
 
 /// The longest name of an ACL user that is recognised; the agent's own are far shorter.
@@ -14,6 +15,9 @@ const DATABASE_DIGITS_MAX: usize = 10;
 
 const USER: &[u8] = b"User ";
 
+/// What stands before a script's name (`luaCallFunction` in script_lua.c).
+const SCRIPT: &[u8] = b"script: ";
+
 /// The name of the user in a private Valkey where nobody ever said AUTH.
 const DEFAULT_USER: &[u8] = b"default";
 
@@ -21,18 +25,24 @@ const NO_PERMISSIONS: &[u8] = b" has no permissions";
 
 /// Copies `text` to `out` without names that are not the client's, and says how much of it is done;
 /// all of it when `whole`, else a piece at the end may be left undecided.
-pub(super) fn append(text: &[u8], whole: bool, namespace: &Namespace, out: &mut Vec<u8>) -> usize {
+pub(super) fn append(
+    text: &[u8],
+    whole: bool,
+    namespace: &Namespace,
+    scripts: &[ScriptNames],
+    out: &mut Vec<u8>,
+) -> usize {
     let prefix = store_prefix(namespace);
     let mut at = 0;
-    while let Some(found) = memchr::memchr2(b'{', USER[0], &text[at..]) {
+    while let Some(found) = memchr::memchr3(b'{', USER[0], SCRIPT[0], &text[at..]) {
         let candidate = at + found;
         out.extend_from_slice(&text[at..candidate]);
         at = candidate;
         let rest = &text[at..];
-        let found = if rest[0] == b'{' {
-            store_name(rest, whole, prefix)
-        } else {
-            user(rest, whole)
+        let found = match rest[0] {
+            b'{' => store_name(rest, whole, prefix),
+            byte if byte == USER[0] => user(rest, whole),
+            _ => script(rest, whole, scripts),
         };
         match found {
             Found::Nothing => {
@@ -44,6 +54,11 @@ pub(super) fn append(text: &[u8], whole: bool, namespace: &Namespace, out: &mut 
                 out.extend_from_slice(USER);
                 out.extend_from_slice(DEFAULT_USER);
                 at += bytes;
+            }
+            Found::Script { app } => {
+                out.extend_from_slice(SCRIPT);
+                out.extend_from_slice(app.as_bytes());
+                at += SCRIPT.len() + SHA_BYTES;
             }
             Found::Undecided => return at,
         }
@@ -61,6 +76,10 @@ enum Found {
     /// `User ` and a name.
     User {
         bytes: usize,
+    },
+    /// `script: ` and what the server calls it.
+    Script {
+        app: Sha,
     },
     Undecided,
 }
@@ -136,4 +155,27 @@ fn user(text: &[u8], whole: bool) -> Found {
             bytes: USER.len() + end,
         },
     }
+}
+
+/// `script: 5bf9...`, as the app calls it.
+fn script(text: &[u8], whole: bool, scripts: &[ScriptNames]) -> Found {
+    if scripts.is_empty() {
+        return Found::Nothing;
+    }
+    match begins(text, whole, SCRIPT) {
+        None => return Found::Undecided,
+        Some(false) => return Found::Nothing,
+        Some(true) => {}
+    }
+    let Some(sha) = text.get(SCRIPT.len()..SCRIPT.len() + SHA_BYTES) else {
+        return if whole {
+            Found::Nothing
+        } else {
+            Found::Undecided
+        };
+    };
+    scripts
+        .iter()
+        .find(|names| names.server.as_bytes() == sha)
+        .map_or(Found::Nothing, |names| Found::Script { app: names.app })
 }

@@ -13,7 +13,7 @@ mod roles;
 
 pub use error::ReplyError;
 pub use names::store_prefix;
-pub use plan::ReplyPlan;
+pub use plan::{ReplyPlan, ScriptNames};
 pub use pubsub::{Ack, AckKind};
 
 use cursor::Cursor;
@@ -40,6 +40,8 @@ pub struct ReplyRewriter {
     role: Role,
     /// The plans of EXEC's elements.
     plans: Vec<ReplyPlan>,
+    /// The scripts that errors may name.
+    scripts: Vec<ScriptNames>,
     /// The text of a bulk error so far.
     error: Vec<u8>,
     ack: Option<Ack>,
@@ -72,8 +74,17 @@ impl ReplyRewriter {
         self.ack = None;
         self.blind = false;
         self.role = Role::of(&plan);
+        self.scripts.clear();
         match plan {
-            ReplyPlan::Exec(plans) => self.plans = plans,
+            ReplyPlan::Script(names) => self.scripts.push(*names),
+            ReplyPlan::Exec(plans) => {
+                let scripts = plans.iter().filter_map(|plan| match plan {
+                    ReplyPlan::Script(names) => Some(names.as_ref().clone()),
+                    _ => None,
+                });
+                self.scripts.extend(scripts);
+                self.plans = plans;
+            }
             ReplyPlan::Replace(_) => self.plans = vec![plan],
             _ => {}
         }
@@ -161,7 +172,13 @@ impl ReplyRewriter {
                     return Ok(false);
                 }
                 let mut text = Vec::with_capacity(bytes);
-                error_text::append(&self.error[..bytes], true, namespace, &mut text);
+                error_text::append(
+                    &self.error[..bytes],
+                    true,
+                    namespace,
+                    &self.scripts,
+                    &mut text,
+                );
                 encode::header(b'!', text.len(), out);
                 out.extend_from_slice(&text);
                 out.extend_from_slice(b"\r\n");
@@ -409,7 +426,7 @@ impl ReplyRewriter {
                 Some(_) => return Err(ReplyError::Malformed("a line break inside an error")),
             },
         };
-        let done = error_text::append(text, whole, namespace, out);
+        let done = error_text::append(text, whole, namespace, &self.scripts, out);
         cursor.at += done;
         cursor.copied = cursor.at;
         if whole {

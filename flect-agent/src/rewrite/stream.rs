@@ -6,7 +6,7 @@
 use super::classify::{ArgClass, Classifier};
 use super::reply::ReplyPlan;
 use super::words::WORD_BYTES_MAX;
-use crate::commands::{Command, ReplyShape};
+use crate::commands::Command;
 use crate::resp::request::ProtocolError;
 use crate::resp::{BULK_BYTES_MAX, encode, header};
 use crate::store::Namespace;
@@ -16,13 +16,22 @@ use crate::store::Namespace;
 pub struct StreamRewriter {
     /// `None` when the request is swallowed.
     classifier: Option<Classifier>,
-    reply: ReplyShape,
+    plan: ReplyPlan,
+    /// What stands in the place of argument 1, and what comes behind the last.
+    script: Option<Box<Script>>,
     argc: usize,
     /// The argument that comes next, or is on its way.
     arg: usize,
     state: State,
     /// An argument that may be a word, until all of it is here.
     word: Vec<u8>,
+}
+
+/// What a request that runs a script holds besides the app's arguments.
+#[derive(Debug)]
+struct Script {
+    script: Vec<u8>,
+    last: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +46,10 @@ enum State {
     },
     /// In an argument that is copied as it comes.
     Payload {
+        left: usize,
+    },
+    /// In an argument that something else stands for.
+    Dropped {
         left: usize,
     },
     /// In the two bytes after an argument; Valkey does not look at them.
@@ -62,8 +75,25 @@ impl StreamRewriter {
     pub fn begin(command: &'static Command, argc: usize) -> Self {
         Self {
             classifier: Some(Classifier::new(command, argc)),
-            reply: command.reply,
+            plan: ReplyPlan::of(command.reply),
             ..Self::discard(argc)
+        }
+    }
+
+    /// For a request that runs a script: `script` stands for its text or name, `last` comes behind its
+    /// arguments, and `plan` says how its reply must be read.
+    #[must_use]
+    pub fn begin_script(
+        command: &'static Command,
+        argc: usize,
+        script: Vec<u8>,
+        last: Option<Vec<u8>>,
+        plan: ReplyPlan,
+    ) -> Self {
+        Self {
+            plan,
+            script: Some(Box::new(Script { script, last })),
+            ..Self::begin(command, argc)
         }
     }
 
@@ -72,7 +102,8 @@ impl StreamRewriter {
     pub fn discard(argc: usize) -> Self {
         Self {
             classifier: None,
-            reply: ReplyShape::Verbatim,
+            plan: ReplyPlan::Verbatim,
+            script: None,
             argc,
             arg: 0,
             state: State::Multibulk,
@@ -83,7 +114,7 @@ impl StreamRewriter {
     /// How the reply must be read.
     #[must_use]
     pub fn plan(&self) -> ReplyPlan {
-        ReplyPlan::of(self.reply)
+        self.plan.clone()
     }
 
     /// Consumes what it can and appends the rewritten bytes to `out`. Only the incomplete header of an
@@ -111,7 +142,11 @@ impl StreamRewriter {
                     }
                     at += line.bytes;
                     if self.classifier.is_some() {
-                        encode::array(self.argc, out);
+                        let last = self
+                            .script
+                            .as_ref()
+                            .is_some_and(|script| script.last.is_some());
+                        encode::array(self.argc + usize::from(last), out);
                     }
                     self.state = State::Header;
                 }
@@ -141,6 +176,15 @@ impl StreamRewriter {
                     }
                     self.state = State::Ending { left: 2 };
                 }
+                State::Dropped { left } => {
+                    let used = left.min(rest.len());
+                    at += used;
+                    if used < left {
+                        self.state = State::Dropped { left: left - used };
+                        break;
+                    }
+                    self.state = State::Ending { left: 2 };
+                }
                 State::Ending { left } => {
                     let used = left.min(rest.len());
                     at += used;
@@ -165,6 +209,15 @@ impl StreamRewriter {
         namespace: &Namespace,
         out: &mut Vec<u8>,
     ) -> Result<(), ProtocolError> {
+        if let (1, Some(script), Some(classifier)) = (self.arg, &self.script, &mut self.classifier)
+        {
+            // It is no name; asked all the same, since each argument must be.
+            classifier.class(1, None);
+            encode::header(b'$', script.script.len(), out);
+            out.extend_from_slice(&script.script);
+            self.state = State::Dropped { left: bytes };
+            return Ok(());
+        }
         if self.classifier.is_some() && bytes <= WORD_BYTES_MAX {
             self.word.clear();
             self.state = State::Word { bytes };
@@ -232,6 +285,9 @@ impl StreamRewriter {
         }
         self.arg += 1;
         self.state = if self.arg == self.argc {
+            if let Some(last) = self.script.as_ref().and_then(|script| script.last.as_ref()) {
+                encode::bulk(last, out);
+            }
             State::Done
         } else {
             State::Header

@@ -28,6 +28,7 @@ fn run(mut task: Task, replies: &[Vec<u8>]) -> (Vec<String>, String) {
     let mut replies = replies.iter();
     loop {
         match step {
+            Step::Again => return (asked, String::new()),
             Step::Done(reply) => return (asked, String::from_utf8(reply).unwrap()),
             Step::Ask { request, .. } => {
                 asked.push(String::from_utf8(request).unwrap());

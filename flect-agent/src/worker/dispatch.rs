@@ -38,6 +38,9 @@ impl Worker {
         self.current = Some(command);
         let policy = commands::policy(command, request);
         if policy == Policy::Rewrite {
+            if let Some(outcome) = self.script(key, command, request) {
+                return outcome;
+            }
             return self.forward(key, command, request);
         }
         if !command.accepts(request.argc()) {

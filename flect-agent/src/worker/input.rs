@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
+use super::scripts::{self, Unready};
 use super::session::{
     CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
 };
@@ -62,7 +63,12 @@ impl Worker {
             self.scratch = scratch;
             return false;
         };
-        let room = INPUT_BYTES_MAX - session.input.len();
+        let room = session.input_bytes_max.saturating_sub(session.input.len());
+        let room = room.min(scratch.len());
+        if room == 0 {
+            self.scratch = scratch;
+            return false;
+        }
         let result = session.socket.read(&mut scratch[..room]);
         let going_on = match result {
             Ok(0) => {
@@ -192,7 +198,10 @@ impl Worker {
                         session.scanner = scanner;
                     }
                     match outcome {
-                        Outcome::Taken => taken += consumed,
+                        Outcome::Taken => {
+                            taken += consumed;
+                            self.gather_less(key);
+                        }
                         Outcome::Later => break,
                     }
                 }
@@ -201,7 +210,7 @@ impl Worker {
                     taken += consumed;
                 }
                 Ok(Scanned::Incomplete) => {
-                    if rest.len() < INPUT_BYTES_MAX || !self.begin_stream(key, rest) {
+                    if rest.len() < session.input_bytes_max || !self.begin_stream(key, rest) {
                         break;
                     }
                 }
@@ -284,6 +293,20 @@ impl Worker {
             .map(|name| commands::lookup(name, known.get(1).map(Vec::as_slice)));
         let script = known.get(1).map_or(b"".as_slice(), Vec::as_slice);
         let refusal = match lookup {
+            Some(Lookup::Known(command)) if scripts::concerns(command) => {
+                match self.begin_script_stream(key, command, bytes) {
+                    Ok((rewriter, upstream)) => {
+                        let Some(session) = self.sessions.get_mut(key) else { return false };
+                        session.scanner.reset();
+                        let to = Some(StreamTo { upstream, command, argc });
+                        let refusal = Vec::new();
+                        session.stream = Some(Stream { rewriter, to, refusal });
+                        return true;
+                    }
+                    Err(Unready::Later) => return false,
+                    Err(Unready::Refused(error)) => error.to_vec(),
+                }
+            }
             Some(Lookup::Known(command)) => match command.policy {
                 Policy::Rewrite if let Some(error) = self.memory_refusal(key, command, script) => {
                     self.note_refused(key);
@@ -355,6 +378,7 @@ impl Worker {
             },
             None => &mut none,
         };
+        session.input_bytes_max = INPUT_BYTES_MAX;
         let advance = match stream.rewriter.advance(bytes, &session.namespace, out) {
             Ok(advance) => advance,
             Err(error) => {

@@ -117,6 +117,11 @@ impl Worker {
                     self.finish_job(&job, &bytes);
                 }
             }
+            Step::Again => {
+                if let Some(job) = self.remove_job(key) {
+                    self.open_gate(job.session, Gate::Job);
+                }
+            }
             Step::Ask { target, request } => {
                 let Some(job) = self.jobs.get(key) else {
                     return;

@@ -18,6 +18,7 @@ use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite::reply::ReplyPlan;
 use crate::rewrite::stream::StreamRewriter;
+use crate::scripts::Sha;
 use crate::store::Namespace;
 
 /// The largest request that is looked at as a whole, and what one read takes at most. Larger
@@ -26,6 +27,10 @@ pub const INPUT_BYTES_MAX: usize = 68 * 1024;
 
 // A line that is too long must be seen whole to be refused.
 const _: () = assert!(INPUT_BYTES_MAX > crate::resp::REQUEST_LINE_BYTES_MAX);
+
+/// The same where a request brings a script's text: the text must be there as a whole. The largest scripts
+/// of known libraries have 30 KiB.
+pub const SCRIPT_INPUT_BYTES_MAX: usize = 1024 * 1024 + INPUT_BYTES_MAX;
 
 /// Reply bytes that may wait for a client before the agent reads no more requests of it, and no
 /// more replies for it where nobody else is harmed by that.
@@ -59,6 +64,8 @@ pub struct Session {
     pub database: u32,
     /// Bytes received and not yet taken.
     pub input: Vec<u8>,
+    /// How much of a request is gathered: more for a script's text.
+    pub input_bytes_max: usize,
     pub scanner: RequestScanner,
     pub out: Outbox,
     /// Replies under way, the agent's own answers behind them included.
@@ -78,6 +85,8 @@ pub struct Session {
     pub selecting: Option<u32>,
     pub watching: bool,
     pub subscribed: Subscribed,
+    /// The script that has just been looked for.
+    pub sought: Option<Sha>,
     /// Patterns that it subscribed to.
     pub patterns: HashSet<Vec<u8>>,
     /// What the server has not confirmed yet of them, in order.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::pair::{Pair, Side};
-use crate::wire::{Value, Wire};
+use crate::wire::Wire;
 
 const SILENCE: Duration = Duration::from_millis(100);
 
@@ -89,7 +89,6 @@ pub fn refused(pair: &Pair) -> Result<()> {
         "SYNC",
         "PSYNC ? -1",
         "SWAPDB 0 1",
-        "SCRIPT FLUSH",
         "SCRIPT KILL",
         "FUNCTION LIST",
         "FCALL f 0",
@@ -116,51 +115,6 @@ pub fn refused(pair: &Pair) -> Result<()> {
     );
     ensure!(said(&mut wire, "EXEC")?.starts_with("-EXECABORT"), "EXEC");
     expect(&mut wire, "EXISTS k", "0")
-}
-
-/// A script that computes a key itself is stopped by the server's own rights, and told nothing.
-pub fn undeclared(pair: &Pair) -> Result<()> {
-    let foreign = pair.bed.prefix("app2")?;
-    pair.bed
-        .connect("app2")?
-        .command(&["SET", "secret", "of app2"])?;
-    let mut wire = pair.connect(Side::Store)?;
-    for key in [
-        format!("{foreign}:secret"),
-        "secret".into(),
-        "flect:stores".into(),
-    ] {
-        for command in ["GET", "DEL", "TYPE", "DUMP"] {
-            let script = format!("return server.call('{command}', '{key}')");
-            let got = wire.command(&["EVAL", &script, "0"])?;
-            ensure!(matches!(got, Value::Error(_)), "{command} of {key}: {got}");
-            let text = got.text();
-            let user = text.contains("flect.") || pair.leaks(text.as_bytes());
-            ensure!(!user, "{command} of {key}: {text}");
-        }
-    }
-    for script in [
-        "return server.call('KEYS', '*')",
-        "return server.call('SCAN', 0)",
-        "return server.call('DBSIZE')",
-        "return server.call('FLUSHALL')",
-        "return server.call('RANDOMKEY')",
-        "return server.call('PUBLISH', 'news', 'x')",
-        "return server.call('CONFIG', 'GET', '*')",
-        "return server.call('ACL', 'WHOAMI')",
-        "return server.call('CLIENT', 'LIST')",
-        "return server.call('INFO')",
-    ] {
-        let got = wire.command(&["EVAL", script, "0"])?;
-        let text = got.text();
-        ensure!(matches!(got, Value::Error(_)), "{script}: {text}");
-        ensure!(
-            !text.contains("flect.") && !pair.leaks(text.as_bytes()),
-            "{script}: {text}"
-        );
-    }
-    let mut other = pair.bed.connect("app2")?;
-    expect(&mut other, "GET secret", "of app2")
 }
 
 /// AUTH and HELLO AUTH choose among the app's stores, and only among them.

@@ -4,6 +4,16 @@
 //! an error, not a guess.
 
 use crate::commands::ReplyShape;
+use crate::scripts::Sha;
+
+/// What a script is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptNames {
+    /// By the server.
+    pub server: Sha,
+    /// By the app.
+    pub app: Sha,
+}
 
 /// How a reply must be read: where names stand in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +41,8 @@ pub enum ReplyPlan {
     TrackingInfo,
     /// EXEC: one plan for each queued command, or a null, or an error.
     Exec(Vec<ReplyPlan>),
+    /// A script's: nowhere, and in an error the script's own name, which the app knows by another.
+    Script(Box<ScriptNames>),
     /// A line or a string that holds the place of the agent's own reply, which is given out instead.
     Replace(Box<[u8]>),
 }

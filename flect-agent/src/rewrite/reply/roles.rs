@@ -58,7 +58,7 @@ pub(super) enum Name {
 impl Role {
     pub(super) fn of(plan: &ReplyPlan) -> Self {
         match plan {
-            ReplyPlan::Verbatim => Self::Verbatim,
+            ReplyPlan::Verbatim | ReplyPlan::Script(_) => Self::Verbatim,
             ReplyPlan::Name => Self::Name(Name::Key),
             ReplyPlan::FirstName => Self::FirstName,
             ReplyPlan::Names => Self::Names(Name::Key),

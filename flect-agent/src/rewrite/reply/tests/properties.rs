@@ -74,7 +74,7 @@ fn cleaned(frame: OwnedFrame) -> OwnedFrame {
     match frame {
         OwnedFrame::SimpleError { data, attributes } => {
             let mut text = Vec::new();
-            error_text::append(data.as_bytes(), true, &namespace(0), &mut text);
+            error_text::append(data.as_bytes(), true, &namespace(0), &[], &mut text);
             OwnedFrame::SimpleError {
                 data: String::from_utf8(text).unwrap(),
                 attributes,

@@ -1,0 +1,19 @@
+//! Scripts: what stands in front of an app's Lua so that it sees its store as a Valkey of its own.
+//!
+//! Invariant: the script that the server runs is made of the store's prefix and the app's text alone,
+//! so every agent makes the same one; and no two stores share one, since a script can leave things
+//! behind for its next run. What a script may touch, the store's ACL user says, not this.
+
+mod cache;
+mod data;
+mod lexer;
+mod sha;
+mod tail_calls;
+mod text;
+
+pub use cache::{Known, Scripts};
+pub use sha::{SHA_BYTES, Sha};
+pub use text::Shim;
+
+#[cfg(test)]
+mod tests;

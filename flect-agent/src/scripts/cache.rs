@@ -1,0 +1,229 @@
+//! What a store's scripts are called by the app and by the server.
+//!
+//! Invariant: bounded, whatever texts an app makes up. A script that has been forgotten is unknown to
+//! the app, as one that the server has dropped would be; it sends the text again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Sha, Shim};
+use crate::store::Prefix;
+
+/// Texts that are kept for a store: a few times what a large application has. The server keeps 500 of
+/// those that came with EVAL.
+const TEXTS_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Names that are kept for a store, some hundred bytes each.
+const NAMES_MAX: usize = 4096;
+
+/// How long a store's scripts are taken for known without asking whether another node has flushed them.
+const ASKED_FOR: Duration = Duration::from_secs(1);
+
+/// A store's scripts on this node.
+#[derive(Debug, Default)]
+pub struct Scripts {
+    shim: OnceLock<Shim>,
+    known: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    scripts: HashMap<Sha, Script>,
+    /// The oldest first.
+    order: VecDeque<Sha>,
+    texts_bytes: usize,
+    /// The last SCRIPT FLUSH that is known of.
+    flush: Vec<u8>,
+    asked: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+struct Script {
+    server: Sha,
+    /// The app's text and the server's; not there when another node had them.
+    texts: Option<Arc<[Vec<u8>; 2]>>,
+}
+
+/// A script whose text is at hand.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What the app calls it.
+    pub app: Sha,
+    /// What the server calls it.
+    pub server: Sha,
+    texts: Arc<[Vec<u8>; 2]>,
+}
+
+impl Known {
+    /// The app's text.
+    #[must_use]
+    pub fn app_text(&self) -> &[u8] {
+        &self.texts[0]
+    }
+
+    /// The server's text.
+    #[must_use]
+    pub fn server_text(&self) -> &[u8] {
+        &self.texts[1]
+    }
+}
+
+impl Scripts {
+    /// The script of this text, which is known from now on.
+    pub fn prepare(&self, text: &[u8], prefix: &Prefix, databases: u32) -> Known {
+        let app = Sha::of(text);
+        if let Some(known) = self.get(app) {
+            return known;
+        }
+        let shim = self.shim.get_or_init(|| Shim::new(prefix, databases));
+        let server_text = shim.transform(text);
+        let known = Known {
+            app,
+            server: Sha::of(&server_text),
+            texts: Arc::new([text.to_vec(), server_text]),
+        };
+        let script = Script {
+            server: known.server,
+            texts: Some(known.texts.clone()),
+        };
+        self.lock().keep(app, script);
+        known
+    }
+
+    /// The script that the app calls so, if its text is here.
+    #[must_use]
+    pub fn get(&self, app: Sha) -> Option<Known> {
+        let inner = self.lock();
+        let script = inner.scripts.get(&app)?;
+        Some(Known {
+            app,
+            server: script.server,
+            texts: script.texts.clone()?,
+        })
+    }
+
+    /// What the server calls the script that the app calls so.
+    #[must_use]
+    pub fn find(&self, app: Sha) -> Option<Sha> {
+        self.lock().scripts.get(&app).map(|script| script.server)
+    }
+
+    /// Another node has loaded a script.
+    pub fn learn(&self, app: Sha, server: Sha) {
+        let mut inner = self.lock();
+        if !inner.scripts.contains_key(&app) {
+            let texts = None;
+            inner.keep(app, Script { server, texts });
+        }
+    }
+
+    /// Whether it is time to ask for the last SCRIPT FLUSH; whoever is told so asks.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let mut inner = self.lock();
+        let due = inner
+            .asked
+            .is_none_or(|asked| now.duration_since(asked) >= ASKED_FOR);
+        if due {
+            inner.asked = Some(now);
+        }
+        due
+    }
+
+    /// Whoever was told to ask could not.
+    pub fn ask_again(&self) {
+        self.lock().asked = None;
+    }
+
+    /// This is the last SCRIPT FLUSH, by whatever name: all that was known before is forgotten.
+    pub fn flushed(&self, flush: &[u8]) {
+        let mut inner = self.lock();
+        if inner.flush != flush {
+            inner.scripts.clear();
+            inner.order.clear();
+            inner.texts_bytes = 0;
+            inner.flush = flush.to_vec();
+        }
+    }
+
+    /// Each change made under the lock is whole before anything can panic.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn keep(&mut self, app: Sha, script: Script) {
+        self.texts_bytes += bytes(&script);
+        match self.scripts.insert(app, script) {
+            Some(old) => self.texts_bytes -= bytes(&old),
+            None => self.order.push_back(app),
+        }
+        while self.order.len() > NAMES_MAX || self.texts_bytes > TEXTS_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else {
+                return;
+            };
+            if let Some(old) = self.scripts.remove(&oldest) {
+                self.texts_bytes -= bytes(&old);
+            }
+        }
+    }
+}
+
+fn bytes(script: &Script) -> usize {
+    script
+        .texts
+        .as_ref()
+        .map_or(0, |texts| texts.iter().map(Vec::len).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix() -> Prefix {
+        Prefix::parse("{abc}").unwrap()
+    }
+
+    #[test]
+    fn scripts_are_found_by_the_apps_name() {
+        let scripts = Scripts::default();
+        let known = scripts.prepare(b"return 1", &prefix(), 16);
+        assert_eq!(known.app, Sha::of(b"return 1"));
+        assert_eq!(known.server, Sha::of(known.server_text()));
+        assert_eq!(scripts.find(known.app), Some(known.server));
+        assert_eq!(scripts.find(known.server), None);
+        scripts.learn(Sha::of(b"x"), known.server);
+        assert_eq!(scripts.find(Sha::of(b"x")), Some(known.server));
+        assert!(scripts.get(Sha::of(b"x")).is_none());
+        scripts.flushed(b"1");
+        assert_eq!(scripts.find(known.app), None);
+        scripts.prepare(b"return 1", &prefix(), 16);
+        scripts.flushed(b"1");
+        assert!(scripts.find(known.app).is_some(), "not flushed since");
+    }
+
+    #[test]
+    fn texts_are_bounded() {
+        let scripts = Scripts::default();
+        let text = |number: usize| format!("return {number}{}", " ".repeat(64 * 1024));
+        for number in 0..100 {
+            scripts.prepare(text(number).as_bytes(), &prefix(), 16);
+        }
+        let inner = scripts.lock();
+        assert!(inner.texts_bytes <= TEXTS_BYTES_MAX && !inner.scripts.is_empty());
+        assert_eq!(inner.scripts.len(), inner.order.len());
+        drop(inner);
+        assert_eq!(scripts.find(Sha::of(text(0).as_bytes())), None);
+        assert!(scripts.find(Sha::of(text(99).as_bytes())).is_some());
+    }
+
+    #[test]
+    fn flushes_elsewhere_are_asked_for_now_and_then() {
+        let scripts = Scripts::default();
+        let now = Instant::now();
+        assert!(scripts.is_due(now));
+        assert!(!scripts.is_due(now));
+        assert!(scripts.is_due(now + ASKED_FOR));
+    }
+}

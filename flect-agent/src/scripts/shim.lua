@@ -1,0 +1,308 @@
+-- Put in front of every script, joined to one line, so that the script's lines keep their numbers.
+-- Lines that begin with two dashes are left out; no other line holds a comment.
+--
+-- STORE stands for the store's prefix, DATABASES for the number of databases, COMMANDS for the commands
+-- whose arguments or replies hold names (';get:1;mget:1.-1.1 ...', see scripts/data.rs), KNOWN for those
+-- that the script spells out. The agent's last argument is the prefix of the session's database.
+--
+-- What keeps stores apart is the store's own ACL user; this only makes names short.
+local redis,server,loadstring,load=(function()
+local raw,G,keys,argv,error,type,select,string,make=redis,_G,KEYS,ARGV,error,type,select,string,loadstring
+local P,Q=argv[#argv],STORE
+argv[#argv]=nil
+for i=1,#keys do keys[i]=string.sub(keys[i],#P+1) end
+local names,known,send,slow=COMMANDS,{KNOWN},raw.pcall
+
+-- Servers before 8.1 let a script change what later ones see, whoever runs them: by setfenv(0, ...), by
+-- the environment of functions that all share, by getmetatable('').__index. None of it gets through.
+if getmetatable(G) and rawget(G,'setfenv') then
+local get,set,plain,m,E=getfenv,setfenv,make,getmetatable(''),{}
+if m then m.__metatable=false end
+E._G=E
+E.getfenv=function(f)
+if type(f)~='function' then f=tonumber(f) or 1 if f>0 then f=f+1 end end
+local e=get(f)
+if e==G then e=E end
+return e
+end
+E.setfenv=function(f,e)
+local at=f
+if type(f)~='function' then at=tonumber(f) or 0 if at>0 then at=at+1 end end
+if at==0 or get(at)==G then error("'setfenv' cannot change environment of given object",2) end
+set(at,e)
+if at==f then return f end
+end
+make=function(s,name)
+local f,e=plain(s,name or s)
+if f then set(f,E) end
+return f,e
+end
+E.loadstring,E.load=make,false
+setmetatable(E,{__index=G,__newindex=G,__metatable=false})
+set(2,E)
+end
+
+-- What a command's arguments are: 1 where only the first is a name, false where none is.
+local function look(c)
+local s=false
+if type(c)=='string' then
+local _,at=string.find(names,';'..string.lower(c)..':',1,true)
+s=at and string.match(names,'^[^;]*',at+1) or false
+if s=='1' then s=1 end
+known[c]=s
+end
+return s
+end
+
+local function run(...)
+local c,k=...
+local s=known[c]
+if s==nil then s=look(c) end
+if s==1 and type(k)=='string' then return send(c,P..k,select(3,...)) end
+if not s then return send(...) end
+return slow()(...)
+end
+
+local function clean(e)
+local t=e.err
+if type(t)=='string' then
+local n=string.find(t,Q,1,true)
+while n do
+local to=n+#Q-1
+local _,more=string.find(t,'^/%d+:',to+1)
+if not more then _,more=string.find(t,'^:',to+1) end
+t=string.sub(t,1,n-1)..string.sub(t,(more or to)+1)
+n=string.find(t,Q,n,true)
+end
+e.err=string.gsub(t,'User %S+ has no permissions','User default has no permissions')
+end
+return e
+end
+
+-- The server notes the line of whoever raises an error: so a function on the caller's line does.
+local function raise(e)
+local line
+for level=4,6 do
+local _,at=pcall(error,'',level)
+line=line or tonumber(string.match(at,'^user_script:(%d+)'))
+end
+local f=line and make(string.rep('\n',line-1)..'local f,e=... f(e)','@user_script')
+if f then f(error,e) end
+error(e)
+end
+
+local function call(...)
+local r=run(...)
+if type(r)=='table' and r.err then raise(clean(r)) end
+return r
+end
+
+local function try(...)
+local r=run(...)
+if type(r)=='table' and r.err then clean(r) end
+return r
+end
+
+-- What needs a closer look; made when it is first needed.
+slow=function()
+local lower,upper,find,match,sub=string.lower,string.upper,string.find,string.match,string.sub
+local function text(v)
+if type(v)~='number' then return v end
+if v==math.floor(v) and v>-2^53 and v<2^53 then return string.format('%.0f',v) end
+for digits=15,17 do
+local t=string.format('%.'..digits..'g',v)
+if tonumber(t)==v then return t end
+end
+return ''..v
+end
+local function word(v) return lower(match(text(v) or '','^%Z*')) end
+local function whole(v)
+v=text(v)
+return v and (match(v,'^-?[1-9]%d*$') or v=='0') and tonumber(v)
+end
+local function refuse(t) return {err=t,ignore_error_stats_update=true} end
+local function name(a,bar) return a[1]..(known[a[1]]=='container' and bar..a[2] or '') end
+local function keys(a,from,to,step)
+for i=from,to,step or 1 do a[i+1]=P..text(a[i+1]) end
+end
+local function channels(a,from,to)
+for i=from,to do a[i+1]=Q..':'..text(a[i+1]) end
+end
+local function strip(v,by) return type(v)=='string' and sub(v,1,#by)==by and sub(v,#by+1) or v end
+local function database(v)
+local n=whole(v)
+if not n or n>=2^63 or n< -2^63 then return nil,refuse('ERR value is not an integer or out of range') end
+if n>=2^31 or n< -2^31 then return nil,refuse('ERR value is out of range, value must between -2147483648 and 2147483647') end
+if n<0 or n>=DATABASES then return nil,refuse('ERR DB index is out of range') end
+return n==0 and Q..':' or Q..'/'..text(n)..':'
+end
+
+-- Options from `at` on, as the server walks them: words alone, words before one name, one value or two.
+-- Where a word makes no sense everything after it counts as a name: the server refuses it.
+local function options(a,argc,at,alone,named,one,two)
+while at<argc do
+local w=' '..word(a[at+1])..' '
+local more=argc-at-1
+if find(alone,w,1,true) then at=at+1
+elseif find(one,w,1,true) and more>=1 then at=at+2
+elseif find(two,w,1,true) and more>=2 then at=at+3
+elseif find(named,w,1,true) and more>=1 then
+keys(a,at+1,at+1)
+at=at+2
+else return at,w end
+end
+return at
+end
+
+local special={}
+special.channel=function(a) channels(a,1,1) end
+special.numsub=function(a,argc) channels(a,2,argc-1) end
+special.georadius=function(a,argc,at)
+keys(a,1,1)
+keys(a,options(a,argc,at,' withdist withhash withcoord any asc desc ',' store storedist ',' count ',''),argc-1)
+end
+special.sort=function(a,argc)
+for at=2,argc-1 do
+local w=word(a[at+1])
+if w=='get' or w=='by' and find(text(a[at+2]) or '','*',1,true) then
+return refuse('ERR SORT with BY or GET is carried out by the agent and cannot be part of a script in a store')
+end
+end
+keys(a,1,1)
+keys(a,options(a,argc,2,' asc desc alpha ',' store ',' by ',' limit '),argc-1)
+end
+special.xread=function(a,argc,at)
+local stop,w=options(a,argc,1,at==1 and ' noack ' or '','',' block count ',at==1 and ' group ' or '')
+local rest=argc-stop-1
+if w~=' streams ' then keys(a,stop,argc-1)
+else keys(a,stop+1,rest%2==0 and stop+rest/2 or argc-1) end
+end
+special.copy=function(a,argc)
+local to,at,failed=P,3
+while at<argc do
+local w=word(a[at+1])
+if w=='db' and at+1<argc then
+to,failed=database(a[at+2])
+if failed then return failed end
+table.remove(a,at+1)
+table.remove(a,at+1)
+argc=argc-2
+elseif w=='replace' then at=at+1
+else at=argc end
+end
+a[2],a[3]=P..text(a[2]),to..text(a[3])
+return nil,argc
+end
+special.move=function(a)
+local to,failed=database(a[3])
+if failed then return failed end
+if to==P then return refuse('ERR source and destination objects are the same') end
+local r=send('renamenx',P..text(a[2]),to..text(a[2]))
+if type(r)=='table' and r.err=='ERR no such key' then r=0 end
+return r
+end
+special.select=function(a)
+local to,failed=database(a[2])
+if failed then return failed end
+P=to
+return {ok='OK'}
+end
+special.store=function(a)
+return refuse("ERR '"..lower(name(a,'|')).."' is carried out by the agent in several steps and cannot be part of a script in a store")
+end
+special.operator=function(a)
+return refuse('NOPERM '..upper(name(a,' '))..' is not available in a store: it concerns all stores of the server; ask the operator of this Valkey')
+end
+special.ok=function() return {ok='OK'} end
+special.standalone=function() return refuse('ERR This instance has cluster support disabled') end
+
+-- Key specs: first.last.step, or #at.first.step where the number of keys stands at `at`.
+local function specs(a,argc,s)
+for number,x,y,z in string.gmatch(s,'(#?)(%d+)%.(-?%d+)%.(%d+)') do
+x,y,z=x+0,y+0,z+0
+if number=='#' then
+local n=whole(a[x+1])
+if n and n>=0 and y+n*z<=argc then keys(a,y,y+n*z-1,z) else keys(a,y,argc-1) end
+else
+keys(a,x,y<0 and argc+y or x+y,z)
+end
+end
+end
+
+local reply={}
+reply.first=function(r) if r[1] then r[1]=strip(r[1],P) end return r end
+reply.streams=function(r)
+if r.map then
+local m={}
+for k,v in pairs(r.map) do m[strip(k,P)]=v end
+r.map=m
+end
+for i=1,#r do reply.first(r[i]) end
+return r
+end
+reply.numsub=function(r)
+for i=1,#r,2 do r[i]=strip(r[i],Q..':') end
+return r
+end
+
+local function arguments(...)
+local a,argc={...},select('#',...)
+for i=1,argc do
+local t=type(a[i])
+if t~='string' and t~='number' then return a,argc end
+end
+local s=known[a[1]]
+if s=='container' then
+s=a[1]..'|'..(a[2] or '')
+s=known[s] or look(s)
+end
+if not s then return a,argc end
+if s==1 then
+if argc>1 then keys(a,1,1) end
+return a,argc
+end
+local list,after=match(s,'^([^>]*)>?(.*)$')
+local kind,least,at=match(list,'^(%l+)(%d+)%.?(%d*)$')
+if not kind then
+specs(a,argc,list)
+return a,argc,nil,reply[after]
+end
+if argc<least+0 then return a,argc end
+local done,left=special[kind](a,argc,tonumber(at))
+return a,left or argc,done,reply[after]
+end
+
+local function handle(...)
+local a,argc,done,after=arguments(...)
+if done~=nil then return done end
+local r=send(unpack(a,1,argc))
+if after and type(r)=='table' and not r.err then r=after(r) end
+return r
+end
+slow=function() return handle,arguments end
+return handle,arguments
+end
+
+local R=setmetatable({call=call,pcall=try,acl_check_cmd=function(...)
+if known[(...)]==nil then look((...)) end
+local _,arguments=slow()
+local a,argc,done=arguments(...)
+if done~=nil then return type(done)~='table' or not done.err end
+return raw.acl_check_cmd(unpack(a,1,argc))
+end},{__index=raw,__newindex=raw})
+
+-- Code that a script makes sees what the script sees.
+local compile,collect
+compile=function(s,name)
+if type(s)~='string' then return make(s,name) end
+local f,e=make(s,name or s)
+if not f then return f,e end
+return make('local redis,server,loadstring,load=... return function(...)'..s..'\nend',name or s)(R,R,compile,collect)
+end
+collect=function(f,name)
+local t,p={},f()
+while p and p~='' do t[#t+1]=p p=f() end
+return compile(table.concat(t),name or '=(load)')
+end
+return R,R,compile,collect
+end)();

@@ -1,0 +1,108 @@
+//! The text that the server gets for an app's script.
+//!
+//! Invariant: the app's lines keep their numbers, so nothing that is put in holds a line break; what
+//! the server takes from the first line (`#!lua flags=...`) stays the first line.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use super::data::{COMMANDS, code_of};
+use super::lexer::{Token, tokens};
+use super::tail_calls;
+use crate::store::Prefix;
+
+/// What stands in front of a store's scripts, around the table of a script's own commands.
+#[derive(Debug)]
+pub struct Shim {
+    head: String,
+    tail: String,
+}
+
+/// The shim's source with its comments left out, on one line.
+static SOURCE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("shim.lua")
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("--"))
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace("COMMANDS", &format!("'{}'", *COMMANDS))
+});
+
+/// Commands that a script may spell out and have at hand; more are looked up as they are called.
+const KNOWN_MAX: usize = 64;
+
+impl Shim {
+    /// For a store on a server with so many databases.
+    #[must_use]
+    pub fn new(prefix: &Prefix, databases: u32) -> Self {
+        let text = SOURCE
+            .replace("STORE", &format!("'{prefix}'"))
+            .replace("DATABASES", &databases.to_string());
+        let (head, tail) = text.split_once("KNOWN").unwrap_or((&text, ""));
+        Self {
+            head: head.to_owned(),
+            tail: tail.to_owned(),
+        }
+    }
+
+    /// The text that the server runs for this one.
+    #[must_use]
+    pub fn transform(&self, script: &[u8]) -> Vec<u8> {
+        let (first_line, script) = script.split_at(body(script));
+        let tokens = tokens(script);
+        let known = known(script, &tokens);
+        let bytes = first_line.len() + self.head.len() + self.tail.len() + script.len();
+        let mut text = Vec::with_capacity(bytes + known.len() + tail_calls::ROOM_BYTES);
+        text.extend_from_slice(first_line);
+        text.extend_from_slice(self.head.as_bytes());
+        text.extend_from_slice(known.as_bytes());
+        text.extend_from_slice(self.tail.as_bytes());
+        tail_calls::wrap(script, &tokens, &mut text);
+        text
+    }
+}
+
+/// The script's own strings that are names of commands, as fields of a Lua table.
+fn known(script: &[u8], tokens: &[Token]) -> String {
+    let words: BTreeSet<&str> = tokens
+        .iter()
+        .filter_map(|token| {
+            let (quote, rest) = script[token.start..token.end].split_first()?;
+            let (_, word) = rest.split_last()?;
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+            let is_word = matches!(quote, b'\'' | b'"') && word.iter().all(plain);
+            std::str::from_utf8(word).ok().filter(|_| is_word)
+        })
+        .collect();
+    let mut fields = Vec::new();
+    for word in &words {
+        let Some(code) = code_of(word.as_bytes(), None) else {
+            continue;
+        };
+        fields.push((word.to_string(), code));
+        if code == "container" {
+            let subcommand = |sub: &&str| {
+                Some((
+                    format!("{word}|{sub}"),
+                    code_of(word.as_bytes(), Some(sub.as_bytes()))?,
+                ))
+            };
+            fields.extend(words.iter().filter_map(subcommand));
+        }
+    }
+    fields.truncate(KNOWN_MAX);
+    let field = |(name, code): (String, &str)| match code {
+        "1" => format!("['{name}']=1,"),
+        _ => format!("['{name}']='{code}',"),
+    };
+    fields.into_iter().map(field).collect()
+}
+
+/// Where Lua begins. After a `#!` line the server leaves the line break in the text it compiles.
+fn body(script: &[u8]) -> usize {
+    if !script.starts_with(b"#!") {
+        return 0;
+    }
+    memchr::memchr(b'\n', script).map_or(script.len(), |end| end + 1)
+}

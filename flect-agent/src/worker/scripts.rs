@@ -1,0 +1,383 @@
+//! Scripts on their way: the app's text goes to the server with the shim in front, by the name that the
+//! server knows it by; the app goes on with the names of its own texts.
+//!
+//! A request by name is sent by name, so NOSCRIPT comes when the server has lost the script, as on a
+//! server of the app's own. A request with its text is sent with its text, in a transaction too.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::Worker;
+use super::arena::Key;
+use super::forward::Outcome;
+use super::session::{INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
+use super::upstream::Upstream;
+use crate::commands::Command;
+use crate::resp::request::Request;
+use crate::resp::{encode, number};
+use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
+use crate::scoped::{SYNTAX_ERROR, Script, Task};
+use crate::scripts::{Known, Sha};
+
+const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
+
+const TOO_LONG: &[u8] =
+    b"-ERR the script is too long for a store: the agent takes at most 1 MiB\r\n";
+
+/// What stands in a request in the place of the app's text or name.
+pub(super) struct Replacement {
+    /// The server's text or name.
+    pub bytes: Vec<u8>,
+    /// How its reply must be read.
+    pub plan: ReplyPlan,
+}
+
+/// Why a request is not streamed.
+pub(super) enum Unready {
+    /// It has to wait: for more of it, or for a connection.
+    Later,
+    /// It is swallowed, and this is the answer.
+    Refused(&'static [u8]),
+}
+
+/// Which script commands there are that are sent on.
+enum Kind {
+    Text,
+    Name,
+    Load,
+    Exists,
+}
+
+fn kind(command: &Command) -> Option<Kind> {
+    match command.name {
+        "eval" | "eval_ro" => Some(Kind::Text),
+        "evalsha" | "evalsha_ro" => Some(Kind::Name),
+        "script|load" => Some(Kind::Load),
+        "script|exists" => Some(Kind::Exists),
+        _ => None,
+    }
+}
+
+/// Whether a request of this command must be there as a whole, or in its beginning, before it is sent on.
+pub(super) fn concerns(command: &Command) -> bool {
+    kind(command).is_some()
+}
+
+fn runs(command: &Command) -> bool {
+    matches!(kind(command), Some(Kind::Text | Kind::Name))
+}
+
+impl Worker {
+    /// Takes a request that has to do with scripts; `None` when it has not, or when it is too short.
+    pub(super) fn script(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Option<Outcome> {
+        let kind = kind(command)?;
+        if !command.accepts(request.argc()) {
+            return None;
+        }
+        match kind {
+            Kind::Text | Kind::Name => {
+                let script = match self.replacement(key, command, request.arg(1)) {
+                    Some(Ok(script)) => script,
+                    Some(Err(outcome)) => return Some(outcome),
+                    None => return Some(Outcome::Taken),
+                };
+                Some(self.run_script(key, command, request, script))
+            }
+            Kind::Load => Some(self.script_load(key, command, request)),
+            Kind::Exists => Some(self.script_exists(key, command, request)),
+        }
+    }
+
+    /// What to send in the place of an EVAL's text or an EVALSHA's name.
+    pub(super) fn replacement(
+        &mut self,
+        key: Key<Session>,
+        command: &Command,
+        script: &[u8],
+    ) -> Option<Result<Replacement, Outcome>> {
+        if matches!(kind(command), Some(Kind::Text)) {
+            let known = self.prepare(key, script)?;
+            return Some(Ok(Replacement {
+                bytes: known.server_text().to_vec(),
+                plan: plan(known.app, known.server),
+            }));
+        }
+        let Some(app) = Sha::parse(script) else {
+            return Some(Ok(unknown()));
+        };
+        let session = self.sessions.get_mut(key)?;
+        let scripts = session.store.scripts.clone();
+        let sought = session.sought.take() == Some(app);
+        let found = scripts.find(app);
+        let ask = !sought && (found.is_none() || scripts.is_due(Instant::now()));
+        if ask {
+            if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
+                scripts.ask_again();
+                return Some(Err(Outcome::Later));
+            }
+            let session = self.sessions.get_mut(key)?;
+            session.sought = Some(app);
+            self.begin_job(key, Task::Script(Script::find(scripts, app)));
+            return Some(Err(Outcome::Later));
+        }
+        Some(Ok(match found {
+            Some(server) => Replacement {
+                bytes: server.as_bytes().to_vec(),
+                plan: plan(app, server),
+            },
+            None => unknown(),
+        }))
+    }
+
+    /// A script's request that does not fit the buffer: streamed once its text or name and the number of
+    /// its keys are there. `Err` when it cannot be yet, or at all.
+    pub(super) fn begin_script_stream(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        bytes: &[u8],
+    ) -> Result<(StreamRewriter, Key<Upstream>), Unready> {
+        let session = self.sessions.get_mut(key).ok_or(Unready::Later)?;
+        let head = session.scanner.head(bytes).ok_or(Unready::Later)?;
+        let argc = head.argc;
+        let (Some(script), Some(keys)) = (head.arg(1), head.arg(2)) else {
+            let fits = head
+                .next_bytes
+                .is_none_or(|bytes| bytes <= SCRIPT_INPUT_BYTES_MAX - INPUT_BYTES_MAX);
+            if !fits || session.input_bytes_max == SCRIPT_INPUT_BYTES_MAX {
+                return Err(Unready::Refused(TOO_LONG));
+            }
+            session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+            return Err(Unready::Later);
+        };
+        let script = script.to_vec();
+        let last = takes_keys(keys, argc).then(|| session.namespace.keys().to_vec());
+        let mut rewriter = StreamRewriter::begin(command, argc);
+        if runs(command) {
+            let replacement = match self.replacement(key, command, &script) {
+                Some(Ok(replacement)) => replacement,
+                Some(Err(_)) | None => return Err(Unready::Later),
+            };
+            rewriter = StreamRewriter::begin_script(
+                command,
+                argc,
+                replacement.bytes,
+                last,
+                replacement.plan,
+            );
+        }
+        let upstream = self.lane(key, true).ok_or(Unready::Later)?;
+        Ok((rewriter, upstream))
+    }
+
+    /// The request that brought a script's text is over.
+    pub(super) fn gather_less(&mut self, key: Key<Session>) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.input_bytes_max = INPUT_BYTES_MAX;
+        }
+    }
+
+    fn prepare(&self, key: Key<Session>, text: &[u8]) -> Option<Known> {
+        let databases = self.environment.facts.databases;
+        let store = &self.sessions.get(key)?.store;
+        Some(store.scripts.prepare(text, &store.prefix, databases))
+    }
+
+    /// Sends a script with its keys, and behind the app's arguments the prefix of its database.
+    fn run_script(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        request: &Request<'_>,
+        script: Replacement,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Taken;
+        };
+        let own = session.needs_own() || session.heavy;
+        let Some(upstream) = self.lane(key, own) else {
+            return Outcome::Later;
+        };
+        let (Some(session), Some(lane)) =
+            (self.sessions.get(key), self.upstreams.get_mut(upstream))
+        else {
+            return Outcome::Taken;
+        };
+        let prefix = session.namespace.keys();
+        let out = lane.out.tail();
+        // Without a number that it takes the server refuses the request; what is behind it stays as
+        // it is, or the number might fit.
+        let keys = keys_of(request);
+        let room = (keys.unwrap_or(0) + 1) * 2 * prefix.len();
+        out.reserve(request.bytes().len() + script.bytes.len() + room);
+        encode::array(request.argc() + usize::from(keys.is_some()), out);
+        encode::bulk(request.arg(0), out);
+        encode::bulk(&script.bytes, out);
+        encode::bulk(request.arg(2), out);
+        for (index, arg) in request.args().skip(3).enumerate() {
+            if keys.is_some_and(|keys| index < keys) {
+                encode::header(b'$', arg.len() + prefix.len(), out);
+                out.extend_from_slice(prefix);
+                out.extend_from_slice(arg);
+                out.extend_from_slice(b"\r\n");
+            } else {
+                encode::bulk(arg, out);
+            }
+        }
+        if keys.is_some() {
+            encode::bulk(prefix, out);
+        }
+        let argc = request.argc();
+        self.sent(key, upstream, command, script.plan, argc, false);
+        Outcome::Taken
+    }
+
+    fn script_load(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let Some(known) = self.prepare(key, request.arg(2)) else {
+            return Outcome::Taken;
+        };
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Taken;
+        };
+        if session.transaction.is_some() {
+            // Other nodes do not learn of it; this one does, and the server has it.
+            let mut reply = Vec::new();
+            encode::bulk(known.app.as_bytes(), &mut reply);
+            let words = [b"SCRIPT".as_slice(), b"LOAD", known.server_text()];
+            return self.queue_script(key, command, &words, ReplyPlan::Replace(reply.into()));
+        }
+        let task = Script::load(session.store.scripts.clone(), known);
+        self.script_job(key, task)
+    }
+
+    fn script_exists(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Outcome {
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Taken;
+        };
+        let scripts = session.store.scripts.clone();
+        let names: Vec<Option<Sha>> = request.args().skip(2).map(Sha::parse).collect();
+        if session.transaction.is_some() {
+            let known = |name: &Option<Sha>| name.and_then(|name| scripts.find(name));
+            let known: Vec<Sha> = names
+                .iter()
+                .map(|name| known(name).unwrap_or(Sha::NONE))
+                .collect();
+            let mut words = vec![b"SCRIPT".as_slice(), b"EXISTS"];
+            words.extend(known.iter().map(Sha::as_bytes));
+            return self.queue_script(key, command, &words, ReplyPlan::Verbatim);
+        }
+        self.script_job(key, Script::exists(scripts, names))
+    }
+
+    /// `SCRIPT FLUSH [ASYNC|SYNC]`: the server's cache has the others' scripts too, so it stays.
+    pub(super) fn script_flush(&mut self, key: Key<Session>, request: &Request<'_>) -> Outcome {
+        let known = request.get(2).is_none_or(|mode| {
+            mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
+        });
+        if request.argc() > 3 || !known {
+            self.refuse(key, b"-ERR SCRIPT FLUSH only support SYNC|ASYNC option\r\n");
+            return Outcome::Taken;
+        }
+        let Some(session) = self.sessions.get(key) else {
+            return Outcome::Taken;
+        };
+        if session.transaction.is_some() {
+            self.refuse(
+                key,
+                b"-ERR 'script|flush' is carried out by the agent in several steps and cannot be part of a transaction\r\n",
+            );
+            return Outcome::Taken;
+        }
+        let scripts = session.store.scripts.clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let nanoseconds = now.map_or(0, |now| now.as_nanos());
+        let flush = format!("{nanoseconds}.{}", self.number).into_bytes();
+        self.script_job(key, Script::flush(scripts, flush))
+    }
+
+    /// `SCRIPT SHOW sha1`: what another node has loaded, only that one can show.
+    pub(super) fn script_show(&mut self, key: Key<Session>, request: &Request<'_>) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        if request.argc() != 3 {
+            self.refuse(key, SYNTAX_ERROR);
+            return;
+        }
+        let known = Sha::parse(request.arg(2)).and_then(|sha| session.store.scripts.get(sha));
+        match known {
+            Some(known) => {
+                let mut reply = Vec::new();
+                encode::bulk(known.app_text(), &mut reply);
+                self.answer(key, &reply);
+            }
+            None => self.answer(key, NO_SCRIPT),
+        }
+    }
+
+    fn script_job(&mut self, key: Key<Session>, task: Script) -> Outcome {
+        if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
+            return Outcome::Later;
+        }
+        self.begin_job(key, Task::Script(task));
+        Outcome::Taken
+    }
+
+    /// Queues a request of the agent's words in the session's transaction.
+    fn queue_script(
+        &mut self,
+        key: Key<Session>,
+        command: &'static Command,
+        words: &[&[u8]],
+        plan: ReplyPlan,
+    ) -> Outcome {
+        let Some(upstream) = self.lane(key, true) else {
+            return Outcome::Later;
+        };
+        if let Some(lane) = self.upstreams.get_mut(upstream) {
+            encode::request(words, lane.out.tail());
+            self.sent(key, upstream, command, plan, words.len(), false);
+        }
+        Outcome::Taken
+    }
+}
+
+fn plan(app: Sha, server: Sha) -> ReplyPlan {
+    ReplyPlan::Script(Box::new(ScriptNames { server, app }))
+}
+
+/// The server says NOSCRIPT in its own words, where it would say it.
+fn unknown() -> Replacement {
+    Replacement {
+        bytes: Sha::NONE.as_bytes().to_vec(),
+        plan: ReplyPlan::Verbatim,
+    }
+}
+
+/// The number of keys, when it is one that the server takes.
+fn keys_of(request: &Request<'_>) -> Option<usize> {
+    let keys = request.get(2)?;
+    takes_keys(keys, request.argc())
+        .then(|| usize::try_from(number::parse(keys)?).ok())
+        .flatten()
+}
+
+fn takes_keys(keys: &[u8], argc: usize) -> bool {
+    number::parse(keys)
+        .and_then(|keys| usize::try_from(keys).ok())
+        .is_some_and(|keys| keys <= argc.saturating_sub(3))
+}
