@@ -136,3 +136,6 @@ async fn hold_lease<C: Connection>(connection: &mut C, name: &str) -> redis::Red
         .await?;
     Ok(held == 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
 //! | `control` | following the registry, the control socket, explicit mode |
 //! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
+//! | `data` | `flect kv` where it works on a store's data |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -41,6 +42,7 @@ pub mod cli;
 pub mod clients;
 #[cfg(feature = "trials")]
 pub mod control;
+pub mod data;
 #[cfg(feature = "trials")]
 pub mod documentation;
 #[cfg(feature = "trials")]

@@ -109,15 +109,19 @@ pub(super) async fn fetch<C: Connection>(
     }
     let replies: Vec<redis::Value> = pipe.query_async(connection).await?;
     let mut all = Vec::with_capacity(batch.len());
-    for (name, reply) in batch.into_iter().zip(replies.chunks_exact(2)) {
-        let redis::Value::BulkString(payload) = &reply[1] else {
+    let mut replies = replies.into_iter();
+    for name in batch {
+        let (Some(expires), Some(payload)) = (replies.next(), replies.next()) else {
+            break;
+        };
+        // Not there any more.
+        let redis::Value::BulkString(payload) = payload else {
             continue;
         };
-        let expires: i64 = redis::from_redis_value(reply[0].clone())?;
         all.push(Fetched {
             name,
-            expires_at_ms: expiry.at(expires),
-            payload: payload.clone(),
+            expires_at_ms: expiry.at(redis::from_redis_value(expires)?),
+            payload,
         });
     }
     Ok(all)

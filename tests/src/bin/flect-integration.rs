@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, documentation, equality, kernel, limits, operator, protocol, sdk,
-    seed, sessions, smoke, tools, views, worker,
+    child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
+    protocol, sdk, seed, sessions, smoke, tools, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -53,8 +53,10 @@ fn of_every_kernel() -> Vec<Trial> {
 fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
+        data::trials(),
         documentation::trials(),
         operator::trials(),
+        data::trials(),
         cli::trials(),
         sdk::trials(),
         seed::trials(),

@@ -2,6 +2,7 @@
 //! it looks like. The pictures are kept in `target/artefacts`.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -9,6 +10,7 @@ use serde_json::json;
 use super::Body;
 use super::browser::Browser;
 use super::town::Town;
+use crate::smoke::output;
 use crate::tools;
 
 pub const TRIALS: [(&str, Body); 3] = [
@@ -197,8 +199,7 @@ fn tells_that_the_agent_is_gone() -> Result<()> {
     let mut browser = open(&town)?;
     let pid = town.bed.agent_pid()?.to_string();
     // An agent that hangs: the page says so, and recovers by itself.
-    let signal =
-        |name: &str| crate::smoke::output(std::process::Command::new("kill").args([name, &pid]));
+    let signal = |name: &str| output(Command::new("kill").args([name, &pid]));
     signal("-STOP")?;
     let told = browser.wait_for(
         "document.querySelector('#banner').textContent.includes('has not answered since')",
@@ -210,6 +211,15 @@ fn tells_that_the_agent_is_gone() -> Result<()> {
     told?;
     browser.wait_for("document.querySelector('#banner').hidden && document.querySelector('#health-text').textContent === 'serving'")?;
     check_behaviour(&mut browser)?;
+    // A Valkey that hangs is told as well.
+    let valkey = town.bed.valkey_pid()?.to_string();
+    let signal = |name: &str| output(Command::new("kill").args([name, &valkey]));
+    signal("-STOP")?;
+    let told =
+        browser.wait_for("document.querySelector('#health-text').textContent === 'Valkey gone'");
+    signal("-CONT")?;
+    told?;
+    browser.wait_for("document.querySelector('#health-text').textContent === 'serving'")?;
     // Another agent has another token: the page asks for the new address and forgets the stores.
     let port = town.flect(&["status", "--page"])?;
     town.bed.stop_agent()?;

@@ -94,11 +94,11 @@ impl Town {
             ],
             _ => vec!["GET".into(), format!("session:{}", n % 11)],
         })?;
-        town.load("shop", "rate-limiter", 6, |n| match n % 40 {
+        town.load("shop", "rate-limiter", 6, |n| match n % 10 {
             // A mistake of the app: the server says WRONGTYPE.
-            20 => vec!["LPUSH".into(), "rl:10.0.0.8".into(), "x".into()],
+            5 => vec!["LPUSH".into(), "rl:10.0.0.8".into(), "x".into()],
             // Not for apps: the agent says NOPERM.
-            30 => vec!["ACL".into(), "LIST".into()],
+            8 => vec!["ACL".into(), "LIST".into()],
             _ => vec!["INCR".into(), format!("rl:10.0.0.{}", n % 9)],
         })?;
         town.load("blog", "pages", 15, |n| {

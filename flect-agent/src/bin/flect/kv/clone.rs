@@ -15,12 +15,13 @@ use crate::operator::{Operator, block_on, slug};
 /// The arguments of `flect kv clone`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The server copies key by key, with expiries, in all databases; nothing leaves it. The new store has
-the limits of the old one and no token, and apps can use it when it is complete.
+The server copies key by key, with expiries, in all databases; nothing leaves it. The new store
+has the limits of the old one and no token, and apps can use it when it is complete.
 
-It is not a copy of one instant: what is written to the store meanwhile is copied as it was before or
-after, and a key that is deleted after it was copied stays in the copy. For one instant, stop the app.
-Copying one very large value occupies the server until it is done, as COPY always does.
+It is not a copy of one instant: what is written to the store meanwhile is copied as it was
+before or after, and a key that is deleted after it was copied stays in the copy. For one
+instant, stop the app. Copying one very large value occupies the server until it is done, as
+COPY always does.
 
 Interrupted, the same command goes on; `flect kv rm` removes what there is.")]
 pub struct Args {

@@ -22,12 +22,12 @@ use crate::output::size;
 /// The arguments of `flect kv export`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The file holds every key with its value, database and expiry, and checksums; docs/export-format.md
-describes it. It is written beside its final name (FILE.part, readable by you alone) and renamed when
-it is complete; interrupted, the same command goes on.
+The file holds every key with its value, database and expiry, and checksums;
+docs/export-format.md describes it. It is written beside its final name (FILE.part, readable
+by you alone) and renamed when it is complete; interrupted, the same command goes on.
 
-It is not a copy of one instant: a key is written as it is when its turn comes. Memory is bounded by
-the largest single value, which Valkey's DUMP gives whole.")]
+It is not a copy of one instant: a key is written as it is when its turn comes. Memory is
+bounded by the largest single value, which Valkey's DUMP gives whole.")]
 pub struct Args {
     /// The store
     #[arg(value_parser = slug)]

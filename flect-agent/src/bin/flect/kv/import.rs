@@ -18,6 +18,7 @@ use serde_json::json;
 use super::progress::{Progress, keys};
 use super::rate::{Rate, paces, rate};
 use crate::Global;
+use crate::failure::Failure;
 use crate::operator::{Operator, block_on, slug};
 use crate::output::size;
 use input::Input;
@@ -26,17 +27,17 @@ use place::Place;
 /// The arguments of `flect kv import`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-A file is read twice: first all its checksums are verified, then it is written into the store. An
-interrupted import of a file goes on with the same command.
+A file is read twice: first all its checksums are verified, then it is written into the store.
+An interrupted import of a file goes on with the same command.
 
-With --from, the keys of an ordinary Redis or Valkey database are copied while it is in use, each with
-its expiry. It is not a copy of one instant and nothing follows later changes: stop the app, import,
-start the app with its store. Values of a newer server are written anew type by type; expiries of
-single hash fields and unacknowledged entries of streams are lost then. Go on with an interrupted
-import with --on-conflict skip or replace.
+With --from, the keys of an ordinary Redis or Valkey database are copied while it is in use,
+each with its expiry. It is not a copy of one instant and nothing follows later changes: stop
+the app, import, start the app with its store. Values of a newer server are written anew type
+by type; expiries of single hash fields and unacknowledged entries of streams are lost then.
+An interrupted import goes on with --on-conflict skip or replace.
 
-The other server's password is taken from FLECT_FROM_PASSWORD or --from-password-file. One in the URL
-works, and can be seen in the list of processes.")]
+The other server's password is taken from FLECT_FROM_PASSWORD or --from-password-file. One in
+the URL works, and can be seen in the list of processes.")]
 pub struct Args {
     /// The store
     #[arg(value_parser = slug)]
@@ -105,8 +106,8 @@ fn from_file(global: &Global, args: &Args, input: Input) -> anyhow::Result<ExitC
     block_on(async {
         let mut target = Target::open(global, args).await?;
         let place = Place::find(&input, &summary, target.record.prefix.as_str());
-        let done = place.as_ref().map_or(0, Place::chunks);
-        if done == 0 {
+        let begun = place.as_ref().is_some_and(Place::begun);
+        if !begun {
             target.refuse_conflicts(args).await?;
         }
         let mut restorer = target.restorer(args).await?;
@@ -125,7 +126,7 @@ fn from_file(global: &Global, args: &Args, input: Input) -> anyhow::Result<ExitC
             format!("{} written so far; {again}", keys(restored.keys))
         })?;
         target.complete().await?;
-        report(global, args, &restored, done > 0, &input.name())
+        report(global, args, &restored, begun, &input.name())
     })
 }
 
@@ -140,6 +141,10 @@ async fn write(
     let mut paces = paces(rate);
     let mut reader = Reader::begin(input.rewound()?)?;
     let mut number = 0;
+    if let Some(place) = &mut place {
+        // Before the first key: half a chunk that is written belongs to this import as well.
+        place.keep(place.chunks())?;
+    }
     while let Part::Chunk(chunk) = reader.part()? {
         number += 1;
         if place.as_ref().is_some_and(|place| number <= place.chunks()) {
@@ -245,11 +250,11 @@ impl Target {
                 )
             }
             Err(error) => {
-                let what = format!(
-                    "make it with: flect kv create {}, or add --create",
+                let error = anyhow::anyhow!(
+                    "{error}; make it with: flect kv create {}, or add --create",
                     args.name
                 );
-                return Err(anyhow::Error::from(error).context(what));
+                return Err(error.context(Failure::NotFound));
             }
         };
         if record.filling && !(args.create && record.other.contains_key(FILLED_BY)) {

@@ -21,8 +21,8 @@ use crate::output::{WARN, size};
 /// The arguments of `flect kv rm`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The store is gone at once: its sessions end, its name is free. Deleting its keys takes a while and
-may be interrupted; `flect kv list` shows what is left to delete, and the same command goes on.")]
+The store is gone at once: its sessions end, its name is free. Deleting its keys takes a while
+and may be interrupted; `flect kv list` shows what is left, and the same command goes on.")]
 pub struct Args {
     /// The store
     #[arg(value_parser = slug, required_unless_present = "resume")]

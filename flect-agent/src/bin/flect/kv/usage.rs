@@ -18,9 +18,10 @@ use chart::Chart;
 /// The arguments of `flect kv usage`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Numbers are told from a random sample of the keys, with the interval that holds the truth in 95 of
-100 samples. A few keys much bigger than all others can hide from a sample; --exact asks for every
-key. Bytes are what Valkey's MEMORY USAGE says (of a collection it looks at five elements).
+Numbers are told from a random sample of the keys, with the interval that holds the truth in
+95 of 100 samples. A few keys much bigger than all others can hide from a sample; --exact asks
+for every key. Bytes are what Valkey's MEMORY USAGE says (of a collection it looks at five
+elements).
 Ctrl-C tells what is known so far.")]
 pub struct Args {
     /// The store [default: a table of all stores]

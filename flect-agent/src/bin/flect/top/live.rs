@@ -68,10 +68,10 @@ async fn serve(
         tokio::select! {
             Some(input) = inputs.recv() => match input {
                 Input::Terminal(event) => match event? {
-                    Event::Key(key) if key.kind != KeyEventKind::Release => {
-                        if model.key(key) == After::Leave {
-                            return Ok(ExitCode::SUCCESS);
-                        }
+                    Event::Key(key)
+                        if key.kind != KeyEventKind::Release && model.key(key) == After::Leave =>
+                    {
+                        return Ok(ExitCode::SUCCESS);
                     }
                     // A new size, or something that does not matter: drawn anew either way.
                     _ => {}

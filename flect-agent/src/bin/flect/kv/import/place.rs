@@ -15,6 +15,7 @@ use super::input::Input;
 pub struct Place {
     path: PathBuf,
     kept: Kept,
+    begun: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -45,8 +46,14 @@ impl Place {
             .filter(|kept| kept.file == fresh.file && kept.prefix == fresh.prefix);
         Some(Self {
             path,
+            begun: kept.is_some(),
             kept: kept.unwrap_or(fresh),
         })
+    }
+
+    /// Whether an import of this file into this store was begun: what is in the store may be its own.
+    pub fn begun(&self) -> bool {
+        self.begun
     }
 
     /// Chunks that are done.

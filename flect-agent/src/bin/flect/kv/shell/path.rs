@@ -11,6 +11,7 @@ use anyhow::Context;
 use flect_agent::environment::{App, Directory, Environment};
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Message, Request};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::docs::Docs;
 use crate::operator::{Operator, block_on};
@@ -103,6 +104,15 @@ async fn serve(
         interrupted: interrupted.clone(),
         docs: Arc::new(docs),
     };
+    // Before the prompt: rustyline puts back the handler that it finds.
+    let mut interrupts = match prompt {
+        true => Some(signal(SignalKind::interrupt())?),
+        false => None,
+    };
+    let mut interrupt = async || match &mut interrupts {
+        Some(interrupts) => interrupts.recv().await,
+        None => std::future::pending().await,
+    };
     // The receiver waits for exactly this.
     let _ = ready.send(Ok(path));
     loop {
@@ -119,7 +129,7 @@ async fn serve(
                 }
                 None => return Ok(()),
             },
-            _ = tokio::signal::ctrl_c(), if prompt => interrupted.store(true, Ordering::Relaxed),
+            _ = interrupt() => interrupted.store(true, Ordering::Relaxed),
         }
     }
 }
