@@ -56,7 +56,6 @@ fn of_the_host() -> Vec<Trial> {
         data::trials(),
         documentation::trials(),
         operator::trials(),
-        data::trials(),
         cli::trials(),
         sdk::trials(),
         seed::trials(),
