@@ -247,6 +247,13 @@ impl Workload {
         let missing = self.bindings.iter().filter(|b| b.store.is_err());
         missing.map(|binding| &binding.name)
     }
+
+    /// The stores whose token a connection must have.
+    pub fn with_token(&self) -> impl Iterator<Item = &Slug> {
+        let has_token = |binding: &&Binding| binding.store.as_ref().is_ok_and(|s| s.has_token());
+        let bindings = self.bindings.iter().filter(has_token);
+        bindings.map(|binding| &binding.name)
+    }
 }
 
 /// A store that is gone: no worker knows it, and nobody can log into it.

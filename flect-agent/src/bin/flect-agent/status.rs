@@ -73,6 +73,7 @@ pub fn app(workload: &Workload) -> Value {
         "default": names.first(),
         "stores": names,
         "missing": workload.missing().collect::<Vec<_>>(),
+        "tokens": workload.with_token().collect::<Vec<_>>(),
         "state": state,
     })
 }

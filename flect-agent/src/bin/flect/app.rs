@@ -39,6 +39,9 @@ pub struct App {
     /// Those of them that do not exist in the environment.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Those of them whose token a connection must have.
+    #[serde(default)]
+    pub tokens: Vec<String>,
 }
 
 impl Apps {

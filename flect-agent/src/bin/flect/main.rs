@@ -130,7 +130,18 @@ fn tree() -> clap::Command {
     examples::add(Cli::command())
 }
 
+/// A reader that has seen enough (`flect kv list | head`) ends flect quietly, as it ends other
+/// commands; Rust would have writing to it fail instead. Sockets are written with MSG_NOSIGNAL.
+#[expect(unsafe_code, reason = "no library offers to restore SIGPIPE")]
+fn end_with_reader() {
+    // SAFETY: no other thread runs yet, and the default action needs no handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 fn main() -> ExitCode {
+    end_with_reader();
     let matches = tree().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     output::set_colors(cli.global.color);

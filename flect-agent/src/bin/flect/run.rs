@@ -110,7 +110,14 @@ fn enter(
         app::enter(&mut node, &app.name).with_context(|| format!("entering app {}", app.name))?;
     }
     for variable in variables.unset() {
-        let url = app.url(&apps.address, variable.kv.name.as_str());
+        let store = variable.kv.name.as_str();
+        if app.tokens.iter().any(|name| name == store) && app.default.as_deref() != Some(store) {
+            let (name, address) = (&variable.name, &apps.address);
+            anstream::eprintln!(
+                "flect: store {store} has a token, which flect does not know; set {name}=redis://{store}:TOKEN@{address} in {LOCAL_FILE_NAME}"
+            );
+        }
+        let url = app.url(&apps.address, store);
         variable.value = Some(url.into());
     }
     Ok(app.name.clone())

@@ -91,10 +91,9 @@ fn shown(report: &Value) -> String {
         };
         let _ = writeln!(
             out,
-            "acceleration  app to agent {}, agent to app {}: {}",
+            "acceleration  app to agent {}, agent to app {} (flect doctor tells why)",
             direction("client_to_agent"),
             direction("agent_to_client"),
-            text(&report["acceleration"]["reason"])
         );
     } else {
         let _ = writeln!(

@@ -1,5 +1,7 @@
 //! The environment: can its Valkey be reached, is it new enough, may the operator do its work.
 
+use std::collections::HashMap;
+
 use flect_agent::admin::Admin;
 use flect_agent::config::environments::Folders;
 
@@ -60,16 +62,19 @@ pub fn look(global: &Global) -> Vec<Finding> {
                 snapshot.version
             ),
         ));
-        for removal in snapshot.removed {
+        findings.push(default_user(&mut admin).await?);
+        if !snapshot.removed.is_empty() {
+            let names: Vec<String> = snapshot
+                .removed
+                .iter()
+                .map(|r| r.slug.to_string())
+                .collect();
             findings.push(Finding::bad(
                 AREA,
-                "removal",
+                "removals",
                 Verdict::Warning,
-                format!(
-                    "the keys of {} {} are not all deleted",
-                    removal.slug, removal.prefix
-                ),
-                format!("flect kv rm {}", removal.slug),
+                format!("not all keys are deleted of {}", names.join(", ")),
+                "flect kv rm --resume",
             ));
         }
         Ok(())
@@ -124,6 +129,43 @@ async fn version(admin: &mut Admin) -> anyhow::Result<Finding> {
             format!("Valkey {version}"),
             "flect is tested with Valkey 8.0, 8.1 and 9.1",
         )
+    })
+}
+
+/// Whoever reaches Valkey around the hooks, from another machine say, must not find it open.
+async fn default_user(admin: &mut Admin) -> anyhow::Result<Finding> {
+    const WHAT: &str = "default user";
+    let mut connection = admin.connection();
+    let mut ask = redis::cmd("ACL");
+    ask.arg("GETUSER").arg("default");
+    let answer: redis::RedisResult<HashMap<String, redis::Value>> =
+        ask.query_async(&mut connection).await;
+    let flags: Vec<String> = match answer {
+        Ok(mut user) => user
+            .remove("flags")
+            .and_then(|flags| redis::from_redis_value(flags).ok())
+            .unwrap_or_default(),
+        Err(error) => {
+            return Ok(Finding::bad(
+                AREA,
+                WHAT,
+                Verdict::Unknown,
+                error.to_string(),
+                "ask Valkey's operator whether ACL GETUSER default says 'off' or has a password",
+            ));
+        }
+    };
+    let has = |flag: &str| flags.iter().any(|own| own == flag);
+    Ok(if has("on") && has("nopass") {
+        Finding::bad(
+            AREA,
+            WHAT,
+            Verdict::Warning,
+            "needs no password: whoever reaches Valkey around the hooks, from another machine say, gets every store",
+            "docs/install.md shows how to turn it off, or let the network admit nodes only",
+        )
+    } else {
+        Finding::good(AREA, WHAT, "is off or has a password")
     })
 }
 

@@ -29,8 +29,8 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         let shown = Shown::new(&operator.environment, &args.name, &record);
         crate::output::print(global.json, &shown, |shown| {
             format!(
-                "created store {} in environment {} ({})\n\nTo give it to an app, in its flect.toml:\n\n  [[kv]]\n  binding = \"CACHE\"\n  name = \"{}\"",
-                shown.name, shown.environment, shown.prefix, shown.name
+                "created store {0} in environment {1} ({2})\n\nTo give it to an app: the node's agent.toml binds it, in the app's [[app]]:\n\n  stores = [\"{0}\"]\n\nand the app's flect.toml names the variable:\n\n  [[kv]]\n  binding = \"CACHE\"\n  name = \"{0}\"",
+                shown.name, shown.environment, shown.prefix
             )
         })?;
         Ok(ExitCode::SUCCESS)
