@@ -14,10 +14,12 @@ mod keys;
 mod names;
 mod rename;
 mod script;
+mod script_run;
 mod settings;
 mod walk;
 
 use crate::resp::{Protocol, encode};
+use crate::rewrite::ReplyPlan;
 use crate::store::{Namespace, Prefix};
 
 pub use answer::Reply;
@@ -28,6 +30,7 @@ pub use keys::{Count, Keys, Page, RandomKey};
 pub use names::Names;
 pub use rename::Rename;
 pub use script::{NAMES as SCRIPT_NAMES, Script};
+pub use script_run::Run;
 pub use settings::Settings;
 
 /// Which of the agent's connections a question goes to.
@@ -39,6 +42,8 @@ pub enum Target {
     Store,
     /// The user who may only SORT.
     Sorter,
+    /// The store's own user, in the app's protocol: the reply goes to the app as it is.
+    App,
 }
 
 /// What a task wants next.
@@ -91,6 +96,8 @@ pub enum Task {
     Rename(Rename),
     /// SCRIPT LOAD, EXISTS, FLUSH, and looking for a script.
     Script(Script),
+    /// A script that asks for names.
+    Run(Box<Run>),
     /// A request whose reply is passed on as it is.
     Forward(Target, Vec<u8>),
 }
@@ -109,6 +116,7 @@ impl Task {
             Self::Settings(task) => task.ask(),
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
+            Self::Run(task) => task.ask(context),
             Self::Forward(target, request) => Step::Ask {
                 target: *target,
                 request: std::mem::take(request),
@@ -120,6 +128,11 @@ impl Task {
     pub fn resume(&mut self, reply: &[u8], context: &Context) -> Step {
         if let Self::Forward(..) = self {
             return Step::Done(reply.to_vec());
+        }
+        if let Self::Run(task) = self
+            && let Some(step) = task.take_raw(reply, context)
+        {
+            return step;
         }
         let reply = match Reply::parse(reply) {
             // What the server refuses, the app is told (LOADING, OOM ...); MOVE reads its error.
@@ -140,7 +153,17 @@ impl Task {
             Self::Settings(task) => task.take(&reply, context),
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
+            Self::Run(task) => task.take(&reply, context),
             Self::Forward(..) => Step::Done(Vec::new()),
+        }
+    }
+
+    /// How the reply to the last question must be read.
+    #[must_use]
+    pub fn plan(&self) -> ReplyPlan {
+        match self {
+            Self::Run(task) => task.plan().unwrap_or_default(),
+            _ => ReplyPlan::Verbatim,
         }
     }
 

@@ -157,3 +157,49 @@ fn refusals_do_not_name_the_agents_user() {
     let (_, reply) = run(task, &[b"-LOADING wait\r\n".to_vec()]);
     assert_eq!(reply, "-LOADING wait\r\n");
 }
+
+#[test]
+fn a_script_that_asks_for_names_runs_anew_with_them() {
+    let words = ["EVAL", "text", "0"].map(|word| word.as_bytes().to_vec());
+    let task = || Task::Run(Box::new(Run::new(words.to_vec(), &ReplyPlan::Verbatim)));
+    let wanted = b"-FLECTWALK 752a. script: 0, on @user_script:1.\r\n".to_vec();
+    let replies = [
+        wanted.clone(),
+        page("0", &["{aa}:u1", "{ab}:u2", "{aa}/1:u3"]),
+        b":1\r\n".to_vec(),
+    ];
+    let (asked, reply) = run(task(), &replies);
+    assert_eq!(reply, ":1\r\n");
+    assert!(asked[0].ends_with("$6\r\n{aa}:\0\r\n"), "{}", asked[0]);
+    assert!(asked[1].contains("{aa}:u*"), "{}", asked[1]);
+    assert!(
+        asked[2].ends_with("{aa}:\x002:u*1:12:u1\r\n"),
+        "{}",
+        asked[2]
+    );
+    // A script that asks on and on.
+    let again = [wanted, page("0", &[])].into_iter().cycle().take(100);
+    let (asked, reply) = run(task(), &again.collect::<Vec<_>>());
+    assert!(reply.contains("too many names") && asked.len() < 20);
+}
+
+#[test]
+fn loaded_scripts_are_noted_for_other_nodes() {
+    let scripts = std::sync::Arc::new(crate::scripts::Scripts::default());
+    let known = scripts.prepare(b"return 1", &context().prefix, 16);
+    let (app, server) = (known.app, known.server);
+    let task = Task::Script(Script::load(scripts, known.clone()));
+    let (asked, reply) = run(task, &[b"$1\r\nx\r\n".to_vec(), b":1\r\n".to_vec()]);
+    assert!(reply.contains("e0e1f9fabfc9d4800c877a703b823ac0578ff8db"));
+    assert!(asked[1].contains("flect:scripts:{aa}"));
+    let elsewhere = std::sync::Arc::new(crate::scripts::Scripts::default());
+    let task = Task::Script(Script::find(elsewhere.clone(), app));
+    let mut found = b"*2\r\n$-1\r\n$40\r\n".to_vec();
+    found.extend_from_slice(server.as_bytes());
+    found.extend_from_slice(b"\r\n");
+    run(task, &[found]);
+    assert_eq!(elsewhere.find(app), Some(server));
+    // The user may lack the right for a moment: the script is unknown then.
+    let task = Task::Script(Script::find(elsewhere, crate::scripts::Sha::of(b"x")));
+    assert_eq!(run(task, &[b"-NOPERM no\r\n".to_vec()]).1, "");
+}

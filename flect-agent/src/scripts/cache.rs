@@ -41,6 +41,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct Script {
     server: Sha,
+    /// It asks for names that the agent walks for.
+    walks: bool,
     /// The app's text and the server's; not there when another node had them.
     texts: Option<Arc<[Vec<u8>; 2]>>,
 }
@@ -85,6 +87,7 @@ impl Scripts {
         };
         let script = Script {
             server: known.server,
+            walks: super::text::walks(text),
             texts: Some(known.texts.clone()),
         };
         self.lock().keep(app, script);
@@ -109,12 +112,25 @@ impl Scripts {
         self.lock().scripts.get(&app).map(|script| script.server)
     }
 
+    /// Whether the script asks for names that the agent walks for, as far as is known.
+    #[must_use]
+    pub fn walks(&self, app: Sha) -> bool {
+        self.lock()
+            .scripts
+            .get(&app)
+            .is_some_and(|script| script.walks)
+    }
+
     /// Another node has loaded a script.
     pub fn learn(&self, app: Sha, server: Sha) {
         let mut inner = self.lock();
         if !inner.scripts.contains_key(&app) {
-            let texts = None;
-            inner.keep(app, Script { server, texts });
+            let script = Script {
+                server,
+                walks: false,
+                texts: None,
+            };
+            inner.keep(app, script);
         }
     }
 

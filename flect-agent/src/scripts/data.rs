@@ -58,6 +58,10 @@ fn code(command: &Command) -> Option<String> {
         Policy::Local(Local::Select) => return special("select"),
         Policy::Local(Local::ClusterDisabled) => return special("standalone"),
         Policy::Local(Local::ReadOnly) => return special("ok"),
+        Policy::Scoped(Scoped::Keys) => return special("keys"),
+        Policy::Scoped(Scoped::Scan) => return special("scan"),
+        Policy::Scoped(Scoped::DbSize) => return special("dbsize"),
+        Policy::Scoped(Scoped::RandomKey) => return special("randomkey"),
         Policy::Scoped(_) | Policy::Local(_) => return special("store"),
         Policy::Operator(_) => return special("operator"),
     }
@@ -136,7 +140,7 @@ mod tests {
             ("xgroup|create", Some("2.0.1")),
             ("publish", Some("channel3")),
             ("select", Some("select2")),
-            ("keys", Some("store2")),
+            ("keys", Some("keys2")),
             ("flushall", Some("store1")),
             ("swapdb", Some("operator3")),
             // Nothing in them is a name, or the server refuses them.

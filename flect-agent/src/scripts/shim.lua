@@ -3,13 +3,17 @@
 --
 -- STORE stands for the store's prefix, DATABASES for the number of databases, COMMANDS for the commands
 -- whose arguments or replies hold names (';get:1;mget:1.-1.1 ...', see scripts/data.rs), KNOWN for those
--- that the script spells out. The agent's last argument is the prefix of the session's database.
+-- that the script spells out. The agent's last argument is the prefix of the session's database, and after
+-- a NUL the names that the agent has walked for (see scoped/script_run.rs).
 --
 -- What keeps stores apart is the store's own ACL user; this only makes names short.
 local redis,server,loadstring,load=(function()
 local raw,G,keys,argv,error,type,select,string,make=redis,_G,KEYS,ARGV,error,type,select,string,loadstring
 local P,Q=argv[#argv],STORE
 argv[#argv]=nil
+local walked=string.find(P,'\0',1,true)
+if walked then P,walked=string.sub(P,1,walked-1),string.sub(P,walked+1) end
+local home,sent=P
 for i=1,#keys do keys[i]=string.sub(keys[i],#P+1) end
 local names,known,send,slow=COMMANDS,{KNOWN},raw.pcall
 
@@ -58,8 +62,8 @@ local function run(...)
 local c,k=...
 local s=known[c]
 if s==nil then s=look(c) end
-if s==1 and type(k)=='string' then return send(c,P..k,select(3,...)) end
-if not s then return send(...) end
+if s==1 and type(k)=='string' then sent=true return send(c,P..k,select(3,...)) end
+if not s then sent=true return send(...) end
 return slow()(...)
 end
 
@@ -197,6 +201,7 @@ special.move=function(a)
 local to,failed=database(a[3])
 if failed then return failed end
 if to==P then return refuse('ERR source and destination objects are the same') end
+sent=true
 local r=send('renamenx',P..text(a[2]),to..text(a[2]))
 if type(r)=='table' and r.err=='ERR no such key' then r=0 end
 return r
@@ -206,6 +211,60 @@ local to,failed=database(a[2])
 if failed then return failed end
 P=to
 return {ok='OK'}
+end
+-- Names are walked for by the agent, outside of the script, which then begins anew: so nothing may have
+-- been done before, or it would be done twice. What has gone meanwhile is left out.
+local found
+local function walk(pattern)
+if not walked or P~=home then return end
+if not found then
+found={}
+local at=1
+local function item()
+local n,from=match(walked,'^(%d+):()',at)
+at=from+n
+return sub(walked,from,at-1)
+end
+while at<=#walked do
+local list,count={},nil
+found[item()]=list
+count=item()+0
+for i=1,count do list[i]=item() end
+end
+end
+local list=found[pattern]
+if not list then
+if sent then return end
+error({err='FLECTWALK '..string.gsub(pattern,'.',function(c) return string.format('%02x',string.byte(c)) end)..'.'})
+end
+local names={}
+for i=1,#list do if send('exists',P..list[i])==1 then names[#names+1]=list[i] end end
+return names
+end
+special.keys=function(a,argc) return argc==2 and walk(text(a[2])) or special.store(a) end
+special.dbsize=function(a,argc)
+local names=argc==1 and walk('*')
+return names and #names or special.store(a)
+end
+special.randomkey=function(a,argc)
+local names=argc==1 and walk('*')
+if not names then return special.store(a) end
+return names[math.random(math.max(#names,1))] or false
+end
+special.scan=function(a,argc)
+local pattern,kind='*'
+if argc%2==1 then return special.store(a) end
+for at=3,argc,2 do
+local w=word(a[at])
+if w=='match' then pattern=text(a[at+1]) elseif w=='type' then kind=word(a[at+1]) elseif w~='count' then return special.store(a) end
+end
+local names=word(a[2])=='0' and walk(pattern)
+if not names then return special.store(a) end
+local list={}
+for _,name in ipairs(names) do
+if not kind or send('type',P..name).ok==kind then list[#list+1]=name end
+end
+return {'0',list}
 end
 special.store=function(a)
 return refuse("ERR '"..lower(name(a,'|')).."' is carried out by the agent in several steps and cannot be part of a script in a store")
@@ -275,6 +334,7 @@ end
 local function handle(...)
 local a,argc,done,after=arguments(...)
 if done~=nil then return done end
+sent=true
 local r=send(unpack(a,1,argc))
 if after and type(r)=='table' and not r.err then r=after(r) end
 return r

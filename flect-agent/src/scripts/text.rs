@@ -63,6 +63,19 @@ impl Shim {
     }
 }
 
+/// Commands that the agent walks for.
+const WALKS: [&[u8]; 4] = [b"keys", b"scan", b"dbsize", b"randomkey"];
+
+/// Whether a script spells out a command that the agent walks for.
+pub(super) fn walks(script: &[u8]) -> bool {
+    tokens(script).iter().any(|token| {
+        let text = &script[token.start..token.end];
+        let word = text.get(1..text.len() - 1).unwrap_or_default();
+        let is_string = matches!(text[0], b'\'' | b'"');
+        is_string && WALKS.iter().any(|walk| word.eq_ignore_ascii_case(walk))
+    })
+}
+
 /// The script's own strings that are names of commands, as fields of a Lua table.
 fn known(script: &[u8], tokens: &[Token]) -> String {
     let words: BTreeSet<&str> = tokens

@@ -127,11 +127,19 @@ impl Worker {
                     return;
                 };
                 let (store, protocol) = (job.store, job.context.protocol);
+                let plan = job.task.plan();
                 let Some(upstream) = self.lane_of_target(target, store, protocol) else {
                     self.fail_job(key);
                     return;
                 };
                 self.send_own(upstream, &request, Recipient::Job(key));
+                if let Some(owed) = self
+                    .upstreams
+                    .get_mut(upstream)
+                    .and_then(|upstream| upstream.owed.back_mut())
+                {
+                    owed.plan = plan;
+                }
             }
         }
     }
@@ -157,6 +165,7 @@ impl Worker {
     ) -> Option<Key<Upstream>> {
         match target {
             Target::Store => self.shared_lane(store, Protocol::Resp2),
+            Target::App => self.shared_lane(store, protocol),
             Target::Housekeeper => {
                 if let Some(key) = self.housekeeper
                     && self.upstreams.get(key).is_some()

@@ -15,7 +15,7 @@ use crate::commands::Command;
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
-use crate::scoped::{SYNTAX_ERROR, Script, Task};
+use crate::scoped::{Run, SYNTAX_ERROR, Script, Task};
 use crate::scripts::{Known, Sha};
 
 const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
@@ -198,6 +198,19 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
+        if let (ReplyPlan::Script(names), Some(keys)) = (&script.plan, keys_of(request))
+            && session.transaction.is_none()
+            && session.store.scripts.walks(names.app)
+        {
+            let prefix = session.namespace.keys();
+            let words = request.args().enumerate().map(|(index, arg)| match index {
+                1 => script.bytes.clone(),
+                3.. if index < keys + 3 => [prefix, arg].concat(),
+                _ => arg.to_vec(),
+            });
+            let run = Run::new(words.collect(), &script.plan);
+            return self.script_job(key, Task::Run(Box::new(run)));
+        }
         let own = session.needs_own() || session.heavy;
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
@@ -256,7 +269,7 @@ impl Worker {
             return self.queue_script(key, command, &words, ReplyPlan::Replace(reply.into()));
         }
         let task = Script::load(session.store.scripts.clone(), known);
-        self.script_job(key, task)
+        self.script_job(key, Task::Script(task))
     }
 
     fn script_exists(
@@ -280,7 +293,7 @@ impl Worker {
             words.extend(known.iter().map(Sha::as_bytes));
             return self.queue_script(key, command, &words, ReplyPlan::Verbatim);
         }
-        self.script_job(key, Script::exists(scripts, names))
+        self.script_job(key, Task::Script(Script::exists(scripts, names)))
     }
 
     /// `SCRIPT FLUSH [ASYNC|SYNC]`: the server's cache has the others' scripts too, so it stays.
@@ -306,7 +319,7 @@ impl Worker {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let nanoseconds = now.map_or(0, |now| now.as_nanos());
         let flush = format!("{nanoseconds}.{}", self.number).into_bytes();
-        self.script_job(key, Script::flush(scripts, flush))
+        self.script_job(key, Task::Script(Script::flush(scripts, flush)))
     }
 
     /// `SCRIPT SHOW sha1`: what another node has loaded, only that one can show.
@@ -329,11 +342,11 @@ impl Worker {
         }
     }
 
-    fn script_job(&mut self, key: Key<Session>, task: Script) -> Outcome {
+    fn script_job(&mut self, key: Key<Session>, task: Task) -> Outcome {
         if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
             return Outcome::Later;
         }
-        self.begin_job(key, Task::Script(task));
+        self.begin_job(key, task);
         Outcome::Taken
     }
 
