@@ -242,7 +242,7 @@ fn forwarded(
 fn rights(target: Target, place: &Place, command: &str) -> Vec<String> {
     let prefix = &place.prefix;
     match target {
-        Target::Store => vec![
+        Target::Store | Target::App => vec![
             format!("user of this store alone: {command} is among its commands"),
             format!("keys ~{prefix}:* and ~{prefix}/*, channels &{prefix}:*, nothing else"),
         ],
