@@ -57,7 +57,7 @@ fn requests_are_judged() -> Result<()> {
     let reply = nobody.ask(&apps)?;
     ensure!(names(&reply) == [APP1], "{reply}");
     let expected = json!({
-        "name": "app1", "default": "store1", "stores": ["store1"], "missing": [], "state": "ready"
+        "name": "app1", "default": "store1", "stores": ["store1"], "missing": [], "tokens": [], "state": "ready"
     });
     ensure!(reply["ok"]["apps"][0] == expected, "{reply}");
     let mut other = Client::start(&bed.socket(), 12_345, |_| Ok(()))?;

@@ -88,17 +88,22 @@ fn as_json() -> Result<()> {
         limiter["errors_per_second"].as_f64() > Some(0.0),
         "{limiter:#}"
     );
-    // A document a line for as long as somebody reads, and no complaint when nobody does.
+    // A document a line for as long as somebody reads; then it ends as commands do, without a word.
     let mut flect = town.bed.flect()?;
     flect.args(["top", "--json", "--interval", "0.2"]);
-    let mut child = flect.stdout(std::process::Stdio::piped()).spawn()?;
+    let piped = std::process::Stdio::piped;
+    let mut child = flect.stdout(piped()).stderr(piped()).spawn()?;
     let stdout = child.stdout.take().context("no stdout")?;
     let lines = std::io::BufRead::lines(std::io::BufReader::new(stdout)).take(3);
     let lines: Vec<Value> = lines
         .map(|line| Ok(serde_json::from_str(&line?)?))
         .collect::<Result<_>>()?;
-    let status = child.wait()?;
-    ensure!(status.success(), "ended with {status}");
+    let end = child.wait_with_output()?;
+    let signal = std::os::unix::process::ExitStatusExt::signal(&end.status);
+    ensure!(
+        signal == Some(libc::SIGPIPE) && end.stderr.is_empty(),
+        "{end:?}"
+    );
     let times: Vec<_> = lines.iter().map(|line| line["at_ms"].as_u64()).collect();
     ensure!(times.is_sorted() && times[0] < times[2], "{times:?}");
     Ok(())

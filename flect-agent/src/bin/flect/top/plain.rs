@@ -43,13 +43,10 @@ pub fn json(
         sort_stores(&mut look.rates, sort);
         let line = serde_json::to_string(&look.rates)?;
         let mut out = std::io::stdout().lock();
-        match writeln!(out, "{line}").and_then(|()| out.flush()) {
-            // `flect top --json --interval 1 | head` is no failure.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                return Ok(ExitCode::SUCCESS);
-            }
-            result => result.context("stdout")?,
-        }
+        // A reader that goes ends flect, as it ends other commands.
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .context("stdout")?;
     }
 }
 
