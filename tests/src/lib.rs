@@ -42,6 +42,7 @@ pub mod cli;
 pub mod clients;
 #[cfg(feature = "trials")]
 pub mod control;
+#[cfg(feature = "trials")]
 pub mod data;
 #[cfg(feature = "trials")]
 pub mod documentation;
