@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, UNCLAIMED};
 
 /// A trial that makes what it needs.
 type Body = fn() -> Result<()>;
@@ -15,7 +15,7 @@ type Body = fn() -> Result<()>;
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let all: [(&str, Body); 6] = [
+    let all: [(&str, Body); 7] = [
         ("stores", stores),
         ("names_and_limits", names_and_limits),
         ("environments", environments),
@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         ("a_newer_registry_is_refused", a_newer_registry_is_refused),
         ("doctor", doctor),
+        ("an_intercepted_shell_is_told", an_intercepted_shell_is_told),
     ];
     all.into_iter()
         .map(|(name, run)| {
@@ -276,5 +277,17 @@ fn doctor() -> Result<()> {
     bed.kill_agent()?;
     let report = flect(&bed, &["doctor", "--json"])?.json()?;
     ensure!(find(&report, "agent")?["verdict"] == "warning", "{report}");
+    Ok(())
+}
+
+/// `flect` in a cgroup that no app claims: its own connection goes to the agent, who refuses it.
+fn an_intercepted_shell_is_told() -> Result<()> {
+    let bed = Bed::builder().start()?;
+    let mut command = bed.flect()?;
+    bed.place(UNCLAIMED, &mut command)?;
+    ended(command.args(["kv", "list"]))?.expect(
+        3,
+        "this node's agent takes the connection for an app's (no app of this node claims the cgroup",
+    )?;
     Ok(())
 }
