@@ -3,13 +3,13 @@
 //! One agent at a time does it, the one that holds a lease; the others read what it writes. Who
 //! loses the lease has written at most one measurement too many, which is as good as the other's.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands, Script};
 use serde::{Deserialize, Serialize};
 
 use crate::keyspace::Connection;
-use crate::registry::{Registry, RegistryError, USAGE};
+use crate::registry::{Registry, RegistryError, USAGE, now_seconds};
 use crate::store::Prefix;
 use crate::usage::{Effort, survey};
 
@@ -100,9 +100,7 @@ pub async fn measure_into_registry<C: Connection>(
         .map(|record| record.prefix.clone())
         .collect();
     let told = survey(connection, &limited, effort()).await?;
-    let measured_at = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let measured_at = now_seconds();
     let mut pipe = redis::pipe();
     let before: Vec<String> = connection.hkeys(USAGE).await?;
     for old in before {

@@ -15,6 +15,7 @@ use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::{Prefix, Slug};
 use users::UserKey;
+pub use users::hex;
 pub(crate) use users::random;
 
 /// How long the operator's connection may take to answer before it counts as lost. The server's
@@ -260,8 +261,7 @@ impl Admin {
             .query_async(&mut self.connection)
             .await;
         let info = result.map_err(|cause| self.server(cause))?;
-        let run_id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
-        Ok(run_id.unwrap_or_default().trim_end().to_owned())
+        Ok(info_field(&info, "run_id").unwrap_or_default().to_owned())
     }
 
     /// Whether a registry is the one that this connection was made for: users are derived from its
@@ -352,16 +352,19 @@ fn read_password(path: &std::path::Path) -> Result<String, AdminError> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
+/// A field of an INFO reply, as it stands there.
+#[must_use]
+pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim_end)
+}
+
 async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerFacts> {
     let info: String = redis::cmd("INFO")
         .arg("server")
         .query_async(connection)
         .await?;
-    let field = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(|value| value.trim_end().to_owned())
-    };
     let hello: std::collections::HashMap<String, redis::Value> =
         redis::cmd("HELLO").query_async(connection).await?;
     let text = |name: &str| {
@@ -377,7 +380,7 @@ async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerF
     Ok(ServerFacts {
         server: text("server").unwrap_or_else(|| "redis".to_owned()),
         version: text("version")
-            .or_else(|| field("redis_version"))
+            .or_else(|| info_field(&info, "redis_version").map(str::to_owned))
             .unwrap_or_else(|| "7.2.4".to_owned()),
         databases: databases
             .get(1)

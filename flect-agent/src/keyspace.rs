@@ -16,6 +16,8 @@ pub use walk::{Page, Walk};
 
 use redis::aio::ConnectionLike;
 
+use crate::admin;
+
 /// What the operator's work on keys runs on: `Admin::connection()`, or any other connection.
 pub trait Connection: ConnectionLike + Clone + Send + Sync {}
 
@@ -38,10 +40,7 @@ pub async fn info_field<C: Connection>(
         .arg(section)
         .query_async(connection)
         .await?;
-    Ok(info
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(|value| value.trim_end().to_owned()))
+    Ok(admin::info_field(&info, name).map(str::to_owned))
 }
 
 /// Whether the server divides its keys into the slots of a cluster: then a walk over one store's

@@ -26,6 +26,7 @@ use redis::{AsyncCommands, Script};
 
 use crate::store::{InvalidSlug, Prefix, Slug};
 pub use backup::Backup;
+pub(crate) use record::now_seconds;
 pub use record::{Limits, Record, Removal, TokenDigest, new_token};
 
 /// What the channel is called on which the version is published after each change.
@@ -184,7 +185,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
             .key(STORES)
             .key(PREFIXES)
             .arg(SCHEMA)
-            .arg(record::now_seconds())
+            .arg(now_seconds())
             .invoke_async(&mut connection)
             .await?;
         if schema != SCHEMA {

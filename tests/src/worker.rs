@@ -46,13 +46,6 @@ fn said(wire: &mut Wire, line: &str) -> Result<String> {
     Ok(wire.command(&args)?.text())
 }
 
-/// The same, and checks the reply.
-fn expect(wire: &mut Wire, line: &str, text: &str) -> Result<()> {
-    let got = said(wire, line)?;
-    ensure!(got == text, "{line}: {got} instead of {text}");
-    Ok(())
-}
-
 /// Checks that the agent has closed the connection.
 fn ended(wire: &mut Wire) -> Result<()> {
     let rest = wire.read_until_silent(node::PATIENCE)?;

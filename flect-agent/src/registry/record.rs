@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::admin::{hex, random};
 use crate::store::{Prefix, Slug};
 
 /// One store.
@@ -67,8 +68,7 @@ impl TokenDigest {
     /// The digest of a token.
     #[must_use]
     pub fn of(token: &[u8]) -> Self {
-        let digest = Sha256::digest(token);
-        Self(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+        Self(hex(&Sha256::digest(token)))
     }
 
     /// Is this the token? Compares digests, so the time taken tells nothing of the token.
@@ -92,8 +92,7 @@ pub struct Removal {
 /// A new token: 32 random bytes in hexadecimal, so that it needs no escaping in a URL.
 #[must_use]
 pub fn new_token() -> String {
-    let bytes = crate::admin::random::<32>();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&random::<32>())
 }
 
 impl Record {
@@ -135,7 +134,7 @@ impl Removal {
 }
 
 /// Seconds since 1970.
-pub(super) fn now_seconds() -> u64 {
+pub(crate) fn now_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -1,13 +1,13 @@
 //! A store into a file.
 
 use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fetch::{Expiry, batches, fetch};
 use super::{Paces, TransferError};
 use crate::dump::{CHUNK_BYTES, Chunk, Header, Record, Writer, rdb_version};
 use crate::environment::ServerFacts;
 use crate::keyspace::{Connection, Walk, database_and_key, has_slots, info_field, pattern};
+use crate::registry::now_seconds;
 use crate::store::{Prefix, Slug};
 
 /// How far an export is.
@@ -51,9 +51,7 @@ pub async fn header<C: Connection>(
         store: store.clone(),
         prefix: prefix.clone(),
         environment: environment.to_owned(),
-        created_at: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
+        created_at: now_seconds(),
         server: format!("{} {}", facts.server, facts.version),
         rdb_version: sample.as_deref().and_then(rdb_version),
         run_id: run_id.unwrap_or_default(),

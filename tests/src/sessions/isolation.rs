@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::pair::{Pair, Side};
+use crate::smoke::check;
 use crate::wire::Wire;
 
 const SILENCE: Duration = Duration::from_millis(100);
@@ -14,33 +15,27 @@ fn said(wire: &mut Wire, line: &str) -> Result<String> {
     Ok(wire.command(&args)?.text())
 }
 
-fn expect(wire: &mut Wire, line: &str, text: &str) -> Result<()> {
-    let got = said(wire, line)?;
-    ensure!(got == text, "{line}: {got} instead of {text}");
-    Ok(())
-}
-
 /// Another app's publishers and subscribers of the same names are not there.
 pub fn channels(pair: &Pair) -> Result<()> {
     let mut ours = pair.connect(Side::Store)?;
     let mut theirs = pair.bed.connect("app2")?;
     let mut publisher = pair.bed.connect("app2")?;
-    expect(&mut ours, "SUBSCRIBE news", "[subscribe, news, 1]")?;
-    expect(&mut ours, "PSUBSCRIBE *", "[psubscribe, *, 2]")?;
-    expect(&mut ours, "SSUBSCRIBE shard", "[ssubscribe, shard, 1]")?;
-    expect(&mut publisher, "PUBLISH news x", "0")?;
-    expect(&mut publisher, "SPUBLISH shard x", "0")?;
+    check(&mut ours, "SUBSCRIBE news", "[subscribe, news, 1]")?;
+    check(&mut ours, "PSUBSCRIBE *", "[psubscribe, *, 2]")?;
+    check(&mut ours, "SSUBSCRIBE shard", "[ssubscribe, shard, 1]")?;
+    check(&mut publisher, "PUBLISH news x", "0")?;
+    check(&mut publisher, "SPUBLISH shard x", "0")?;
     for (line, text) in [
         ("PUBSUB CHANNELS", "[]"),
         ("PUBSUB SHARDCHANNELS", "[]"),
         ("PUBSUB NUMPAT", "0"),
         ("PUBSUB NUMSUB news", "[news, 0]"),
     ] {
-        expect(&mut publisher, line, text)?;
+        check(&mut publisher, line, text)?;
     }
     ensure!(ours.is_silent_for(SILENCE)?, "another app is heard");
-    expect(&mut theirs, "SUBSCRIBE news", "[subscribe, news, 1]")?;
-    expect(&mut publisher, "PUBLISH news y", "1")?;
+    check(&mut theirs, "SUBSCRIBE news", "[subscribe, news, 1]")?;
+    check(&mut publisher, "PUBLISH news y", "1")?;
     ensure!(
         theirs.read()?.to_string() == "[message, news, y]",
         "the message"
@@ -49,19 +44,19 @@ pub fn channels(pair: &Pair) -> Result<()> {
     // Blocked on the same name.
     let mut blocked = pair.connect(Side::Store)?;
     blocked.send(&["BLPOP", "list", "0"])?;
-    expect(&mut publisher, "RPUSH list 1", "1")?;
+    check(&mut publisher, "RPUSH list 1", "1")?;
     ensure!(
         blocked.is_silent_for(SILENCE)?,
         "another app's push is seen"
     );
-    expect(&mut publisher, "LRANGE list 0 -1", "[1]")?;
+    check(&mut publisher, "LRANGE list 0 -1", "[1]")?;
     // Watched by the same name.
     let mut watching = pair.connect(Side::Store)?;
-    expect(&mut watching, "WATCH key", "OK")?;
-    expect(&mut publisher, "SET key 1", "OK")?;
-    expect(&mut publisher, "FLUSHALL", "OK")?;
-    expect(&mut watching, "MULTI", "OK")?;
-    expect(&mut watching, "EXEC", "[]")?;
+    check(&mut watching, "WATCH key", "OK")?;
+    check(&mut publisher, "SET key 1", "OK")?;
+    check(&mut publisher, "FLUSHALL", "OK")?;
+    check(&mut watching, "MULTI", "OK")?;
+    check(&mut watching, "EXEC", "[]")?;
     Ok(())
 }
 
@@ -107,25 +102,25 @@ pub fn refused(pair: &Pair) -> Result<()> {
         );
         ensure!(!pair.leaks(got.as_bytes()), "{line}: {got}");
     }
-    expect(&mut wire, "MULTI", "OK")?;
-    expect(&mut wire, "SET k 1", "QUEUED")?;
+    check(&mut wire, "MULTI", "OK")?;
+    check(&mut wire, "SET k 1", "QUEUED")?;
     ensure!(
         said(&mut wire, "CONFIG SET a b")?.starts_with("-NOPERM"),
         "inside MULTI"
     );
     ensure!(said(&mut wire, "EXEC")?.starts_with("-EXECABORT"), "EXEC");
-    expect(&mut wire, "EXISTS k", "0")
+    check(&mut wire, "EXISTS k", "0")
 }
 
 /// AUTH and HELLO AUTH choose among the app's stores, and only among them.
 pub fn stores(pair: &Pair) -> Result<()> {
     let mut wire = pair.connect(Side::Store)?;
-    expect(&mut wire, "SET k one", "OK")?;
-    expect(&mut wire, "AUTH store2 any", "OK")?;
-    expect(&mut wire, "GET k", "(nil)")?;
-    expect(&mut wire, "SET k two", "OK")?;
-    expect(&mut wire, "AUTH store1 any", "OK")?;
-    expect(&mut wire, "GET k", "one")?;
+    check(&mut wire, "SET k one", "OK")?;
+    check(&mut wire, "AUTH store2 any", "OK")?;
+    check(&mut wire, "GET k", "(nil)")?;
+    check(&mut wire, "SET k two", "OK")?;
+    check(&mut wire, "AUTH store1 any", "OK")?;
+    check(&mut wire, "GET k", "one")?;
     for line in [
         "AUTH app2 any",
         "AUTH neighbour any",
@@ -133,17 +128,17 @@ pub fn stores(pair: &Pair) -> Result<()> {
         "HELLO 2 AUTH app2 x",
     ] {
         ensure!(said(&mut wire, line)?.starts_with("-WRONGPASS"), "{line}");
-        expect(&mut wire, "GET k", "one")?;
+        check(&mut wire, "GET k", "one")?;
     }
     wire.command(&["HELLO", "3", "AUTH", "store2", "any"])?;
-    expect(&mut wire, "GET k", "two")?;
-    expect(&mut wire, "DBSIZE", "1")?;
-    expect(&mut wire, "FLUSHALL", "OK")?;
-    expect(&mut wire, "RESET", "RESET")?;
-    expect(&mut wire, "GET k", "one")?;
-    expect(&mut wire, "AUTH any", "OK")?;
-    expect(&mut wire, "AUTH default any", "OK")?;
-    expect(&mut wire, "GET k", "one")?;
+    check(&mut wire, "GET k", "two")?;
+    check(&mut wire, "DBSIZE", "1")?;
+    check(&mut wire, "FLUSHALL", "OK")?;
+    check(&mut wire, "RESET", "RESET")?;
+    check(&mut wire, "GET k", "one")?;
+    check(&mut wire, "AUTH any", "OK")?;
+    check(&mut wire, "AUTH default any", "OK")?;
+    check(&mut wire, "GET k", "one")?;
     // A pipeline across stores.
     for line in [
         "SET p 1",

@@ -7,8 +7,9 @@ use flect_agent::metrics::StoreMetrics;
 use flect_agent::registry::Limits;
 
 use super::node::{self, Node, app, record};
-use super::{ended, expect, said};
+use super::{ended, said};
 use crate::bed::agent::wait_until;
+use crate::smoke::check;
 use crate::wire::{Wire, encode};
 
 const TOO_MANY: &str = "-ERR max number of clients reached";
@@ -27,27 +28,27 @@ pub fn connections(node: &mut Node) -> Result<()> {
     let only = app(&[&narrow]);
     let both = app(&[&wide, &narrow]);
     let mut first = node.connect(&only)?;
-    expect(&mut first, "PING", "PONG")?;
+    check(&mut first, "PING", "PONG")?;
     let mut chosen = node.connect_to(1, &both, |_| {})?;
-    expect(&mut chosen, "AUTH narrow x", "OK")?;
+    check(&mut chosen, "AUTH narrow x", "OK")?;
     for worker in 0..node.workers.len() {
         let mut third = node.connect_to(worker, &only, |_| {})?;
         ensure!(third.read()?.text() == TOO_MANY, "a third");
         ended(&mut third)?;
         let mut third = node.connect_to(worker, &both, |_| {})?;
-        expect(&mut third, "PING", "PONG")?;
-        expect(&mut third, "AUTH narrow x", TOO_MANY)?;
+        check(&mut third, "PING", "PONG")?;
+        check(&mut third, "AUTH narrow x", TOO_MANY)?;
         ended(&mut third)?;
     }
     ensure!(StoreMetrics::of(&narrow).refused == 4, "refused");
     // Its own store again is no further connection.
-    expect(&mut chosen, "AUTH narrow x", "OK")?;
-    expect(&mut chosen, "RESET", "RESET")?;
+    check(&mut chosen, "AUTH narrow x", "OK")?;
+    check(&mut chosen, "RESET", "RESET")?;
     let mut third = node.connect(&only)?;
-    expect(&mut third, "PING", "PONG")?;
+    check(&mut third, "PING", "PONG")?;
     drop(first);
     wait_until(node::PATIENCE, || Ok(narrow.sessions() == 1))?;
-    expect(&mut chosen, "AUTH narrow x", "OK")
+    check(&mut chosen, "AUTH narrow x", "OK")
 }
 
 /// Sends `count` PINGs at once and says how long the replies took.
@@ -137,7 +138,7 @@ pub fn paced(node: &mut Node) -> Result<()> {
     wires[0].send_raw(&burst)?;
     drop(wires.remove(0));
     for wire in &mut wires {
-        expect(wire, "PING", "PONG")?;
+        check(wire, "PING", "PONG")?;
     }
     Ok(())
 }
@@ -177,7 +178,7 @@ pub fn full_as_valkey(node: &mut Node) -> Result<()> {
     let mut fill = |full: bool| -> Result<()> {
         store.limits.set_memory_exceeded(full);
         let maxmemory = if full { "1" } else { "0" };
-        expect(
+        check(
             &mut operator,
             &format!("CONFIG SET maxmemory {maxmemory}"),
             "OK",
@@ -265,7 +266,7 @@ pub fn full(node: &mut Node) -> Result<()> {
     let store = node.store("full")?;
     let other = node.store("other")?;
     let mut wire = node.connect(&app(&[&store, &other]))?;
-    expect(&mut wire, "SET k v", "OK")?;
+    check(&mut wire, "SET k v", "OK")?;
     let sha = wire.command(&["SCRIPT", "LOAD", "return 1"])?.text();
     store.limits.set_memory_exceeded(true);
     let value = vec![b'x'; 300_000];
@@ -282,9 +283,9 @@ pub fn full(node: &mut Node) -> Result<()> {
         wire.command(&["EVALSHA", &sha, "0"])?.text() == OOM,
         "EVALSHA"
     );
-    expect(&mut wire, &format!("EVALSHA_RO {sha} 0"), "1")?;
+    check(&mut wire, &format!("EVALSHA_RO {sha} 0"), "1")?;
     // A large value inside MULTI marks the transaction as well.
-    expect(&mut wire, "MULTI", "OK")?;
+    check(&mut wire, "MULTI", "OK")?;
     ensure!(
         wire.command(&[b"SET".as_slice(), b"k", &value])?.text() == OOM,
         "queued"
@@ -297,12 +298,12 @@ pub fn full(node: &mut Node) -> Result<()> {
         after.refused
     );
     ensure!(after.errors - before.errors == 5, "{} errors", after.errors);
-    expect(&mut wire, "GET k", "v")?;
-    expect(&mut wire, "DBSIZE", "1")?;
-    expect(&mut wire, "AUTH other x", "OK")?;
-    expect(&mut wire, "SET k v", "OK")?;
-    expect(&mut wire, "AUTH full x", "OK")?;
-    expect(&mut wire, "FLUSHDB", "OK")?;
+    check(&mut wire, "GET k", "v")?;
+    check(&mut wire, "DBSIZE", "1")?;
+    check(&mut wire, "AUTH other x", "OK")?;
+    check(&mut wire, "SET k v", "OK")?;
+    check(&mut wire, "AUTH full x", "OK")?;
+    check(&mut wire, "FLUSHDB", "OK")?;
     store.limits.set_memory_exceeded(false);
-    expect(&mut wire, "SET k w", "OK")
+    check(&mut wire, "SET k w", "OK")
 }

@@ -4,8 +4,9 @@ use anyhow::{Context, Result, ensure};
 use flect_agent::metrics::StoreMetrics;
 
 use super::node::{self, Node, app};
-use super::{expect, said};
+use super::said;
 use crate::bed::agent::wait_until;
+use crate::smoke::check;
 use crate::wire::encode;
 
 /// Requests, errors, refusals, bytes, latencies, commands and keys, over both workers.
@@ -129,7 +130,7 @@ pub fn add_up(node: &mut Node) -> Result<()> {
     popping.send(&["BLPOP", "list", "0"])?;
     std::thread::sleep(std::time::Duration::from_millis(300));
     let mut pushing = node.connect_to(1, &app_of, |_| {})?;
-    expect(&mut pushing, "RPUSH list 1", "1")?;
+    check(&mut pushing, "RPUSH list 1", "1")?;
     ensure!(popping.read()?.text() == "[list, 1]", "BLPOP");
     let after = StoreMetrics::of(&store);
     ensure!(

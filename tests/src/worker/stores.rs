@@ -10,8 +10,9 @@ use flect_agent::resp::Protocol;
 use flect_agent::worker::Message;
 
 use super::node::{self, Node, app, record};
-use super::{ended, expect, said};
+use super::{ended, said};
 use crate::bed::agent::wait_until;
+use crate::smoke::check;
 use crate::wire::{Wire, encode};
 
 /// A store is served from the moment that the workers know of it.
@@ -25,13 +26,13 @@ pub fn added(node: &mut Node) -> Result<()> {
     node.tell(|| Message::Store(store.clone()));
     for worker in 0..node.workers.len() {
         let mut wire = node.connect_to(worker, &app, |_| {})?;
-        expect(&mut wire, "SET k v", "OK")?;
-        expect(&mut wire, "GET k", "v")?;
+        check(&mut wire, "SET k v", "OK")?;
+        check(&mut wire, "GET k", "v")?;
     }
     // Again is no other store.
     node.tell(|| Message::Store(store.clone()));
     let mut wire = node.connect(&app)?;
-    expect(&mut wire, "GET k", "v")
+    check(&mut wire, "GET k", "v")
 }
 
 /// Every session of a retired store ends, whatever it waits for, and nothing of it is left; the app's
@@ -41,23 +42,23 @@ pub fn retired(node: &mut Node) -> Result<()> {
     let stays = node.store("stays")?;
     let both = app(&[&stays, &gone]);
     let mut idle = node.connect(&app(&[&gone]))?;
-    expect(&mut idle, "SET k v", "OK")?;
+    check(&mut idle, "SET k v", "OK")?;
     let mut blocked = node.connect(&app(&[&gone]))?;
     blocked.send(&["BLPOP", "list", "0"])?;
     let mut subscribed = node.connect_to(1, &app(&[&gone]), |_| {})?;
-    expect(&mut subscribed, "SUBSCRIBE news", "[subscribe, news, 1]")?;
+    check(&mut subscribed, "SUBSCRIBE news", "[subscribe, news, 1]")?;
     let mut queueing = node.connect(&app(&[&gone]))?;
-    expect(&mut queueing, "MULTI", "OK")?;
-    expect(&mut queueing, "SET k w", "QUEUED")?;
+    check(&mut queueing, "MULTI", "OK")?;
+    check(&mut queueing, "SET k w", "QUEUED")?;
     let mut chosen = node.connect(&both)?;
-    expect(&mut chosen, "SET k stays", "OK")?;
-    expect(&mut chosen, "AUTH gone any", "OK")?;
-    expect(&mut chosen, "GET k", "v")?;
+    check(&mut chosen, "SET k stays", "OK")?;
+    check(&mut chosen, "AUTH gone any", "OK")?;
+    check(&mut chosen, "GET k", "v")?;
     let mut scanning = node.connect(&app(&[&gone]))?;
     let keys: Vec<u8> = (0..2000).flat_map(|_| encode(&["KEYS", "*"])).collect();
     scanning.send_raw(&keys)?;
     let mut other = node.connect(&both)?;
-    expect(&mut other, "GET k", "stays")?;
+    check(&mut other, "GET k", "stays")?;
 
     gone.retire();
     node.tell(|| Message::Retire(gone.clone()));
@@ -71,7 +72,7 @@ pub fn retired(node: &mut Node) -> Result<()> {
     ] {
         ended(wire)?;
     }
-    expect(&mut other, "GET k", "stays")?;
+    check(&mut other, "GET k", "stays")?;
     ensure!(
         said(&mut other, "AUTH gone any")?.starts_with("-WRONGPASS"),
         "AUTH"
@@ -80,7 +81,7 @@ pub fn retired(node: &mut Node) -> Result<()> {
         said(&mut other, "HELLO 3 AUTH gone any")?.starts_with("-WRONGPASS"),
         "HELLO"
     );
-    expect(&mut other, "GET k", "stays")?;
+    check(&mut other, "GET k", "stays")?;
     let mut late = node.connect(&app(&[&gone]))?;
     ensure!(
         late.read()?.text().starts_with("-WRONGPASS"),
@@ -99,7 +100,7 @@ pub fn retired(node: &mut Node) -> Result<()> {
     let again = node.store("gone")?;
     ensure!(again.number != gone.number, "a number was used twice");
     let mut wire = node.connect(&app(&[&again]))?;
-    expect(&mut wire, "SET k again", "OK")?;
+    check(&mut wire, "SET k again", "OK")?;
     // A store that was retired once does not come back.
     node.tell(|| Message::Store(gone.clone()));
     let mut late = node.connect(&app(&[&gone]))?;
@@ -143,7 +144,7 @@ pub fn tokens(node: &mut Node) -> Result<()> {
     let kept = node.store("kept")?;
     kept.follow(&record(&kept, Limits::default(), Some("secret")));
     let mut wire = node.connect(&app(&[&open, &kept]))?;
-    expect(&mut wire, "SET k open", "OK")?;
+    check(&mut wire, "SET k open", "OK")?;
     for line in [
         "AUTH kept wrong",
         "AUTH kept kept",
@@ -152,24 +153,24 @@ pub fn tokens(node: &mut Node) -> Result<()> {
         let got = said(&mut wire, line)?;
         let text = "-WRONGPASS invalid username-password pair or user is disabled.";
         ensure!(got == text, "{line}: {got}");
-        expect(&mut wire, "GET k", "open")?;
+        check(&mut wire, "GET k", "open")?;
     }
-    expect(&mut wire, "AUTH kept secret", "OK")?;
-    expect(&mut wire, "SET k kept", "OK")?;
-    expect(&mut wire, "AUTH open anything", "OK")?;
-    expect(&mut wire, "GET k", "open")?;
+    check(&mut wire, "AUTH kept secret", "OK")?;
+    check(&mut wire, "SET k kept", "OK")?;
+    check(&mut wire, "AUTH open anything", "OK")?;
+    check(&mut wire, "GET k", "open")?;
     wire.command(&["HELLO", "3", "AUTH", "kept", "secret"])?;
-    expect(&mut wire, "GET k", "kept")?;
+    check(&mut wire, "GET k", "kept")?;
     // The default store: without a password the cgroup is the proof.
     let mut wire = node.connect(&app(&[&kept]))?;
-    expect(&mut wire, "GET k", "kept")?;
+    check(&mut wire, "GET k", "kept")?;
     for line in ["AUTH wrong", "AUTH default wrong"] {
         ensure!(said(&mut wire, line)?.starts_with("-WRONGPASS"), "{line}");
     }
-    expect(&mut wire, "AUTH secret", "OK")?;
+    check(&mut wire, "AUTH secret", "OK")?;
     // A token that is taken away is not asked for.
     kept.follow(&record(&kept, Limits::default(), None));
-    expect(&mut wire, "AUTH wrong", "OK")
+    check(&mut wire, "AUTH wrong", "OK")
 }
 
 /// A connection whose login was read before, over a socket that is none of TCP's.
@@ -178,7 +179,7 @@ pub fn early(node: &mut Node) -> Result<()> {
     let second = node.store("second")?;
     let app = app(&[&first, &second]);
     let mut plain = node.connect(&app)?;
-    expect(&mut plain, "SET k one", "OK")?;
+    check(&mut plain, "SET k one", "OK")?;
     let mut wire = node.connect_to(1, &app, |accepted| {
         accepted.user = b"second".to_vec();
         accepted.protocol = Protocol::Resp3;
@@ -191,8 +192,8 @@ pub fn early(node: &mut Node) -> Result<()> {
     ensure!(wire.read_bytes()? == b"%0\r\n", "no RESP3");
     wire.send_raw(b"$1\r\nk\r\n")?;
     ensure!(wire.read()?.text() == "two", "GET");
-    expect(&mut wire, "ACL WHOAMI", "second")?;
-    expect(&mut plain, "GET k", "one")?;
+    check(&mut wire, "ACL WHOAMI", "second")?;
+    check(&mut plain, "GET k", "one")?;
 
     let (ours, theirs) = UnixStream::pair()?;
     let peer = "192.0.2.1:5000".parse()?;

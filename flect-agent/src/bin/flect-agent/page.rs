@@ -22,6 +22,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use flect_agent::admin::hex;
 use flect_agent::registry::TokenDigest;
 use serde_json::{Value, json};
 
@@ -81,7 +82,7 @@ impl Page {
         let mut bytes = [0; TOKEN_BYTES];
         getrandom::fill(&mut bytes).context("no random bytes")?;
         Ok(Arc::new(Self {
-            token: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            token: hex(&bytes),
             state: Mutex::new(Serving::Off),
         }))
     }
@@ -175,7 +176,7 @@ async fn shell() -> Response {
     if getrandom::fill(&mut bytes).is_err() {
         return axum::http::StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let nonce: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let nonce = hex(&bytes);
     // Nothing from elsewhere, nothing by others, no markup made by the script.
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; \

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use flect_agent::admin::Admin;
+use flect_agent::admin::{Admin, info_field};
 use flect_agent::config::environments::Folders;
 
 use super::{Finding, Verdict};
@@ -99,13 +99,8 @@ async fn version(admin: &mut Admin) -> anyhow::Result<Finding> {
         .arg("server")
         .query_async(&mut admin.connection())
         .await?;
-    let field = |name: &str| {
-        info.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(|value| value.trim().to_owned())
-    };
-    let Some(version) = field("valkey_version") else {
-        let redis = field("redis_version").unwrap_or_default();
+    let Some(version) = info_field(&info, "valkey_version") else {
+        let redis = info_field(&info, "redis_version").unwrap_or_default();
         return Ok(Finding::bad(
             AREA,
             "server",

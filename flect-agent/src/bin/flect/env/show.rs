@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use flect_agent::admin::info_field;
 use serde::Serialize;
 
 use crate::Global;
@@ -35,13 +36,7 @@ pub fn run(global: &Global, name: Option<&str>) -> anyhow::Result<ExitCode> {
             .cmd("DBSIZE")
             .query_async(&mut connection)
             .await?;
-        let field = |name: &str| {
-            info.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .unwrap_or_default()
-                .trim()
-                .to_owned()
-        };
+        let field = |name: &str| info_field(&info, name).unwrap_or_default().to_owned();
         let server = match field("server_name") {
             name if name.is_empty() => "redis".to_owned(),
             name => name,

@@ -4,6 +4,7 @@ mod chart;
 
 use std::process::ExitCode;
 
+use flect_agent::admin::info_field;
 use flect_agent::registry::Record;
 use flect_agent::store::{Prefix, Slug};
 use flect_agent::usage::{Effort, Estimate, Survey, Usage};
@@ -144,14 +145,8 @@ async fn memory(connection: &mut redis::aio::ConnectionManager) -> anyhow::Resul
         .query_async(connection)
         .await?;
     let field = |name: &str| {
-        info.lines()
-            .find_map(|line| {
-                line.strip_prefix(name)?
-                    .strip_prefix(':')?
-                    .trim()
-                    .parse()
-                    .ok()
-            })
+        info_field(&info, name)
+            .and_then(|value| value.parse().ok())
             .unwrap_or(0)
     };
     Ok((field("used_memory"), field("maxmemory")))

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use flect_agent::admin::hex;
 use flect_agent::dump::Summary;
 use serde::{Deserialize, Serialize};
 
@@ -34,9 +35,8 @@ impl Place {
         let mut name = input.path()?.as_os_str().to_owned();
         name.push(format!(".import-{}", prefix.trim_matches(['{', '}'])));
         let path = PathBuf::from(name);
-        let digest = summary.digest.iter();
         let fresh = Kept {
-            file: digest.map(|byte| format!("{byte:02x}")).collect(),
+            file: hex(&summary.digest),
             prefix: prefix.to_owned(),
             chunks: 0,
         };
