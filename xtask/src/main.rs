@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod sandbox;
 mod setup;
+mod suite;
 mod test;
 mod vm_test;
 
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Args),
     /// Run a command with a private Valkey behind a private agent
     Sandbox(sandbox::Args),
+    /// Run Valkey's own tests against a store and a private Valkey
+    Suite(suite::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::run(&args),
         Task::Sandbox(args) => sandbox::run(&args),
+        Task::Suite(args) => suite::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

@@ -10,6 +10,7 @@ mod chromium;
 mod clients;
 mod progress;
 mod sdk;
+pub mod suite;
 mod valkey;
 mod vm;
 
@@ -39,6 +40,10 @@ pub enum Part {
     Sdk,
     /// A browser without a window, for the status page.
     Chromium,
+    /// tclsh, which runs Valkey's own tests.
+    Tcl,
+    /// Valkey's own tests.
+    Suite,
     /// QEMU and busybox.
     Vm,
 }
@@ -110,6 +115,8 @@ impl Part {
             Self::Clients => clients::is_ready(),
             Self::Sdk => sdk::is_ready(),
             Self::Chromium => chromium::is_ready(),
+            Self::Tcl => suite::has_tcl(),
+            Self::Suite => suite::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -121,6 +128,8 @@ impl Part {
             Self::Clients => clients::install(),
             Self::Sdk => sdk::install(),
             Self::Chromium => chromium::install(),
+            Self::Tcl => suite::install_tcl(),
+            Self::Suite => suite::install(),
             Self::Vm => vm::install(),
         }
     }

@@ -7,7 +7,8 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::scripts::{self, Unready};
 use super::session::{
-    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, Session, Stream, StreamTo,
+    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, SCRIPT_INPUT_BYTES_MAX,
+    Session, Stream, StreamTo,
 };
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
@@ -296,11 +297,21 @@ impl Worker {
             Some(Lookup::Known(command)) if scripts::concerns(command) => {
                 match self.begin_script_stream(key, command, bytes) {
                     Ok((rewriter, upstream)) => {
-                        let Some(session) = self.sessions.get_mut(key) else { return false };
+                        let Some(session) = self.sessions.get_mut(key) else {
+                            return false;
+                        };
                         session.scanner.reset();
-                        let to = Some(StreamTo { upstream, command, argc });
+                        let to = Some(StreamTo {
+                            upstream,
+                            command,
+                            argc,
+                        });
                         let refusal = Vec::new();
-                        session.stream = Some(Stream { rewriter, to, refusal });
+                        session.stream = Some(Stream {
+                            rewriter,
+                            to,
+                            refusal,
+                        });
                         return true;
                     }
                     Err(Unready::Later) => return false,
@@ -313,14 +324,22 @@ impl Worker {
                     error.to_vec()
                 }
                 Policy::Rewrite if streamable(command) => {
-                    let Some(upstream) = self.lane(key, true) else { return false };
-                    let Some(session) = self.sessions.get_mut(key) else { return false };
+                    let Some(upstream) = self.lane(key, true) else {
+                        return false;
+                    };
+                    let Some(session) = self.sessions.get_mut(key) else {
+                        return false;
+                    };
                     session.scanner.reset();
                     session.admitted = false;
                     session.meter.request(Some(command));
                     session.stream = Some(Stream {
                         rewriter: StreamRewriter::begin(command, argc),
-                        to: Some(StreamTo { upstream, command, argc }),
+                        to: Some(StreamTo {
+                            upstream,
+                            command,
+                            argc,
+                        }),
                         refusal: Vec::new(),
                     });
                     return true;
@@ -330,7 +349,15 @@ impl Worker {
                     commands::refusal(command, reason)
                 }
                 Policy::Rewrite | Policy::Scoped(_) | Policy::Local(_) => {
-                    b"-ERR the request is too long for this command: the agent takes at most 64 KiB\r\n".to_vec()
+                    let Some(session) = self.sessions.get_mut(key) else {
+                        return false;
+                    };
+                    if session.input_bytes_max < SCRIPT_INPUT_BYTES_MAX {
+                        // It is looked at as a whole, as a pattern of KEYS must be.
+                        session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+                        return false;
+                    }
+                    b"-ERR the request is too long for this command: the agent takes at most 1 MiB\r\n".to_vec()
                 }
             },
             _ => commands::unknown_command_error(known.iter().map(Vec::as_slice)),

@@ -125,9 +125,11 @@ impl Worker {
             let (advance, session) = match recipient {
                 Some(Recipient::Session(session_key)) => match self.sessions.get_mut(session_key) {
                     Some(session) => {
-                        let muted = !upstream.unasked
-                            && upstream.owed.front().is_some_and(|owed| owed.muted);
-                        let out = if muted { dropped } else { session.out.tail() };
+                        let out = if upstream.muted {
+                            dropped
+                        } else {
+                            session.out.tail()
+                        };
                         let before = out.len();
                         let advance = upstream.rewriter.advance(rest, &session.namespace, out);
                         session.reply_bytes += out.len() - before;
@@ -275,6 +277,7 @@ fn begin_frame(
         Owner::Unknown => Ok(false),
         Owner::Unasked => {
             upstream.unasked = true;
+            upstream.muted = false;
             upstream.rewriter.start(ReplyPlan::Pubsub);
             Ok(true)
         }
@@ -293,6 +296,8 @@ fn begin_frame(
                 return Ok(false);
             }
             upstream.error = bytes[0] == b'-';
+            // CLIENT REPLY holds no confirmation back (`CLIENT_PUSHING` in networking.c).
+            upstream.muted = front.muted && (upstream.error || plan != ReplyPlan::Pubsub);
             upstream.refused = matches!(bytes, [b'-' | b'_', ..] | [b'*', b'-', ..]);
             upstream.rewriter.start(plan);
             Ok(true)

@@ -38,6 +38,8 @@ pub struct Upstream {
     pub rewriter: ReplyRewriter,
     /// The frame being read is a push or a pub/sub message that no request asked for.
     pub unasked: bool,
+    /// The frame being read is dropped, as CLIENT REPLY asks for.
+    pub muted: bool,
     /// There may be bytes to read.
     pub readable: bool,
     /// The server has closed its side: read on until the end shows.
@@ -142,6 +144,7 @@ impl Upstream {
             owed: VecDeque::new(),
             rewriter: ReplyRewriter::default(),
             unasked: false,
+            muted: false,
             readable: false,
             hung_up: false,
             stalled_by: None,

@@ -165,6 +165,8 @@ fn long_inputs() -> Vec<Vec<u8>> {
             200_000,
             b"\r\n$x\r\nXX\r\n",
         ),
+        // The agent looks at the whole of it.
+        long(b"*2\r\n$4\r\nKEYS\r\n$200000\r\n", 200_000, b"\r\n"),
         // Too many arguments for a command, too long for the agent's buffer.
         long(
             b"*3\r\n$3\r\nGET\r\n$1\r\na\r\n$200000\r\n",

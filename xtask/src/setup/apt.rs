@@ -37,6 +37,18 @@ impl<'a> Apt<'a> {
     /// # Errors
     /// When this is no Debian, or the mirror cannot be reached.
     pub fn open(step: &'a Step, suites: &[&str]) -> Result<Self> {
+        Self::open_for(step, suites, "deb")
+    }
+
+    /// The same for source packages.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn sources(step: &'a Step) -> Result<Self> {
+        Self::open_for(step, &[], "deb-src")
+    }
+
+    fn open_for(step: &'a Step, suites: &[&str], kind: &str) -> Result<Self> {
         ensure!(
             Path::new("/usr/bin/apt-get").exists(),
             "there is no apt-get on this machine"
@@ -52,7 +64,7 @@ impl<'a> Apt<'a> {
         }
         apt.write_configuration()?;
         let codename = codename()?;
-        let text = sources_text(&read_sources()?, &codename, suites)?;
+        let text = sources_text(&read_sources()?, &codename, suites, kind)?;
         fs::write(apt.folder.join("private.sources"), text)?;
         // apt takes only a folder of deb822 files.
         let parts = apt.folder.join("parts/private.sources");
@@ -94,6 +106,52 @@ impl<'a> Apt<'a> {
         self.step
             .run(command.args(["-q", "download"]).args(packages))?;
         self.unpack_archives(root)
+    }
+
+    /// Downloads the source package of an upstream release and unpacks one folder of it into `root`.
+    ///
+    /// # Errors
+    /// When there is no such source package, or tar fails.
+    pub fn unpack_source(
+        &self,
+        package: &str,
+        upstream: &str,
+        folder: &str,
+        root: &Path,
+    ) -> Result<()> {
+        let all = self
+            .step
+            .run(self.command("apt-cache").args(["madison", package]))?;
+        let version = all
+            .lines()
+            .filter_map(|line| line.split('|').nth(1).map(str::trim))
+            .find(|version| version.starts_with(upstream))
+            .with_context(|| format!("the mirror has no source of {package} {upstream}"))?;
+        let archives = self.folder.join("archives");
+        let mut command = self.command("apt-get");
+        command.current_dir(&archives);
+        self.step.run(
+            command
+                .args(["-q", "source", "--download-only"])
+                .arg(format!("{package}={version}")),
+        )?;
+        let archive = fs::read_dir(&archives)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.to_string_lossy().contains(".orig.tar"))
+            .context("the source package has no .orig.tar")?;
+        fs::create_dir_all(root)?;
+        // The folder's name stands behind one of the release's own.
+        self.step.run(
+            Command::new("tar")
+                .arg("-xf")
+                .arg(&archive)
+                .arg("-C")
+                .arg(root)
+                .args(["--strip-components=1", "--wildcards"])
+                .arg(format!("*/{folder}")),
+        )?;
+        Ok(())
     }
 
     /// The names of packages that match a regular expression.
@@ -283,7 +341,12 @@ fn parse_line(line: &str) -> Option<Source> {
 
 /// The private sources: the machine's own of this release, its backports, and the further suites
 /// from the same mirror (security suites from the machine's mirror for those).
-fn sources_text(sources: &[Source], codename: &str, further: &[&str]) -> Result<String> {
+fn sources_text(
+    sources: &[Source],
+    codename: &str,
+    further: &[&str],
+    kind: &str,
+) -> Result<String> {
     let security = format!("{codename}-security");
     let has = |source: &Source, suite: &str| source.suites.iter().any(|s| s == suite);
     let Some(base) = sources.iter().find(|source| {
@@ -321,7 +384,7 @@ fn sources_text(sources: &[Source], codename: &str, further: &[&str]) -> Result<
     }
     let stanzas = wanted.iter().map(|(source, suite)| {
         format!(
-            "Types: deb\nURIs: {}\nSuites: {suite}\nComponents: {}\n{}",
+            "Types: {kind}\nURIs: {}\nSuites: {suite}\nComponents: {}\n{}",
             source.uris, source.components, source.others
         )
     });
@@ -370,6 +433,7 @@ mod tests {
             &sources,
             "bookworm",
             &["trixie-backports", "bookworm-security"],
+            "deb",
         )
         .unwrap();
         let pairs: Vec<_> = text
@@ -387,6 +451,6 @@ mod tests {
                 "URIs: a Suites: bookworm-backports",
             ]
         );
-        assert!(sources_text(&sources, "trixie", &[]).is_err());
+        assert!(sources_text(&sources, "trixie", &[], "deb").is_err());
     }
 }
