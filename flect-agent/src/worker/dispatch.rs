@@ -36,6 +36,10 @@ impl Worker {
             }
         };
         self.current = Some(command);
+        if self.monitors_may_not(key, command) && command.accepts(request.argc()) {
+            self.refuse_monitor(key);
+            return Outcome::Taken;
+        }
         let policy = commands::policy(command, request);
         if policy == Policy::Rewrite {
             if let Some(outcome) = self.script(key, command, request) {
