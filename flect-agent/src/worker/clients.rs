@@ -10,6 +10,7 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::mailbox::Mailbox;
 use super::session::{Gate, Lane, Session};
+use super::upstream::{Owed, Recipient, Upstream};
 use super::{Message, Ticket, Worker};
 use crate::clients::{self, Asked, Client, Filter, Shown, line};
 use crate::environment::{Entry, Look};
@@ -72,15 +73,16 @@ impl Worker {
         }
     }
 
+    /// Whether the first reply that the session waits for may take long. What the agent asks on its own
+    /// account in front of that does not.
     fn is_blocked(&self, session: &Session) -> bool {
         let Lane::Own(upstream) = session.lane else {
             return session.gate == Gate::Pause;
         };
-        session.gate == Gate::Pause
-            || self
-                .upstreams
-                .get(upstream)
-                .is_some_and(|upstream| upstream.owed.front().is_some_and(|owed| owed.blocking))
+        let sessions_own = |owed: &&Owed| matches!(owed.to, Recipient::Session(_));
+        let first =
+            |upstream: &Upstream| upstream.owed.iter().find(sessions_own).map(|o| o.blocking);
+        session.gate == Gate::Pause || self.upstreams.get(upstream).and_then(first) == Some(true)
     }
 
     /// CLIENT LIST.

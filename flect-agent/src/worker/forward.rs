@@ -304,7 +304,12 @@ fn follow_state(
     argc: usize,
 ) -> (ReplyPlan, u32) {
     if !command.accepts(argc) {
-        // The server refuses it: nothing changes, and one error comes.
+        // The server refuses it, and one error comes. Nothing changes, but that a refused EXEC ends its
+        // transaction too (`execCommandAbort` in multi.c).
+        if command.name == "exec" && session.transaction.take().is_some() {
+            session.watching = false;
+            session.select(session.database);
+        }
         return (plan, 1);
     }
     match command.name {

@@ -105,7 +105,10 @@ impl Worker {
     #[cold]
     pub(super) fn tell_monitors(&mut self, tap: &Tap, key: Key<Session>, request: &Request<'_>) {
         let Some(command) = self.current.filter(|command| {
-            is_shown(command) && command.accepts(request.argc()) && !tap.refuses(command)
+            // An EXEC is told even if it is refused, so that the end of its MULTI shows
+            // (`execCommandAbort` in multi.c).
+            let taken = command.name == "exec" || command.accepts(request.argc());
+            is_shown(command) && taken && !tap.refuses(command)
         }) else {
             return;
         };
@@ -120,7 +123,8 @@ impl Worker {
             });
             quoted(if secret { REDACTED } else { argument }, &mut arguments);
         }
-        self.show(tap, key, command, arguments);
+        let accepted = command.accepts(request.argc());
+        self.show(tap, key, command, arguments, accepted);
     }
 
     /// A request too long to be looked at as a whole is on its way: what of it has come is shown, and how
@@ -135,7 +139,7 @@ impl Worker {
         if let Some(tap) = self.tap(key)
             && is_shown(command)
         {
-            self.show(&tap, key, command, head.to_vec());
+            self.show(&tap, key, command, head.to_vec(), true);
         }
     }
 
@@ -145,6 +149,7 @@ impl Worker {
         key: Key<Session>,
         command: &'static Command,
         arguments: Vec<u8>,
+        accepted: bool,
     ) {
         let session = self.sessions.get_mut(key);
         let mut database = session.as_ref().map_or(0, |session| session.database);
@@ -157,7 +162,7 @@ impl Worker {
                     }
                     return;
                 }
-            } else if command.name == "exec" {
+            } else if command.name == "exec" && accepted {
                 // The server's reply tells whether it was carried out.
                 if let Some(last) = session.executing.back_mut() {
                     last.own = Some(arguments);
@@ -250,7 +255,8 @@ impl Worker {
             };
             let waiting_bytes = session.out.len() + session.lines_bytes;
             all_waiting_bytes += waiting_bytes;
-            if session.store.number != store || session.replies == Replies::Off {
+            if session.store.number != store || session.replies == Replies::Off || session.finishing
+            {
                 continue;
             }
             let fits =
@@ -308,8 +314,13 @@ impl Tap {
 
 /// Valkey shows no administration, and none of what it is told not to show (`call` in server.c).
 fn is_shown(command: &Command) -> bool {
+    // Scripts are not shown where all commands are, but where they begin.
+    let script = matches!(
+        command.name,
+        "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro"
+    );
     !command.flags.has(Flags::ADMIN)
-        && !command.flags.has(Flags::SKIP_MONITOR)
+        && (script || !command.flags.has(Flags::SKIP_MONITOR))
         && !matches!(command.policy, Policy::Operator(_))
 }
 
