@@ -386,7 +386,21 @@ async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerF
             .get(1)
             .and_then(|value| value.parse().ok())
             .unwrap_or(16),
+        release: info_field(&info, "valkey_version")
+            .and_then(release)
+            .unwrap_or(OLDEST_RELEASE),
     })
+}
+
+/// What a server that does not say its version is taken for.
+const OLDEST_RELEASE: crate::commands::Version = crate::commands::Version { major: 8, minor: 0 };
+
+fn release(text: &str) -> Option<crate::commands::Version> {
+    let mut parts = text.split('.').map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else {
+        return None;
+    };
+    Some(crate::commands::Version { major, minor })
 }
 
 async fn commands(connection: &mut ConnectionManager) -> redis::RedisResult<HashSet<String>> {

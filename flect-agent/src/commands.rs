@@ -181,12 +181,22 @@ pub enum Local {
     ClientList,
     /// `CLIENT REPLY ON|OFF|SKIP`: the upstream always replies, the session drops it.
     ClientReply,
+    /// `CLIENT KILL`: ends sessions of the store on this node.
+    ClientKill,
+    /// `CLIENT PAUSE ms [WRITE|ALL]`: the store's sessions on this node wait.
+    ClientPause,
+    /// `CLIENT UNPAUSE`: they go on.
+    ClientUnpause,
+    /// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`: a session of the store waits no longer.
+    ClientUnblock,
+    /// `CLIENT IMPORT-SOURCE ON|OFF`: refused as by a server that is not in import mode.
+    ClientImportSource,
     /// `CLIENT NO-EVICT ON|OFF`: `+OK`; eviction of connections is the operator's.
     ClientNoEvict,
-    /// `CLIENT NO-TOUCH ON|OFF`: `+OK`; upstream connections are shared.
-    ClientNoTouch,
     /// `CLIENT CAPA capability ...`: `+OK`; a store never redirects.
     ClientCapa,
+    /// `MONITOR`: the store's own commands, as its apps sent them to this node.
+    Monitor,
     /// `ACL WHOAMI`: the name the session authenticated with, or `default`.
     AclWhoami,
     /// `READONLY`, `READWRITE`: `+OK`; they mean something in a cluster only.

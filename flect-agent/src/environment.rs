@@ -3,6 +3,8 @@
 //! Invariant: whatever holds an [`App`] has been identified; a session is built from one and never
 //! from a name or an address.
 
+mod attention;
+mod entry;
 mod limits;
 mod store;
 
@@ -10,6 +12,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use attention::{Monitors, Pause};
+pub use entry::{Entry, Live, Look, Named};
 pub use limits::Limits;
 pub use store::{Patterns, Store};
 
@@ -39,6 +43,8 @@ pub struct ServerFacts {
     pub version: String,
     /// How many databases SELECT reaches.
     pub databases: u32,
+    /// The server's own version: 8.1 of 8.1.3.
+    pub release: crate::commands::Version,
 }
 
 /// One shared Valkey.
@@ -95,57 +101,20 @@ pub struct Directory {
     entries: Mutex<Vec<Arc<Entry>>>,
 }
 
-/// A session in the directory.
-#[derive(Debug)]
-pub struct Entry {
-    /// CLIENT ID within the store.
-    pub id: u64,
-    /// The store's number.
-    pub store: usize,
-    /// The app's address as it sees it, and the address that it asked for.
-    pub peer: SocketAddr,
-    /// The address that the app asked for.
-    pub asked: SocketAddr,
-    /// When the session began.
-    pub since: std::time::Instant,
-    /// What the client said about itself.
-    pub named: Mutex<Named>,
-}
-
-/// What a client says about itself, and what its connection looks like.
-#[derive(Debug, Default, Clone)]
-pub struct Named {
-    /// CLIENT SETNAME.
-    pub name: Vec<u8>,
-    /// CLIENT SETINFO LIB-NAME.
-    pub lib_name: Vec<u8>,
-    /// CLIENT SETINFO LIB-VER.
-    pub lib_version: Vec<u8>,
-    /// The selected database.
-    pub database: u32,
-    /// 2 or 3.
-    pub protocol: u8,
-}
-
-impl Entry {
-    /// What the client said about itself, to read or to change.
-    pub fn named(&self) -> MutexGuard<'_, Named> {
-        lock(&self.named)
-    }
-}
-
 impl Directory {
     /// Enters a session.
     pub fn enter(&self, entry: Arc<Entry>) {
         lock(&self.entries).push(entry);
     }
 
-    /// Takes a session out.
-    pub fn leave(&self, entry: &Arc<Entry>) {
+    /// Takes a session out; whether it was there.
+    pub fn leave(&self, entry: &Arc<Entry>) -> bool {
         let mut entries = lock(&self.entries);
-        if let Some(index) = entries.iter().position(|other| Arc::ptr_eq(other, entry)) {
+        let place = entries.iter().position(|other| Arc::ptr_eq(other, entry));
+        if let Some(index) = place {
             entries.swap_remove(index);
         }
+        place.is_some()
     }
 
     /// The sessions of one store, oldest first.

@@ -9,6 +9,7 @@
 //! | [`interception`] | the kernel hooks: loading, pinning, and who is behind an accepted socket |
 //! | [`resp`] | scanning requests and replies; knows neither sockets nor commands |
 //! | [`commands`] | the command table: keys, policies, what a reply carries |
+//! | [`clients`] | a store's clients as CLIENT LIST, CLIENT KILL and MONITOR tell them |
 //! | [`rewrite`] | names go in, names come out; knows no sockets |
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
 //! | [`explain`] | what the agent does with a request, told instead of done |
@@ -31,6 +32,7 @@
 pub mod accountant;
 pub mod admin;
 pub mod cgroup;
+pub mod clients;
 pub mod commands;
 pub mod config;
 pub mod dump;

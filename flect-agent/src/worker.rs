@@ -8,19 +8,24 @@
 
 mod admission;
 mod arena;
+mod clients;
 mod dispatch;
 mod forward;
 mod input;
 mod jobs;
 mod lanes;
 mod local;
+mod mailbox;
 mod memory;
+mod monitors;
 mod outbox;
 mod pace;
+mod pausing;
 mod replies;
 mod scripts;
 mod session;
 mod stalls;
+mod unblock;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -32,13 +37,18 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
-use crate::environment::{App, Environment, Store};
+use crate::environment::{App, Entry, Environment, Store};
 use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
 use arena::{Arena, Key};
+pub use clients::Back;
 use jobs::Job;
 use lanes::StoreLanes;
+pub use mailbox::Mailbox;
+#[cfg(test)]
+pub(crate) use mailbox::entry_for_tests;
 use session::Session;
+use unblock::Unblocking;
 use upstream::Upstream;
 
 /// What one read takes at most, and the size of the one buffer that all connections of a worker
@@ -116,6 +126,38 @@ pub enum Message {
     Store(Arc<Store>),
     /// The store is gone: end its sessions and its connections.
     Retire(Arc<Store>),
+    /// The session ends: another of its store wants it.
+    Kill {
+        /// Which one.
+        entry: Arc<Entry>,
+        /// Who waits for that.
+        back: Option<Back>,
+    },
+    /// The session waits no longer for what it is blocked on.
+    Unblock {
+        /// Which one.
+        entry: Arc<Entry>,
+        /// It is told an error instead of what it is told after its time.
+        error: bool,
+        /// Who waits for that.
+        back: Back,
+    },
+    /// What a session asked of this worker or another is done.
+    Done {
+        /// Which session.
+        ticket: Ticket,
+        /// Its reply, if that was open.
+        reply: Option<Vec<u8>>,
+    },
+    /// A store's pause is over: look after those that wait.
+    Unpaused,
+    /// Commands of a store for its sessions that monitor.
+    Lines {
+        /// Whose.
+        store: Arc<Store>,
+        /// Whole lines; `None` when they were too many to be sent.
+        lines: Option<Arc<[u8]>>,
+    },
     /// End: close everything and return.
     Stop,
 }
@@ -143,8 +185,7 @@ pub enum Request {
 
 /// A running worker.
 pub struct Handle {
-    sender: mpsc::Sender<Message>,
-    waker: Arc<Waker>,
+    mailbox: Arc<Mailbox>,
     sessions: Arc<AtomicUsize>,
     upstreams: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
@@ -153,10 +194,7 @@ pub struct Handle {
 impl Handle {
     /// Sends a message; lost when the worker has ended.
     pub fn send(&self, message: Message) {
-        if self.sender.send(message).is_ok() {
-            // A waker fails only with its queue gone, and then nobody waits.
-            let _ = self.waker.wake();
-        }
+        self.mailbox.send(message);
     }
 
     /// How many sessions it serves.
@@ -195,17 +233,23 @@ pub fn spawn(
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (sender, messages) = mpsc::channel();
+    let mailbox = Arc::new(Mailbox::new(sender, waker));
     let sessions = Arc::new(AtomicUsize::new(0));
     let upstreams = Arc::new(AtomicUsize::new(0));
     let mut worker = Worker {
         number,
         poll,
         messages,
+        mailbox: mailbox.clone(),
         environment,
         control,
         sessions: Arena::new(),
         upstreams: Arena::new(),
         jobs: Arena::new(),
+        unblockings: Arena::new(),
+        held: Vec::new(),
+        monitors: Vec::new(),
+        told: Vec::new(),
         stores: Vec::new(),
         housekeeper: None,
         next_address: 0,
@@ -222,6 +266,7 @@ pub fn spawn(
         overdue: Vec::new(),
         now: EPOCH.elapsed(),
         now_us: 0,
+        now_ms: 0,
         paced: Vec::new(),
         pace: None,
         current: None,
@@ -234,8 +279,7 @@ pub fn spawn(
         .name(format!("worker-{number}"))
         .spawn(move || worker.run())?;
     Ok(Handle {
-        sender,
-        waker,
+        mailbox,
         sessions,
         upstreams,
         thread: Some(thread),
@@ -247,11 +291,19 @@ pub(crate) struct Worker {
     number: usize,
     poll: Poll,
     messages: mpsc::Receiver<Message>,
+    mailbox: Arc<Mailbox>,
     environment: Arc<Environment>,
     control: tokio::sync::mpsc::UnboundedSender<Request>,
     sessions: Arena<Session>,
     upstreams: Arena<Upstream>,
     jobs: Arena<Job>,
+    unblockings: Arena<Unblocking>,
+    /// Sessions that wait for the end of their store's pause.
+    held: Vec<Key<Session>>,
+    /// Sessions that monitor.
+    monitors: Vec<Key<Session>>,
+    /// Stores with lines of this turn.
+    told: Vec<usize>,
     /// By the store's number; nothing where a store has gone.
     stores: Vec<Option<StoreLanes>>,
     housekeeper: Option<Key<Upstream>>,
@@ -278,6 +330,8 @@ pub(crate) struct Worker {
     now: Duration,
     /// The same in microseconds, of which only differences count.
     now_us: u32,
+    /// The same in milliseconds.
+    now_ms: u64,
     /// Stores with sessions that wait for their share.
     paced: Vec<usize>,
     /// When one of them may have more.
@@ -311,7 +365,9 @@ impl Worker {
             }
             self.read_upstreams();
             self.release_paced();
+            self.release_held();
             self.run_sessions();
+            self.deliver_lines();
             self.flush_upstreams();
             self.flush_sessions();
             if self.now - last_tick >= tick {
@@ -325,6 +381,7 @@ impl Worker {
         self.now = EPOCH.elapsed();
         // The cut is meant: what is measured takes less than an hour.
         self.now_us = self.now.as_micros() as u32;
+        self.now_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
     }
 
     fn has_work(&self) -> bool {
@@ -377,6 +434,12 @@ impl Worker {
                 Message::Granted(Ticket(key), granted) => self.granted(key, granted),
                 Message::Store(store) => self.add_store(store),
                 Message::Retire(store) => self.retire_store(&store),
+                Message::Kill { entry, back } => self.kill(&entry, back),
+                Message::Unblock { entry, error, back } => self.unblock(&entry, error, back),
+                Message::Done { ticket, reply } => self.errand_done(ticket.0, reply),
+                // Each turn looks after them.
+                Message::Unpaused => {}
+                Message::Lines { store, lines } => self.take_lines(&store, lines.as_deref()),
                 Message::Stop => return false,
             }
         }
@@ -440,6 +503,7 @@ impl Worker {
             if let Some(session) = self.sessions.get_mut(key) {
                 session.flush_queued = false;
                 self.flush_session(key);
+                self.tell(key);
             }
         }
     }

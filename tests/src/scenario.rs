@@ -8,6 +8,7 @@
 //! | `a GET k` | send, and read one reply |
 //! | `a: GET k` | send only |
 //! | `a<` `a< 3` | read one reply, or three |
+//! | `a<?` `a<? 3` | the same, with every number taken as equal |
 //! | `a? CLIENT ID` | one reply, with every number taken as equal |
 //! | `a@ SMEMBERS s` | one reply, in any order |
 //! | `a~ TIME` | one reply, of which only the type counts |
@@ -17,6 +18,7 @@
 //! | `a.` | the server closes |
 //! | `blocked 2` | wait until so many clients are blocked |
 //! | `sleep 20` | wait so many milliseconds |
+//! | `id a` | from here on `$a` is its CLIENT ID, and `@a` its address |
 //! | `resp2` `resp3` | at the beginning: only in this protocol |
 //!
 //! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`.
@@ -50,7 +52,8 @@ struct Scenario<'a> {
 enum Step<'a> {
     Command(&'a str, Vec<Vec<u8>>, Compare),
     Send(&'a str, Vec<Vec<u8>>),
-    Read(&'a str, usize),
+    Read(&'a str, usize, Compare),
+    Id(&'a str),
     Silent(&'a str),
     ShutDown(&'a str),
     Close(&'a str),
@@ -118,6 +121,7 @@ fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Resul
         side,
         protocol,
         connections: BTreeMap::new(),
+        known: BTreeMap::new(),
     };
     let mut transcript = Vec::new();
     for (line, step) in &scenario.steps {
@@ -141,25 +145,37 @@ struct Player<'a> {
     side: Side,
     protocol: u8,
     connections: BTreeMap<String, Wire>,
+    /// What stands for `$a` and `@a`.
+    known: BTreeMap<String, String>,
 }
 
 impl Player<'_> {
     fn step(&mut self, step: &Step<'_>) -> Result<Vec<String>> {
         Ok(match step {
             Step::Command(name, args, compare) => {
+                let args = self.with_known(args);
                 let wire = self.connection(name)?;
-                wire.send(args)?;
+                wire.send(&args)?;
                 let said = read(wire, *compare)?;
                 vec![self.checked(said)]
             }
             Step::Send(name, args) => {
-                self.connection(name)?.send(args)?;
+                let args = self.with_known(args);
+                self.connection(name)?.send(&args)?;
                 Vec::new()
             }
-            Step::Read(name, count) => {
+            Step::Id(name) => {
+                let wire = self.connection(name)?;
+                let id = wire.command(&["CLIENT", "ID"])?.text();
+                let address = wire.stream().local_addr()?.to_string();
+                self.known.insert(format!("${name}"), id);
+                self.known.insert(format!("@{name}"), address);
+                Vec::new()
+            }
+            Step::Read(name, count, compare) => {
                 let mut all = Vec::new();
                 for _ in 0..*count {
-                    let said = read(self.connection(name)?, Compare::Bytes)?;
+                    let said = read(self.connection(name)?, *compare)?;
                     all.push(self.checked(said));
                 }
                 all
@@ -189,6 +205,14 @@ impl Player<'_> {
                 Vec::new()
             }
         })
+    }
+
+    fn with_known(&self, args: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let known = |arg: &Vec<u8>| self.known.get(std::str::from_utf8(arg).ok()?);
+        let meant = |arg: &Vec<u8>| {
+            known(arg).map_or_else(|| arg.clone(), |text| text.clone().into_bytes())
+        };
+        args.iter().map(meant).collect()
     }
 
     fn connection(&mut self, name: &str) -> Result<&mut Wire> {
@@ -287,6 +311,7 @@ fn parse(text: &str) -> Result<Vec<Scenario<'_>>> {
 fn parse_step(line: &str) -> Result<Step<'_>> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     match word {
+        "id" => return Ok(Step::Id(rest)),
         "blocked" => return Ok(Step::Blocked(rest.to_owned())),
         "sleep" => return Ok(Step::Sleep(rest.parse()?)),
         _ => {}
@@ -298,14 +323,18 @@ fn parse_step(line: &str) -> Result<Step<'_>> {
         "@" => Step::Command(name, split(rest)?, Compare::Sorted),
         "~" => Step::Command(name, split(rest)?, Compare::Type),
         ":" => Step::Send(name, split(rest)?),
-        "<" if rest.is_empty() => Step::Read(name, 1),
-        "<" => Step::Read(name, rest.parse()?),
+        "<" => Step::Read(name, count(rest)?, Compare::Bytes),
+        "<?" => Step::Read(name, count(rest)?, Compare::Numbers),
         "!" => Step::Silent(name),
         "|" => Step::ShutDown(name),
         "/" => Step::Close(name),
         "." => Step::Closed(name),
         other => bail!("no such step: {other}"),
     })
+}
+
+fn count(text: &str) -> Result<usize> {
+    Ok(if text.is_empty() { 1 } else { text.parse()? })
 }
 
 /// Splits a line into arguments.

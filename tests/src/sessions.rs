@@ -1,6 +1,7 @@
 //! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
+mod clients;
 mod isolation;
 mod scripts;
 
@@ -20,6 +21,11 @@ pub fn trials() -> Vec<Trial> {
             ("blocking", blocking),
             ("pubsub", pubsub),
             ("connection", connection),
+            ("clients", clients::conversations),
+            ("monitors", clients::monitors),
+            ("monitors_that_do_not_read", clients::slow_monitors),
+            ("clients_are_apart", clients::apart),
+            ("clients_of_all_workers", clients::many),
             ("databases", databases),
             ("scripts", lua),
             ("channels_are_apart", isolation::channels),

@@ -65,7 +65,14 @@ fn password(credentials: &Credentials) -> String {
 }
 
 /// Commands that the agent sends on a store's connections besides what the table forwards.
-const AGENTS_OWN: &[&str] = &["echo", "unlink", "renamenx", "copy"];
+const AGENTS_OWN: &[&str] = &[
+    "echo",
+    "unlink",
+    "renamenx",
+    "copy",
+    // What the server calls a connection, for CLIENT UNBLOCK; no script may ask for it.
+    "client|id",
+];
 
 /// The rules of a store's user. `keep_channels` leaves granted patterns in place: taking them away
 /// would end their subscribers' connections.
@@ -127,6 +134,9 @@ pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
         "pubsub|channels",
         "pubsub|shardchannels",
         "config|get",
+        // CLIENT UNBLOCK of an app: only ever with the number of a connection of that app's store. It reads
+        // nothing, and ends no connection.
+        "client|unblock",
         "command",
         "hmget",
         "hset",

@@ -113,6 +113,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("unwatch", forward(Names::None).needs(Need::Watch)),
     ("client|tracking", forward(Names::Tracking).needs(Need::Tracking)),
     ("client|caching", forward(Names::None).needs(Need::Tracking)),
+    // Reads of a session that touches nothing must not go over a connection that does.
+    ("client|no-touch", forward(Names::None).needs(Need::Tracking)),
     ("client|trackinginfo", forward(Names::None).replies(ReplyShape::TrackingInfo)),
 
     // ---- Scoped: about all keys or channels of a server.
@@ -142,7 +144,12 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("client|list", local(Local::ClientList)),
     ("client|reply", local(Local::ClientReply)),
     ("client|no-evict", local(Local::ClientNoEvict)),
-    ("client|no-touch", local(Local::ClientNoTouch)),
+    ("client|kill", local(Local::ClientKill)),
+    ("client|pause", local(Local::ClientPause)),
+    ("client|unpause", local(Local::ClientUnpause)),
+    ("client|unblock", local(Local::ClientUnblock)),
+    ("client|import-source", local(Local::ClientImportSource)),
+    ("monitor", local(Local::Monitor)),
     ("client|capa", local(Local::ClientCapa)),
     ("acl|whoami", local(Local::AclWhoami)),
     ("config|get", scoped(Scoped::ConfigGet)),
@@ -158,7 +165,6 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
     (USERS, operator("users and their rights are the server's")),
     (SETTINGS, operator("settings are the whole server's")),
-    (CLIENTS, operator("connections to the server are shared between sessions")),
     (OBSERVATION, operator("it shows what all stores of the server do")),
     (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
     (REPLICATION, operator("replication and persistence concern all stores of the server")),
@@ -231,16 +237,13 @@ const USERS: &str = "\
     acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users";
 
 const SETTINGS: &str = "\
-    client|import-source config|resetstat config|rewrite config|set module|load module|loadex \
+    config|resetstat config|rewrite config|set module|load module|loadex \
     module|unload";
-
-const CLIENTS: &str = "\
-    client|kill client|pause client|unblock client|unpause";
 
 const OBSERVATION: &str = "\
     commandlog|get commandlog|len commandlog|reset latency|doctor latency|graph \
     latency|histogram latency|history latency|latest latency|reset memory|doctor \
-    memory|malloc-stats memory|purge memory|stats monitor slowlog|get slowlog|len slowlog|reset";
+    memory|malloc-stats memory|purge memory|stats slowlog|get slowlog|len slowlog|reset";
 
 const INTERNALS: &str = "\
     debug migrate pfdebug pfselftest restore-asking";

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use super::attention::{Monitors, Pause};
 use super::limits::Limits;
 use super::{Credentials, lock};
 use crate::metrics::Meter;
@@ -37,6 +38,10 @@ pub struct Store {
     pub scripts: Arc<Scripts>,
     /// What it may use on this node.
     pub limits: Limits,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// Its sessions that watch the others' commands.
+    pub monitors: Monitors,
     /// Open sessions on this node.
     sessions: AtomicUsize,
     /// The last CLIENT ID given to one of the store's sessions.
@@ -78,6 +83,8 @@ impl Store {
             patterns: Patterns::default(),
             scripts: Arc::default(),
             limits: Limits::default(),
+            pause: Pause::default(),
+            monitors: Monitors::default(),
             sessions: AtomicUsize::new(0),
             client_ids: AtomicU64::new(0),
             names: ArcSwap::from_pointee(names),

@@ -102,8 +102,18 @@ fn local(local: Local) -> &'static str {
         Local::ClientNoEvict => {
             "eviction of connections is the operator's; it is accepted and does nothing"
         }
-        Local::ClientNoTouch => {
-            "connections to the server are shared; it is accepted and does nothing"
+        Local::ClientKill => {
+            "connections to the server are shared; the agent ends the store's sessions on this node"
+        }
+        Local::ClientPause | Local::ClientUnpause => {
+            "the server would hold up all stores: the agent lets this store's sessions on this node wait"
+        }
+        Local::ClientUnblock => {
+            "the app's numbers are not the server's: the agent asks it to unblock the session's own connection"
+        }
+        Local::ClientImportSource => "a store is never in import mode, which is the server's",
+        Local::Monitor => {
+            "the server would show all stores' commands: the agent shows the store's own on this node"
         }
         Local::ClientCapa => "a store never redirects; it is accepted and does nothing",
         Local::AclWhoami => {

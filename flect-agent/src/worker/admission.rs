@@ -17,9 +17,9 @@ use mio::{Interest, Token};
 use super::arena::Key;
 use super::lanes::{self, StoreLanes};
 use super::outbox::Outbox;
-use super::session::{Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
-use super::{Accepted, Worker};
-use crate::environment::{Entry, Named, Store};
+use super::session::{Doing, Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
+use super::{Accepted, Mailbox, Worker};
+use crate::environment::{Entry, Live, Named, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::RequestScanner;
@@ -101,7 +101,9 @@ impl Worker {
             return turn_away(accepted.stream, TOO_MANY_CLIENTS);
         };
         meter.bytes_in.add(accepted.early.len() as u64);
-        let session = session(accepted, store, id, meter);
+        let mut session = session(accepted, store, id, meter, &self.mailbox);
+        session.doing.touched_ms = self.now_ms;
+        session.doing.read_bytes = session.input.len() as u64;
         let key = self.sessions.insert(session);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(key) else {
@@ -150,7 +152,13 @@ impl Worker {
                 asked: session.entry.asked,
                 since: session.entry.since,
                 named: Mutex::new(session.entry.named().clone()),
+                live: Live::default(),
+                mailbox: self.mailbox.clone(),
             });
+            if session.monitoring {
+                session.store.monitors.leave(&self.mailbox);
+                store.monitors.enter(&self.mailbox);
+            }
             self.environment.directory.leave(&session.entry);
             self.environment.directory.enter(entry.clone());
             session.entry = entry;
@@ -161,6 +169,7 @@ impl Worker {
 
     /// Ends a session and whatever it had on the server.
     pub(super) fn close_session(&mut self, key: Key<Session>) {
+        self.end_monitoring(key);
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
@@ -189,7 +198,13 @@ fn turn_away(stream: std::net::TcpStream, reply: &[u8]) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) -> Session {
+fn session(
+    accepted: Accepted,
+    store: Arc<Store>,
+    id: u64,
+    meter: Arc<Meter>,
+    mailbox: &Arc<Mailbox>,
+) -> Session {
     let version = match accepted.protocol {
         Protocol::Resp2 => 2,
         Protocol::Resp3 => 3,
@@ -202,8 +217,11 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) ->
         since: Instant::now(),
         named: Mutex::new(Named {
             protocol: version,
+            user: accepted.user.clone(),
             ..Named::default()
         }),
+        live: Live::default(),
+        mailbox: mailbox.clone(),
     });
     Session {
         socket: TcpStream::from_std(accepted.stream),
@@ -233,6 +251,14 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) ->
         patterns: HashSet::new(),
         pattern_changes: VecDeque::new(),
         tracking: false,
+        broadcasting: false,
+        no_touch: false,
+        watched: 0,
+        monitoring: false,
+        lines_bytes: 0,
+        errand: None,
+        executing: VecDeque::new(),
+        doing: Doing::default(),
         user: accepted.user,
         replies: Replies::On,
         heavy: false,

@@ -35,7 +35,20 @@ impl Worker {
                 return Outcome::Taken;
             }
         };
+        if command.since > self.environment.facts.release {
+            // This server is older than the command.
+            let error = match command.name.contains('|') {
+                true => commands::unknown_subcommand_error(name, request.arg(1)),
+                false => commands::unknown_command_error(request.args()),
+            };
+            self.refuse(key, &error);
+            return Outcome::Taken;
+        }
         self.current = Some(command);
+        if self.monitors_may_not(key, command) && command.accepts(request.argc()) {
+            self.refuse_monitor(key);
+            return Outcome::Taken;
+        }
         let policy = commands::policy(command, request);
         if policy == Policy::Rewrite {
             if let Some(outcome) = self.script(key, command, request) {

@@ -4,7 +4,8 @@
 use super::Worker;
 use super::arena::Key;
 use super::memory;
-use super::session::{Gate, Lane, Replies, Session, Transaction};
+use super::pausing;
+use super::session::{Executing, Gate, Lane, Replies, Session, Transaction};
 use super::upstream::{Owed, Recipient, Upstream};
 use crate::commands::{self, Command, Need, Placement};
 use crate::resp::encode;
@@ -64,6 +65,13 @@ impl Worker {
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
         };
+        let blocking = placement == Placement::Dedicated(Need::Blocking);
+        if blocking && may_block_now(self.sessions.get(key)) {
+            if !self.may_block_again(key, upstream) {
+                return Outcome::Later;
+            }
+            self.ask_server_id(upstream);
+        }
         if matches!(command.name, "wait" | "waitaof") {
             // WAIT is about this connection's last write. The server notes the replication offset
             // at every command (`c->woff` in server.c), so one more brings it up to date with the
@@ -87,11 +95,17 @@ impl Worker {
                 // What the server refuses changes nothing: only OFF ends tracking.
                 let off = |word: &[u8]| word.eq_ignore_ascii_case(b"off");
                 session.tracking = !request.get(2).is_some_and(off);
+                session.broadcasting = request
+                    .args()
+                    .any(|word| word.eq_ignore_ascii_case(b"bcast"));
+                lane.tainted = true;
+            }
+            "client|no-touch" => {
+                session.no_touch = request.arg(2).eq_ignore_ascii_case(b"on");
                 lane.tainted = true;
             }
             _ => {}
         }
-        let blocking = placement == Placement::Dedicated(Need::Blocking);
         self.sent(key, upstream, command, plan, request.argc(), blocking);
         Outcome::Taken
     }
@@ -129,6 +143,7 @@ impl Worker {
             muted,
             blocking,
             patterns: matches!(command.name, "psubscribe" | "punsubscribe"),
+            exec: command.name == "exec" && command.accepts(argc),
             since_us: self.now_us,
         });
         self.queue_flush_upstream(upstream_key);
@@ -201,6 +216,7 @@ impl Worker {
                 muted: false,
                 blocking: false,
                 patterns: false,
+                exec: false,
                 since_us: self.now_us,
             });
             self.queue_flush_upstream(upstream);
@@ -275,6 +291,11 @@ impl Worker {
     }
 }
 
+/// Inside MULTI nothing blocks.
+fn may_block_now(session: Option<&Session>) -> bool {
+    session.is_some_and(|session| session.transaction.is_none())
+}
+
 /// Follows what a request does to the connection's state, and says how its reply comes.
 fn follow_state(
     session: &mut Session,
@@ -283,15 +304,26 @@ fn follow_state(
     argc: usize,
 ) -> (ReplyPlan, u32) {
     if !command.accepts(argc) {
-        // The server refuses it: nothing changes, and one error comes.
+        // The server refuses it, and one error comes. Nothing changes, but that a refused EXEC ends its
+        // transaction too (`execCommandAbort` in multi.c).
+        if command.name == "exec" && session.transaction.take().is_some() {
+            session.watching = false;
+            session.select(session.database);
+        }
         return (plan, 1);
     }
     match command.name {
         "exec" => {
             session.watching = false;
             let Some(transaction) = session.transaction.take() else {
+                session.executing.push_back(Executing::default());
                 return (plan, 1);
             };
+            session.executing.push_back(Executing {
+                queued: transaction.shown,
+                own: None,
+            });
+            session.finishing |= transaction.ends;
             if transaction.database != session.database {
                 session.selecting = Some(transaction.database);
                 session.gate = Gate::Idle;
@@ -310,13 +342,21 @@ fn follow_state(
                 plans: Vec::new(),
                 database: session.database,
                 needs_memory: false,
+                writes: false,
+                ends: false,
+                shown: Vec::new(),
             });
             return (plan, 1);
         }
         // Both are refused inside MULTI and not queued (CMD_NO_MULTI in server.c).
         "multi" => return (plan, 1),
         "watch" => {
-            session.watching |= session.transaction.is_none();
+            if session.transaction.is_none() {
+                let before = if session.watching { session.watched } else { 0 };
+                session.watched =
+                    before.saturating_add(u32::try_from(argc - 1).unwrap_or(u32::MAX));
+                session.watching = true;
+            }
             return (plan, 1);
         }
         _ => {}
@@ -324,6 +364,7 @@ fn follow_state(
     if let Some(transaction) = &mut session.transaction {
         transaction.plans.push(plan);
         transaction.needs_memory |= memory::needs_memory(command);
+        transaction.writes |= pausing::replicates(command, b"");
         return (ReplyPlan::Verbatim, 1);
     }
     let names = u32::try_from(argc - 1).unwrap_or(u32::MAX);

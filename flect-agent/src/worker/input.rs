@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
+use super::monitors;
 use super::scripts::{self, Unready};
 use super::session::{
     CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, SCRIPT_INPUT_BYTES_MAX,
@@ -22,6 +23,11 @@ const READS_PER_TURN: usize = 4;
 impl Worker {
     /// Takes what a session has to say, as far as its gate lets it.
     pub(super) fn run_session(&mut self, key: Key<Session>) {
+        self.take_input(key);
+        self.tell(key);
+    }
+
+    fn take_input(&mut self, key: Key<Session>) {
         let mut reads = 0;
         let mut hungry = false;
         loop {
@@ -78,6 +84,8 @@ impl Worker {
             }
             Ok(count) => {
                 session.meter.bytes_in.add(count as u64);
+                session.doing.read_bytes += count as u64;
+                session.doing.touched_ms = self.now_ms;
                 if count < room && !session.hung_up && !session.accelerated {
                     // A short read has emptied the socket; the next bytes bring an event.
                     session.readable = false;
@@ -229,11 +237,16 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Later;
         };
-        let limits = &session.store.limits;
-        let (paced, full) = (limits.has_rate(), limits.memory_exceeded());
+        let store = &session.store;
+        let (paced, full) = (store.limits.has_rate(), store.limits.memory_exceeded());
+        let (paused, monitored) = (store.pause.is_set(), store.monitors.any());
+        if paused && self.held_back(key, request) {
+            return Outcome::Later;
+        }
         if paced && !self.admit(key) {
             return Outcome::Later;
         }
+        let tap = if monitored { self.tap(key) } else { None };
         self.current = None;
         let outcome = if full && self.when_full(key, request) {
             Outcome::Taken
@@ -245,6 +258,10 @@ impl Worker {
         {
             session.admitted = false;
             session.meter.request(self.current);
+            if let Some(command) = self.current {
+                session.doing.last_command = Some(command.number);
+            }
+            session.doing.commands += u64::from(session.transaction.is_none());
             if self.sampler.takes()
                 && let Some(command) = self.current
                 && command.policy == Policy::Rewrite
@@ -252,6 +269,11 @@ impl Worker {
             {
                 session.meter.key(name);
             }
+        }
+        if outcome == Outcome::Taken
+            && let Some(tap) = tap
+        {
+            self.tell_monitors(&tap, key, request);
         }
         outcome
     }
@@ -285,6 +307,12 @@ impl Worker {
             return false;
         };
         let argc = head.argc;
+        let shown = if session.store.monitors.any() {
+            monitors::beginning(&head)
+        } else {
+            Vec::new()
+        };
+        let paused = session.store.pause.is_set();
         let known: Vec<Vec<u8>> = (0..2)
             .map_while(|index| head.arg(index))
             .map(<[u8]>::to_vec)
@@ -293,6 +321,12 @@ impl Worker {
             .first()
             .map(|name| commands::lookup(name, known.get(1).map(Vec::as_slice)));
         let script = known.get(1).map_or(b"".as_slice(), Vec::as_slice);
+        if let Some(Lookup::Known(command)) = lookup
+            && paused
+            && self.must_wait(key, command, script)
+        {
+            return false;
+        }
         let refusal = match lookup {
             Some(Lookup::Known(command)) if scripts::concerns(command) => {
                 match self.begin_script_stream(key, command, bytes) {
@@ -312,6 +346,9 @@ impl Worker {
                             to,
                             refusal,
                         });
+                        if !shown.is_empty() {
+                            self.tell_beginning(key, command, &shown);
+                        }
                         return true;
                     }
                     Err(Unready::Later) => return false,
@@ -342,6 +379,13 @@ impl Worker {
                         }),
                         refusal: Vec::new(),
                     });
+                    session.doing.last_command = Some(command.number);
+                    if may_block(command) {
+                        self.ask_server_id(upstream);
+                    }
+                    if !shown.is_empty() {
+                        self.tell_beginning(key, command, &shown);
+                    }
                     return true;
                 }
                 Policy::Operator(reason) => {

@@ -157,7 +157,7 @@ impl Worker {
     }
 
     /// Replies are read as RESP2, but for the one that goes to the app as it is.
-    fn lane_of_target(
+    pub(super) fn lane_of_target(
         &mut self,
         target: Target,
         store: usize,
@@ -192,6 +192,7 @@ impl Worker {
                 muted: matches!(to, Recipient::Greeting),
                 blocking: false,
                 patterns: false,
+                exec: false,
                 since_us: self.now_us,
             });
             self.queue_flush_upstream(key);

@@ -41,6 +41,8 @@ pub struct StoreLanes {
     /// Sessions that wait for the store's share of commands.
     pub paced: VecDeque<Key<Session>>,
     pub reserved: Option<Reserved>,
+    /// This turn's lines for those that monitor.
+    pub lines: Vec<u8>,
     meter: Option<Arc<Meter>>,
 }
 
@@ -55,6 +57,7 @@ impl StoreLanes {
             sorter: [None, None],
             paced: VecDeque::new(),
             reserved: None,
+            lines: Vec::new(),
             meter: None,
         }
     }
@@ -283,6 +286,10 @@ impl Worker {
         let result = session.out.flush(&mut session.socket);
         let taken_bytes = waiting_bytes - session.out.len();
         session.meter.bytes_out.add(taken_bytes as u64);
+        session.doing.written_bytes += taken_bytes as u64;
+        if taken_bytes > 0 {
+            session.doing.touched_ms = self.now_ms;
+        }
         match result {
             Ok(flushed) => {
                 if flushed == Flushed::All && session.finishing && session.is_served() {
@@ -352,7 +359,10 @@ impl Worker {
             .map(|lanes| &mut lanes.pooled[place(upstream.protocol)]);
         match pool {
             Some(pool)
-                if pool.len() < POOLED_MAX && upstream.owed.is_empty() && !upstream.tainted =>
+                if pool.len() < POOLED_MAX
+                    && upstream.owed.is_empty()
+                    && !upstream.tainted
+                    && upstream.unblocking == 0 =>
             {
                 upstream.role = Role::Pooled;
                 upstream.retired = false;
@@ -391,7 +401,8 @@ impl Worker {
             match *to {
                 Recipient::Session(session) => self.close_session_of(session, key),
                 Recipient::Job(job) => self.fail_job(job),
-                Recipient::Greeting => {}
+                Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
+                Recipient::Greeting | Recipient::ServerId => {}
             }
         }
         if let Role::Own(session) = upstream.role {

@@ -1,7 +1,6 @@
 //! What the agent answers itself: the session's own state, and what no server need be asked for.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Worker;
 use super::admission::{TOO_MANY_CLIENTS, WRONG_PASSWORD};
@@ -9,7 +8,6 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
 use crate::commands::Local;
-use crate::environment::Entry;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
 use crate::scoped::{SYNTAX_ERROR, database};
@@ -18,6 +16,8 @@ const STATE_HELD: &[u8] =
     b"-ERR the connection holds a transaction, a WATCH or subscriptions; end them first\r\n";
 const BAD_CLIENT_NAME: &[u8] =
     b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n";
+/// A private server's setting `import-mode` is off unless it is being filled by another.
+const NOT_IMPORTING: &[u8] = b"-ERR Server is not in import mode\r\n";
 const CLUSTER_DISABLED: &[u8] = b"-ERR This instance has cluster support disabled\r\n";
 
 impl Worker {
@@ -43,6 +43,17 @@ impl Worker {
             Local::ScriptFlush => return self.script_flush(key, request),
             Local::ScriptShow => self.script_show(key, request),
             Local::ClientReply => self.client_reply(key, request),
+            Local::ClientKill => return self.client_kill(key, request),
+            Local::ClientUnblock => return self.client_unblock(key, request),
+            Local::ClientPause => {
+                let reply = self.client_pause(key, request);
+                self.answer(key, &reply);
+            }
+            Local::ClientUnpause => {
+                self.client_unpause(key);
+                self.answer(key, b"+OK\r\n");
+            }
+            Local::Monitor => return self.monitor(key),
             Local::Quit => self.finish_with(key, b"+OK\r\n"),
             Local::Reset => self.reset(key),
             _ => {
@@ -92,27 +103,33 @@ impl Worker {
                 encode::ok(&mut out);
             }
             Local::ClientSetInfo => set_info(session, request)?,
-            Local::ClientInfo => encode::text(
-                protocol,
-                &self.client_line(session, &session.entry),
-                &mut out,
-            ),
+            Local::ClientInfo => {
+                encode::text(protocol, &self.client_info(session, request), &mut out);
+            }
             Local::ClientList => {
                 let list = self.client_list(session, request)?;
                 encode::text(protocol, &list, &mut out);
             }
-            Local::ClientNoEvict | Local::ClientNoTouch => {
-                if !["on", "off"]
-                    .iter()
-                    .any(|word| request.arg(2).eq_ignore_ascii_case(word.as_bytes()))
-                {
+            Local::ClientNoEvict => {
+                let is = |word: &[u8]| request.arg(2).eq_ignore_ascii_case(word);
+                if !is(b"on") && !is(b"off") {
                     return Err(SYNTAX_ERROR.to_vec());
                 }
-                encode::ok(&mut out);
+                session.entry.named().no_evict = is(b"on");
             }
+            Local::ClientCapa => {
+                let mut words = request.args().skip(2);
+                let redirect = words.any(|word| word.eq_ignore_ascii_case(b"redirect"));
+                session.entry.named().redirect |= redirect;
+            }
+            Local::ClientImportSource => return Err(NOT_IMPORTING.to_vec()),
             Local::AclWhoami => encode::bulk(&session.user, &mut out),
             Local::ClusterDisabled => return Err(CLUSTER_DISABLED.to_vec()),
-            Local::ReadOnly => encode::ok(&mut out),
+            Local::ReadOnly => {
+                session.entry.named().read_only = self
+                    .current
+                    .is_some_and(|command| command.name == "readonly");
+            }
             Local::Role => {
                 encode::array(3, &mut out);
                 encode::bulk(b"master", &mut out);
@@ -148,6 +165,7 @@ impl Worker {
 
     /// RESET: as if the connection were new (`resetCommand` in networking.c).
     fn reset(&mut self, key: Key<Session>) {
+        self.end_monitoring(key);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -165,6 +183,9 @@ impl Worker {
         session.selecting = None;
         session.watching = false;
         session.tracking = false;
+        session.no_touch = false;
+        session.executing.clear();
+        session.lines_bytes = 0;
         session.subscribed = Subscribed::default();
         session.pattern_changes.clear();
         session.forget_patterns();
@@ -176,6 +197,10 @@ impl Worker {
         {
             let mut named = session.entry.named();
             named.name.clear();
+            named.user = b"default".to_vec();
+            named.redirect = false;
+            named.no_evict = false;
+            named.read_only = false;
             named.database = 0;
             named.protocol = 2;
         }
@@ -238,6 +263,7 @@ impl Worker {
         })?;
         if let Some(session) = self.sessions.get_mut(key) {
             session.user = user.to_vec();
+            session.entry.named().user = user.to_vec();
         }
         Ok(())
     }
@@ -322,88 +348,16 @@ impl Worker {
         encode::array(0, &mut out);
         out
     }
-
-    /// The store's sessions on this node, filtered as the app asks.
-    fn client_list(&self, session: &Session, request: &Request<'_>) -> Result<String, Vec<u8>> {
-        let mut ids: Option<Vec<u64>> = None;
-        let mut normal = true;
-        match request.get(2) {
-            None => {}
-            Some(word) if word.eq_ignore_ascii_case(b"type") && request.argc() == 4 => {
-                let kind = request.arg(3);
-                let known = ["normal", "master", "primary", "replica", "slave", "pubsub"];
-                if !known
-                    .iter()
-                    .any(|known| kind.eq_ignore_ascii_case(known.as_bytes()))
-                {
-                    let mut error = Vec::new();
-                    let text = [b"ERR Unknown client type '", kind, b"'"].concat();
-                    encode::error(text, &mut error);
-                    return Err(error);
-                }
-                normal = kind.eq_ignore_ascii_case(b"normal");
-            }
-            Some(word) if word.eq_ignore_ascii_case(b"id") && request.argc() > 3 => {
-                let mut wanted = Vec::new();
-                for at in 3..request.argc() {
-                    match number::parse(request.arg(at)).and_then(|id| u64::try_from(id).ok()) {
-                        Some(id) => wanted.push(id),
-                        None => return Err(b"-ERR Invalid client ID\r\n".to_vec()),
-                    }
-                }
-                ids = Some(wanted);
-            }
-            Some(_) => return Err(SYNTAX_ERROR.to_vec()),
-        }
-        let mut list = String::new();
-        for entry in self.environment.directory.of_store(session.store.number) {
-            if normal && ids.as_ref().is_none_or(|ids| ids.contains(&entry.id)) {
-                list.push_str(&self.client_line(session, &entry));
-            }
-        }
-        Ok(list)
-    }
-
-    /// A line of CLIENT LIST. What only the server could know of a connection of its own is 0.
-    fn client_line(&self, session: &Session, entry: &Arc<Entry>) -> String {
-        let named = entry.named().clone();
-        let own = Arc::ptr_eq(&session.entry, entry);
-        let subscribed = if own {
-            session.subscribed
-        } else {
-            Subscribed::default()
-        };
-        let multi = match &session.transaction {
-            Some(transaction) if own => i64::try_from(transaction.plans.len()).unwrap_or(-1),
-            _ => -1,
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        format!(
-            "id={} addr={} laddr={} fd=0 name={} age={} idle=0 flags=N db={} sub={} psub={} ssub={} multi={multi} watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in=0 tot-net-out=0 tot-cmds=0\n",
-            entry.id,
-            entry.peer,
-            entry.asked,
-            text(&named.name),
-            Instant::now().duration_since(entry.since).as_secs(),
-            named.database,
-            subscribed.channels,
-            subscribed.patterns,
-            subscribed.shard_channels,
-            named.protocol,
-            text(&named.lib_name),
-            text(&named.lib_version),
-        )
-    }
 }
 
 /// CLIENT SETINFO (`clientSetinfoCommand` in networking.c).
 fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
     let (option, value) = (request.arg(2), request.arg(3));
     let mut named = session.entry.named();
-    let (field, shown) = if option.eq_ignore_ascii_case(b"lib-name") {
-        (&mut named.lib_name, "lib-name")
+    let field = if option.eq_ignore_ascii_case(b"lib-name") {
+        &mut named.lib_name
     } else if option.eq_ignore_ascii_case(b"lib-ver") {
-        (&mut named.lib_version, "lib-ver")
+        &mut named.lib_version
     } else {
         let mut error = Vec::new();
         encode::error(
@@ -413,10 +367,10 @@ fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
         return Err(error);
     };
     if !is_plain(value) {
-        return Err(format!(
-            "-ERR {shown} cannot contain spaces, newlines or special characters.\r\n"
-        )
-        .into_bytes());
+        let mut error = Vec::new();
+        let text = b" cannot contain spaces, newlines or special characters.";
+        encode::error([b"ERR ", option, text].concat(), &mut error);
+        return Err(error);
     }
     *field = value.to_vec();
     Ok(())

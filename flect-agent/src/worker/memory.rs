@@ -72,16 +72,17 @@ fn may_write(command: &Command, script: &[u8]) -> bool {
     let harmless = |flag: &[u8]| flag == b"no-writes" || flag == b"allow-oom";
     match command.name {
         "evalsha" | "fcall" => true,
-        "eval" => !script.starts_with(b"#!") || !flags(script).any(harmless),
+        "eval" => !script_flags(script).any(harmless),
         _ => false,
     }
 }
 
 /// The flags in a script's first line: `#!lua flags=no-writes,allow-oom`.
-fn flags(script: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn script_flags(script: &[u8]) -> impl Iterator<Item = &[u8]> {
     let line = script
         .split(|byte| *byte == b'\n')
         .next()
+        .filter(|line| line.starts_with(b"#!"))
         .unwrap_or_default();
     line.split(u8::is_ascii_whitespace)
         .filter_map(|word| word.strip_prefix(b"flags="))

@@ -28,6 +28,11 @@ impl Outbox {
         self.bytes.len() - self.written
     }
 
+    /// The size of the buffer.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -145,6 +145,21 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
+                Some(Recipient::ServerId) => {
+                    let mut text = std::mem::take(&mut upstream.id_reply);
+                    let advance = upstream.rewriter.advance(rest, &self.nobody, &mut text);
+                    upstream.id_reply = text;
+                    (advance, None)
+                }
+                Some(Recipient::Unblocking(unblocking)) => {
+                    match self.unblockings.get_mut(unblocking) {
+                        Some(unblocking) => {
+                            let reply = &mut unblocking.reply;
+                            (upstream.rewriter.advance(rest, &self.nobody, reply), None)
+                        }
+                        None => (upstream.skip(rest, &self.nobody, dropped), None),
+                    }
+                }
                 Some(Recipient::Greeting) | None => {
                     (upstream.skip(rest, &self.nobody, dropped), None)
                 }
@@ -217,6 +232,8 @@ impl Worker {
                 self.fail_upstream(key);
             }
             Recipient::Greeting => {}
+            Recipient::ServerId => self.take_server_id(key),
+            Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
             Recipient::Job(job) => self.resume_job(job),
             Recipient::Session(session_key) => {
                 if let Some(session) = self.sessions.get_mut(session_key) {
@@ -226,6 +243,9 @@ impl Worker {
                     if front.patterns {
                         session.change_patterns(refused);
                     }
+                }
+                if front.exec {
+                    self.executed(session_key, refused);
                 }
                 self.note_reply(session_key, &front, error);
                 self.session_paid(session_key);

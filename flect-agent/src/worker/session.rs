@@ -10,6 +10,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 
 use super::arena::Key;
+use super::clients::Errand;
 use super::outbox::Outbox;
 use super::upstream::Upstream;
 use crate::environment::{App, Entry, Store};
@@ -92,6 +93,22 @@ pub struct Session {
     /// What the server has not confirmed yet of them, in order.
     pub pattern_changes: VecDeque<PatternChange>,
     pub tracking: bool,
+    /// CLIENT TRACKING with BCAST.
+    pub broadcasting: bool,
+    /// CLIENT NO-TOUCH ON.
+    pub no_touch: bool,
+    /// How many keys it watches.
+    pub watched: u32,
+    /// MONITOR.
+    pub monitoring: bool,
+    /// Bytes of MONITOR's lines behind replies that are owed.
+    pub lines_bytes: usize,
+    /// What other workers do for it.
+    pub errand: Option<Errand>,
+    /// EXECs under way, as MONITOR will show them.
+    pub executing: VecDeque<Executing>,
+    /// What CLIENT LIST tells of it.
+    pub doing: Doing,
     /// Whom ACL WHOAMI names: the user of the last AUTH.
     pub user: Vec<u8>,
     pub replies: Replies,
@@ -150,6 +167,10 @@ pub enum Gate {
     Grant,
     /// Until the store may have more commands.
     Pace,
+    /// Until the store's pause is over.
+    Pause,
+    /// Until the server has been told to end an earlier blocking command.
+    Unblocking,
 }
 
 /// A request on its way that does not fit the buffer.
@@ -175,6 +196,34 @@ pub struct Transaction {
     pub database: u32,
     /// A queued command may make the store larger.
     pub needs_memory: bool,
+    /// A queued command may change something.
+    pub writes: bool,
+    /// The session ends with EXEC.
+    pub ends: bool,
+    /// What MONITOR shows of it at EXEC: databases, and arguments as they are shown.
+    pub shown: Vec<(u32, Vec<u8>)>,
+}
+
+/// An EXEC under way, as MONITOR will show it.
+#[derive(Debug, Default)]
+pub struct Executing {
+    /// What was queued.
+    pub queued: Vec<(u32, Vec<u8>)>,
+    /// EXEC itself, if anybody watched when it was sent.
+    pub own: Option<Vec<u8>>,
+}
+
+/// What CLIENT LIST tells of a session, as it goes.
+#[derive(Debug, Default)]
+pub struct Doing {
+    /// The number of its last command.
+    pub last_command: Option<u16>,
+    /// Commands carried out.
+    pub commands: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    /// When it last read or was written to, in milliseconds of the workers' clock.
+    pub touched_ms: u64,
 }
 
 /// How many names the session listens to, as the server confirmed.
@@ -220,7 +269,11 @@ impl Session {
 
     /// The session needs state on the server.
     pub fn needs_own(&self) -> bool {
-        self.transaction.is_some() || self.watching || self.subscribed.any() || self.tracking
+        self.transaction.is_some()
+            || self.watching
+            || self.subscribed.any()
+            || self.tracking
+            || self.no_touch
     }
 
     /// One more reply will come from upstream.

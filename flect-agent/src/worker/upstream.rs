@@ -14,6 +14,7 @@ use super::arena::Key;
 use super::jobs::Job;
 use super::outbox::Outbox;
 use super::session::Session;
+use super::unblock::{ServerId, Unblocking};
 use crate::environment::Credentials;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
@@ -60,6 +61,16 @@ pub struct Upstream {
     pub error: bool,
     /// When it was last given back to the pool.
     pub idle_since: Instant,
+    /// Where it goes.
+    pub address: SocketAddr,
+    /// What the server calls it, once it has said so.
+    pub server_id: Option<ServerId>,
+    /// It has been asked for that.
+    pub asks_id: bool,
+    /// The answer as far as it has come.
+    pub id_reply: Vec<u8>,
+    /// How often the server is being asked to unblock it.
+    pub unblocking: u32,
 }
 
 /// Who uses a connection.
@@ -110,6 +121,8 @@ pub struct Owed {
     pub blocking: bool,
     /// The request changes the patterns that the session subscribes to.
     pub patterns: bool,
+    /// The request is an EXEC.
+    pub exec: bool,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
 }
@@ -119,6 +132,10 @@ pub struct Owed {
 pub enum Recipient {
     Session(Key<Session>),
     Job(Key<Job>),
+    /// The server's own number for the connection.
+    ServerId,
+    /// CLIENT UNBLOCK.
+    Unblocking(Key<Unblocking>),
     /// The agent's own AUTH and HELLO.
     Greeting,
 }
@@ -155,6 +172,11 @@ impl Upstream {
             refused: false,
             error: false,
             idle_since: Instant::now(),
+            address,
+            server_id: None,
+            asks_id: false,
+            id_reply: Vec::new(),
+            unblocking: 0,
         };
         let user = credentials.user.as_bytes();
         let password = credentials.password.as_bytes();
@@ -174,6 +196,7 @@ impl Upstream {
             muted: true,
             blocking: false,
             patterns: false,
+            exec: false,
             since_us: 0,
         });
         Ok(upstream)
