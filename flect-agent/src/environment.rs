@@ -4,6 +4,7 @@
 //! from a name or an address.
 
 mod limits;
+pub mod settings;
 mod store;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use limits::Limits;
+pub use settings::{Setting, Settings};
 pub use store::{Patterns, Store};
 
 /// A user of the shared Valkey. Its `Debug` output hides the password.
