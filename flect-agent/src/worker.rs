@@ -15,6 +15,7 @@ mod jobs;
 mod lanes;
 mod local;
 mod memory;
+mod observe;
 mod outbox;
 mod pace;
 mod replies;
@@ -22,6 +23,7 @@ mod scripts;
 mod session;
 mod stalls;
 mod upstream;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
+use crate::diagnosis::Arguments;
 use crate::environment::{App, Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
@@ -242,6 +245,7 @@ pub fn spawn(
         paced: Vec::new(),
         pace: None,
         current: None,
+        noted: None,
         sampler: Sampler::default(),
     };
     for store in stores {
@@ -301,6 +305,8 @@ pub(crate) struct Worker {
     pace: Option<Duration>,
     /// The command of the request being taken.
     current: Option<&'static Command>,
+    /// The arguments of the store-wide command that begins.
+    noted: Option<Arguments>,
     /// Which requests' keys are noted.
     sampler: Sampler,
 }

@@ -149,6 +149,18 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("config|set", scoped(Scoped::ConfigSet)),
     ("readonly readwrite", local(Local::ReadOnly)),
     ("role", local(Local::Role)),
+    ("slowlog|get slowlog|len slowlog|reset", local(Local::Slowlog)),
+    ("commandlog|get commandlog|len commandlog|reset", local(Local::Commandlog)),
+    ("latency|doctor latency|graph latency|histogram latency|history latency|latest latency|reset",
+        local(Local::Latency)),
+    ("config|resetstat", local(Local::ConfigResetstat)),
+    ("config|rewrite", local(Local::ConfigRewrite)),
+    ("memory|doctor", local(Local::MemoryDoctor)),
+    ("memory|malloc-stats", local(Local::MemoryMallocStats)),
+    ("memory|purge", local(Local::MemoryPurge)),
+    ("memory|stats", scoped(Scoped::MemoryStats)),
+    ("acl|users acl|list acl|getuser acl|dryrun acl|log acl|load acl|save acl|deluser",
+        local(Local::Acl)),
     ("script|flush", local(Local::ScriptFlush)),
     ("script|show", local(Local::ScriptShow)),
     ("asking clusterscan", local(Local::ClusterDisabled)),
@@ -157,10 +169,10 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     // ---- Operator.
     (FUNCTIONS, operator("the server has one function registry for all stores")),
     (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
-    (USERS, operator("users and their rights are the server's")),
-    (SETTINGS, operator("settings are the whole server's")),
+    ("acl|setuser", operator("users and their rights are the server's: a store is opened by its agent or its token")),
+    (SETTINGS, operator("it would load code into the server, or change how it runs, for all its stores")),
     (CLIENTS, operator("connections to the server are shared between sessions")),
-    (OBSERVATION, operator("it shows what all stores of the server do")),
+    ("monitor", operator("it shows what all stores of the server do")),
     (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
     (REPLICATION, operator("replication and persistence concern all stores of the server")),
     (DATABASES, operator("it exchanges the databases of all stores of the server")),
@@ -228,20 +240,11 @@ const FUNCTIONS: &str = "\
 const SCRIPT_CONTROL: &str = "\
     script|debug script|kill";
 
-const USERS: &str = "\
-    acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users";
-
 const SETTINGS: &str = "\
-    client|import-source config|resetstat config|rewrite module|load module|loadex \
-    module|unload";
+    client|import-source module|load module|loadex module|unload";
 
 const CLIENTS: &str = "\
     client|kill client|pause client|unblock client|unpause";
-
-const OBSERVATION: &str = "\
-    commandlog|get commandlog|len commandlog|reset latency|doctor latency|graph \
-    latency|histogram latency|history latency|latest latency|reset memory|doctor \
-    memory|malloc-stats memory|purge memory|stats monitor slowlog|get slowlog|len slowlog|reset";
 
 const INTERNALS: &str = "\
     debug migrate pfdebug pfselftest restore-asking";

@@ -76,7 +76,10 @@ impl ConfigSet {
     /// What has to change.
     fn judge(&self, found: &[(&[u8], &[u8])]) -> Result<Vec<(Setting, i64)>, Vec<u8>> {
         for (at, (name, _)) in self.pairs.iter().enumerate() {
-            if !found.iter().any(|(known, _)| known == name) {
+            if !found
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(name))
+            {
                 let text = b"ERR Unknown option or number of arguments for CONFIG SET - '";
                 return Err(error(&[text, name, b"'"]));
             }
@@ -106,7 +109,8 @@ impl ConfigSet {
                 }
                 continue;
             }
-            let on_server = found.iter().find(|(known, _)| known == name);
+            let is = |known: &[u8]| known.eq_ignore_ascii_case(name);
+            let on_server = found.iter().find(|(known, _)| is(known));
             let current = on_server.and_then(|(_, on_server)| self.view.value(name, on_server));
             if !current.is_some_and(|current| is_same(&current, value)) {
                 let text = b"NOPERM this setting is not a store's own: '";

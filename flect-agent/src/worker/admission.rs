@@ -7,6 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -149,6 +150,7 @@ impl Worker {
                 peer: session.entry.peer,
                 asked: session.entry.asked,
                 since: session.entry.since,
+                states: AtomicU8::new(0),
                 named: Mutex::new(session.entry.named().clone()),
             });
             self.environment.directory.leave(&session.entry);
@@ -200,6 +202,7 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) ->
         peer: accepted.peer,
         asked: accepted.asked,
         since: Instant::now(),
+        states: AtomicU8::new(0),
         named: Mutex::new(Named {
             protocol: version,
             ..Named::default()
