@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::config;
-use crate::environment::{Credentials, ServerFacts, Store};
+use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::{Prefix, Slug};
@@ -233,6 +233,31 @@ impl Admin {
         Ok(())
     }
 
+    /// Writes down what apps of a store have set for it, and lets it obey on this node.
+    ///
+    /// # Errors
+    /// When the registry cannot be changed, or the store is gone.
+    pub async fn keep_settings(
+        &mut self,
+        store: &Store,
+        changes: &[(Setting, i64)],
+    ) -> Result<(), AdminError> {
+        let slug = store.slug();
+        let change = |record: &mut Record| {
+            // A store of the same name may have taken the place of one that is gone.
+            let changes = changes.iter().filter(|_| record.prefix == store.prefix);
+            for (setting, value) in changes {
+                settings::keep(&mut record.settings, *setting, *value);
+            }
+        };
+        let record = self.registry.change(&slug, change).await?;
+        if record.prefix != store.prefix {
+            return Err(AdminError::Refused(format!("store '{slug}' is gone")));
+        }
+        store.settings().set(&record.settings);
+        Ok(())
+    }
+
     /// Applies settings of the server, for all its stores.
     ///
     /// # Errors
@@ -389,6 +414,7 @@ async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerF
         release: info_field(&info, "valkey_version")
             .and_then(release)
             .unwrap_or(OLDEST_RELEASE),
+        has_commandlog: knows("commandlog", connection).await?,
     })
 }
 
@@ -401,6 +427,16 @@ fn release(text: &str) -> Option<crate::commands::Version> {
         return None;
     };
     Some(crate::commands::Version { major, minor })
+}
+
+/// Whether the server has a command.
+async fn knows(command: &str, connection: &mut ConnectionManager) -> redis::RedisResult<bool> {
+    let found: Vec<redis::Value> = redis::cmd("COMMAND")
+        .arg("INFO")
+        .arg(command)
+        .query_async(connection)
+        .await?;
+    Ok(found.iter().any(|found| *found != redis::Value::Nil))
 }
 
 async fn commands(connection: &mut ConnectionManager) -> redis::RedisResult<HashSet<String>> {

@@ -6,15 +6,18 @@
 mod attention;
 mod entry;
 mod limits;
+pub mod settings;
 mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use attention::{Monitors, Pause};
-pub use entry::{Entry, Live, Look, Named};
+pub use entry::{Entry, Live, Look, Named, STATES};
 pub use limits::Limits;
+pub use settings::{Setting, Settings};
 pub use store::{Patterns, Store};
 
 /// A user of the shared Valkey. Its `Debug` output hides the password.
@@ -45,6 +48,8 @@ pub struct ServerFacts {
     pub databases: u32,
     /// The server's own version: 8.1 of 8.1.3.
     pub release: crate::commands::Version,
+    /// Whether it has COMMANDLOG: Valkey 8.1 and later.
+    pub has_commandlog: bool,
 }
 
 /// One shared Valkey.
@@ -115,6 +120,19 @@ impl Directory {
             entries.swap_remove(index);
         }
         place.is_some()
+    }
+
+    /// How many sessions of a store are in each of the [`STATES`].
+    #[must_use]
+    pub fn states(&self, store: usize) -> [usize; STATES] {
+        let mut counts = [0; STATES];
+        for entry in lock(&self.entries).iter().filter(|e| e.store == store) {
+            let states = entry.states.load(Ordering::Relaxed);
+            for (at, count) in counts.iter_mut().enumerate() {
+                *count += usize::from(states >> at & 1);
+            }
+        }
+        counts
     }
 
     /// The sessions of one store, oldest first.

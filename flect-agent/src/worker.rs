@@ -18,6 +18,7 @@ mod local;
 mod mailbox;
 mod memory;
 mod monitors;
+mod observe;
 mod outbox;
 mod pace;
 mod pausing;
@@ -27,6 +28,7 @@ mod session;
 mod stalls;
 mod unblock;
 mod upstream;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +39,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
-use crate::environment::{App, Entry, Environment, Store};
+use crate::diagnosis::Arguments;
+use crate::environment::{App, Entry, Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
 use arena::{Arena, Key};
@@ -122,6 +125,8 @@ pub enum Message {
     Accept(Box<Accepted>),
     /// The patterns that a session waits for are granted, or not.
     Granted(Ticket, bool),
+    /// A store's settings are kept, or not.
+    Kept(JobTicket, bool),
     /// Serve this store too. Its number is new.
     Store(Arc<Store>),
     /// The store is gone: end its sessions and its connections.
@@ -166,6 +171,10 @@ pub enum Message {
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket(Key<Session>);
 
+/// Names a waiting store-wide command to another thread.
+#[derive(Clone, Copy, Debug)]
+pub struct JobTicket(Key<Job>);
+
 /// What a worker asks of the control side.
 pub enum Request {
     /// The store's user shall be able to subscribe to these patterns (as stored).
@@ -178,6 +187,17 @@ pub enum Request {
         worker: usize,
         /// For which session.
         ticket: Ticket,
+    },
+    /// A store's settings shall be these, on all nodes and for ever.
+    Settings {
+        /// Whose settings.
+        store: Arc<Store>,
+        /// What is new.
+        changes: Vec<(Setting, i64)>,
+        /// Which worker asks.
+        worker: usize,
+        /// For which command.
+        job: JobTicket,
     },
     /// The server does not know the agent's users any more (it has been restarted, say).
     UsersMissing,
@@ -270,6 +290,7 @@ pub fn spawn(
         paced: Vec::new(),
         pace: None,
         current: None,
+        noted: None,
         sampler: Sampler::default(),
     };
     for store in stores {
@@ -338,6 +359,8 @@ pub(crate) struct Worker {
     pace: Option<Duration>,
     /// The command of the request being taken.
     current: Option<&'static Command>,
+    /// The arguments of the store-wide command that begins.
+    noted: Option<Arguments>,
     /// Which requests' keys are noted.
     sampler: Sampler,
 }
@@ -432,6 +455,7 @@ impl Worker {
             match message {
                 Message::Accept(accepted) => self.accept(*accepted),
                 Message::Granted(Ticket(key), granted) => self.granted(key, granted),
+                Message::Kept(JobTicket(key), kept) => self.settings_kept(key, kept),
                 Message::Store(store) => self.add_store(store),
                 Message::Retire(store) => self.retire_store(&store),
                 Message::Kill { entry, back } => self.kill(&entry, back),

@@ -137,6 +137,8 @@ pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
         // CLIENT UNBLOCK of an app: only ever with the number of a connection of that app's store. It reads
         // nothing, and ends no connection.
         "client|unblock",
+        // Fields are taken from it, and no value that is of all stores.
+        "memory|stats",
         "command",
         "hmget",
         "hset",

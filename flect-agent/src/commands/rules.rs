@@ -153,8 +153,21 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("client|capa", local(Local::ClientCapa)),
     ("acl|whoami", local(Local::AclWhoami)),
     ("config|get", scoped(Scoped::ConfigGet)),
+    ("config|set", scoped(Scoped::ConfigSet)),
     ("readonly readwrite", local(Local::ReadOnly)),
     ("role", local(Local::Role)),
+    ("slowlog|get slowlog|len slowlog|reset", local(Local::Slowlog)),
+    ("commandlog|get commandlog|len commandlog|reset", local(Local::Commandlog)),
+    ("latency|doctor latency|graph latency|histogram latency|history latency|latest latency|reset",
+        local(Local::Latency)),
+    ("config|resetstat", local(Local::ConfigResetstat)),
+    ("config|rewrite", local(Local::ConfigRewrite)),
+    ("memory|doctor", local(Local::MemoryDoctor)),
+    ("memory|malloc-stats", local(Local::MemoryMallocStats)),
+    ("memory|purge", local(Local::MemoryPurge)),
+    ("memory|stats", scoped(Scoped::MemoryStats)),
+    ("acl|users acl|list acl|getuser acl|dryrun acl|log acl|load acl|save acl|deluser",
+        local(Local::Acl)),
     ("script|flush", local(Local::ScriptFlush)),
     ("script|show", local(Local::ScriptShow)),
     ("asking clusterscan", local(Local::ClusterDisabled)),
@@ -163,9 +176,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     // ---- Operator.
     (FUNCTIONS, operator("the server has one function registry for all stores")),
     (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
-    (USERS, operator("users and their rights are the server's")),
-    (SETTINGS, operator("settings are the whole server's")),
-    (OBSERVATION, operator("it shows what all stores of the server do")),
+    ("acl|setuser", operator("users and their rights are the server's: a store is opened by its agent or its token")),
+    (SETTINGS, operator("it would load code into the server, or change how it runs, for all its stores")),
     (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
     (REPLICATION, operator("replication and persistence concern all stores of the server")),
     (DATABASES, operator("it exchanges the databases of all stores of the server")),
@@ -233,17 +245,8 @@ const FUNCTIONS: &str = "\
 const SCRIPT_CONTROL: &str = "\
     script|debug script|kill";
 
-const USERS: &str = "\
-    acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users";
-
 const SETTINGS: &str = "\
-    config|resetstat config|rewrite config|set module|load module|loadex \
-    module|unload";
-
-const OBSERVATION: &str = "\
-    commandlog|get commandlog|len commandlog|reset latency|doctor latency|graph \
-    latency|histogram latency|history latency|latest latency|reset memory|doctor \
-    memory|malloc-stats memory|purge memory|stats slowlog|get slowlog|len slowlog|reset";
+    module|load module|loadex module|unload";
 
 const INTERNALS: &str = "\
     debug migrate pfdebug pfselftest restore-asking";

@@ -1,7 +1,7 @@
 //! A session as other threads see it: who it is, what it says of itself, what it is doing.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::lock;
@@ -24,9 +24,14 @@ pub struct Entry {
     pub named: Mutex<Named>,
     /// What its session is doing, as it has told last.
     pub live: Live,
+    /// What INFO counts it among: [`STATES`], a bit each.
+    pub states: AtomicU8,
     /// Where the worker that serves it takes messages.
     pub mailbox: Arc<Mailbox>,
 }
+
+/// What INFO counts sessions by: blocked, subscribed, tracking, watching.
+pub const STATES: usize = 4;
 
 /// What a client says about itself, and what its connection looks like.
 #[derive(Debug, Default, Clone)]

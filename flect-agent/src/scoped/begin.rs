@@ -2,10 +2,13 @@
 //!
 //! Invariant: arguments are read as Valkey reads them, and refused in its words.
 
-use super::{Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task};
+use super::{
+    ConfigSet, Count, Flush, Info, Keys, MemoryStats, Names, Own, Page, RandomKey, Rename,
+    Settings, Target, Task, View,
+};
 use crate::commands::{self, Lookup, Scoped};
+use crate::resp::number;
 use crate::resp::request::Request;
-use crate::resp::{encode, number};
 use crate::rewrite;
 use crate::store::{Namespace, Prefix};
 
@@ -27,10 +30,12 @@ pub struct Asker<'a> {
     pub database: u32,
     /// How many databases the server has.
     pub databases: u32,
-    /// The store's sessions on this node.
-    pub clients: usize,
+    /// What INFO tells of the store.
+    pub own: &'a dyn Fn() -> Own,
     /// How many distinct patterns they subscribe to.
     pub patterns: &'a dyn Fn() -> usize,
+    /// What the store has otherwise than its server.
+    pub view: &'a dyn Fn() -> View,
 }
 
 impl Task {
@@ -47,7 +52,7 @@ impl Task {
         let own = asker.namespace;
         let lists_channels = matches!(scoped, Scoped::PubsubChannels | Scoped::PubsubShardChannels);
         if lists_channels && request.argc() > 3 {
-            return Err(subcommand_syntax_error(request));
+            return Err(commands::subcommand_syntax_error(request));
         }
         match scoped {
             Scoped::Keys => Ok(Task::Keys(Keys::new(request.arg(1), own))),
@@ -69,8 +74,11 @@ impl Task {
             }
             Scoped::Info => {
                 let sections = request.args().skip(1).map(<[u8]>::to_vec).collect();
-                let clients = asker.clients;
-                Ok(Task::Info(Info::new(sections, clients, asker.prefix)))
+                Ok(Task::Info(Info::new(sections, (asker.own)(), asker.prefix)))
+            }
+            Scoped::MemoryStats => {
+                let bytes = (asker.own)().dataset_bytes();
+                Ok(Task::MemoryStats(MemoryStats::new(bytes, asker.prefix)))
             }
             Scoped::PubsubChannels => Ok(Task::Names(Names::new(b"CHANNELS", request.get(2)))),
             Scoped::PubsubShardChannels => {
@@ -82,8 +90,9 @@ impl Task {
             }
             Scoped::ConfigGet => {
                 let patterns = request.args().skip(2).map(<[u8]>::to_vec).collect();
-                Ok(Task::Settings(Settings::new(patterns)))
+                Ok(Task::Settings(Settings::new(patterns, (asker.view)())))
             }
+            Scoped::ConfigSet => config_set(asker, request).map(Task::ConfigSet),
             Scoped::Move => move_key(asker, request).map(Task::Rename),
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
             Scoped::SortWithPatterns => {
@@ -97,22 +106,6 @@ impl Task {
             }
         }
     }
-}
-
-/// Valkey's words for a subcommand with too many arguments (`addReplySubcommandSyntaxError`).
-fn subcommand_syntax_error(request: &Request<'_>) -> Vec<u8> {
-    let container = request.arg(0).to_ascii_uppercase();
-    let text = [
-        b"ERR unknown subcommand or wrong number of arguments for '",
-        request.arg(1),
-        b"'. Try ",
-        &container,
-        b" HELP.",
-    ]
-    .concat();
-    let mut error = Vec::new();
-    encode::error(text, &mut error);
-    error
 }
 
 /// A database's number as SELECT, MOVE and COPY read it (`getIntFromObjectOrReply` in object.c).
@@ -167,6 +160,16 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
         at += 2;
     }
     Ok(page)
+}
+
+fn config_set(asker: &Asker<'_>, request: &Request<'_>) -> Result<ConfigSet, Vec<u8>> {
+    if !request.argc().is_multiple_of(2) {
+        return Err(SYNTAX_ERROR.to_vec());
+    }
+    let word = |at| request.arg(at).to_vec();
+    let names = (2..request.argc()).step_by(2);
+    let pairs = names.map(|at| (word(at), word(at + 1))).collect();
+    Ok(ConfigSet::new(pairs, (asker.view)()))
 }
 
 fn move_key(asker: &Asker<'_>, request: &Request<'_>) -> Result<Rename, Vec<u8>> {

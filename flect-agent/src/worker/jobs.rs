@@ -6,6 +6,9 @@ use super::arena::Key;
 use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
+use crate::commands::Command;
+use crate::diagnosis::Arguments;
+use crate::environment::Setting;
 use crate::resp::Protocol;
 use crate::rewrite::reply::ReplyPlan;
 use crate::scoped::{Context, Step, Target, Task};
@@ -18,6 +21,9 @@ pub struct Job {
     pub context: Context,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
+    /// What it is and how the app asked for it, for the store's logs.
+    pub command: Option<&'static Command>,
+    pub noted: Option<Arguments>,
     /// The reply to the current question, as far as it has come.
     pub reply: Vec<u8>,
 }
@@ -82,6 +88,8 @@ impl Worker {
             task,
             context,
             since_us: self.now_us,
+            command: self.current,
+            noted: self.noted.take(),
             reply: Vec::new(),
         });
         self.take_step(job, step);
@@ -117,6 +125,7 @@ impl Worker {
                     self.finish_job(&job, &bytes);
                 }
             }
+            Step::Keep(changes) => self.keep_settings(key, changes),
             Step::Again => {
                 if let Some(job) = self.remove_job(key) {
                     self.open_gate(job.session, Gate::Job);
@@ -144,13 +153,48 @@ impl Worker {
         }
     }
 
+    /// Asks the control side to keep settings of the job's store; [`Worker::settings_kept`] goes on.
+    fn keep_settings(&mut self, key: Key<Job>, changes: Vec<(Setting, i64)>) {
+        let Some(job) = self.jobs.get(key) else {
+            return;
+        };
+        let Some(lanes) = lanes::of(&mut self.stores, Some(job.store)) else {
+            return;
+        };
+        let request = super::Request::Settings {
+            store: lanes.store.clone(),
+            changes,
+            worker: self.number,
+            job: super::JobTicket(key),
+        };
+        // The control side ends only with the process.
+        let _ = self.control.send(request);
+    }
+
+    /// The control side has answered.
+    pub(super) fn settings_kept(&mut self, key: Key<Job>, kept: bool) {
+        if let Some(job) = self.jobs.get_mut(key) {
+            job.reply = if kept {
+                b"+OK\r\n".to_vec()
+            } else {
+                b"-ERR CONFIG SET failed - the agent could not keep the settings; try again\r\n"
+                    .to_vec()
+            };
+            self.resume_job(key);
+        }
+    }
+
     fn finish_job(&mut self, job: &Job, bytes: &[u8]) {
         let key = job.session;
         if let Some(session) = self.sessions.get_mut(key) {
             let latency_us = self.now_us.wrapping_sub(job.since_us);
             session.meter.reply(latency_us);
+            if let Some(command) = job.command {
+                session.meter.carried_out(command.number, latency_us);
+            }
             session.gate = Gate::Open;
-            session.answer(bytes);
+            session.answer(bytes, job.command.map(|command| command.number));
+            self.log_job(job, latency_us, bytes.len());
             self.queue_flush_session(key);
             self.queue_run(key);
         }
@@ -194,6 +238,9 @@ impl Worker {
                 patterns: false,
                 exec: false,
                 since_us: self.now_us,
+                command: None,
+                end: upstream.out.position(),
+                noted: None,
             });
             self.queue_flush_upstream(key);
         }

@@ -331,6 +331,7 @@ impl Worker {
             session.database = database;
             session.entry.named().database = database;
         }
+        session.show_states(false);
         match session.lane {
             Lane::Own(upstream) => {
                 if !session.needs_own() && session.stream.is_none() {

@@ -42,6 +42,15 @@ impl Worker {
         match local {
             Local::ScriptFlush => return self.script_flush(key, request),
             Local::ScriptShow => self.script_show(key, request),
+            Local::Slowlog
+            | Local::Commandlog
+            | Local::Latency
+            | Local::ConfigResetstat
+            | Local::ConfigRewrite
+            | Local::MemoryDoctor
+            | Local::MemoryMallocStats
+            | Local::MemoryPurge
+            | Local::Acl => return self.observe(key, local, request),
             Local::ClientReply => self.client_reply(key, request),
             Local::ClientKill => return self.client_kill(key, request),
             Local::ClientUnblock => return self.client_unblock(key, request),

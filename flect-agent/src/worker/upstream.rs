@@ -15,6 +15,7 @@ use super::jobs::Job;
 use super::outbox::Outbox;
 use super::session::Session;
 use super::unblock::{ServerId, Unblocking};
+use crate::diagnosis::Arguments;
 use crate::environment::Credentials;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
@@ -59,6 +60,10 @@ pub struct Upstream {
     pub refused: bool,
     /// The reply under way is an error.
     pub error: bool,
+    /// How that error begins.
+    pub error_text: Vec<u8>,
+    /// Where the requests end that are answered, in what was sent.
+    pub answered_to: u64,
     /// When it was last given back to the pool.
     pub idle_since: Instant,
     /// Where it goes.
@@ -125,6 +130,12 @@ pub struct Owed {
     pub exec: bool,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
+    /// The number of its command.
+    pub command: Option<u16>,
+    /// Where its bytes end in what the connection has sent.
+    pub end: u64,
+    /// Its arguments, where what was sent on is another request than the app's.
+    pub noted: Option<Box<Arguments>>,
 }
 
 /// Whose reply it is.
@@ -171,6 +182,8 @@ impl Upstream {
             tainted: false,
             refused: false,
             error: false,
+            error_text: Vec::new(),
+            answered_to: 0,
             idle_since: Instant::now(),
             address,
             server_id: None,
@@ -198,7 +211,11 @@ impl Upstream {
             patterns: false,
             exec: false,
             since_us: 0,
+            command: None,
+            end: upstream.out.position(),
+            noted: None,
         });
+        upstream.out.keep();
         Ok(upstream)
     }
 
