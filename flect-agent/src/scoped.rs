@@ -8,7 +8,9 @@
 
 mod answer;
 mod begin;
+mod fill;
 mod flush;
+mod gather;
 mod info;
 mod keys;
 mod names;
@@ -24,6 +26,7 @@ use crate::store::{Namespace, Prefix};
 
 pub use answer::Reply;
 pub use begin::{Asker, SYNTAX_ERROR, database};
+pub use fill::{Fill, Queued};
 pub use flush::Flush;
 pub use info::Info;
 pub use keys::{Count, Keys, Page, RandomKey};
@@ -98,6 +101,8 @@ pub enum Task {
     Script(Script),
     /// A script that asks for names.
     Run(Box<Run>),
+    /// Names for what a transaction has queued.
+    Fill(Box<Fill>),
     /// A request whose reply is passed on as it is.
     Forward(Target, Vec<u8>),
 }
@@ -117,6 +122,7 @@ impl Task {
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
             Self::Run(task) => task.ask(context),
+            Self::Fill(task) => task.ask(),
             Self::Forward(target, request) => Step::Ask {
                 target: *target,
                 request: std::mem::take(request),
@@ -154,6 +160,7 @@ impl Task {
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
             Self::Run(task) => task.take(&reply, context),
+            Self::Fill(task) => task.take(&reply, context),
             Self::Forward(..) => Step::Done(Vec::new()),
         }
     }

@@ -22,6 +22,7 @@ mod scripts;
 mod session;
 mod stalls;
 mod upstream;
+mod wide;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -127,6 +127,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("pubsub|shardchannels", scoped(Scoped::PubsubShardChannels).replies(ReplyShape::Channels)),
     ("pubsub|numpat", scoped(Scoped::PubsubNumpat)),
     ("move", scoped(Scoped::Move)),
+    ("swapdb", scoped(Scoped::SwapDb)),
 
     // ---- Local: state of the session, or of no server.
     ("hello", local(Local::Hello)),
@@ -162,7 +163,6 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     (OBSERVATION, operator("it shows what all stores of the server do")),
     (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
     (REPLICATION, operator("replication and persistence concern all stores of the server")),
-    (DATABASES, operator("it exchanges the databases of all stores of the server")),
 ];
 
 const STRINGS: &str = "\
@@ -247,9 +247,6 @@ const INTERNALS: &str = "\
 
 const REPLICATION: &str = "\
     bgrewriteaof bgsave failover psync replconf replicaof save shutdown slaveof sync";
-
-const DATABASES: &str = "\
-    swapdb";
 
 #[cfg(test)]
 mod tests {

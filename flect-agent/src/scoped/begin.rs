@@ -86,6 +86,8 @@ impl Task {
             }
             Scoped::Move => move_key(asker, request).map(Task::Rename),
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
+            // A script's: the worker makes it.
+            Scoped::SwapDb => Err(SYNTAX_ERROR.to_vec()),
             Scoped::SortWithPatterns => {
                 let mut bytes = Vec::new();
                 let command = match commands::lookup(request.arg(0), None) {

@@ -161,11 +161,15 @@ fn refusals_do_not_name_the_agents_user() {
 #[test]
 fn a_script_that_asks_for_names_runs_anew_with_them() {
     let words = ["EVAL", "text", "0"].map(|word| word.as_bytes().to_vec());
-    let task = || Task::Run(Box::new(Run::new(words.to_vec(), &ReplyPlan::Verbatim)));
-    let wanted = b"-FLECTWALK 752a. script: 0, on @user_script:1.\r\n".to_vec();
+    let task = || {
+        let prefix = context().prefix;
+        let run = Run::new(words.to_vec(), &ReplyPlan::Verbatim, false, &prefix);
+        Task::Run(Box::new(run))
+    };
+    let wanted = b"-FLECTWALK 3a752a. script: 0, on @user_script:1.\r\n".to_vec();
     let replies = [
         wanted.clone(),
-        page("0", &["{aa}:u1", "{ab}:u2", "{aa}/1:u3"]),
+        page("0", &["{aa}:u1", "{ab}:u2"]),
         b":1\r\n".to_vec(),
     ];
     let (asked, reply) = run(task(), &replies);
@@ -173,7 +177,7 @@ fn a_script_that_asks_for_names_runs_anew_with_them() {
     assert!(asked[0].ends_with("$6\r\n{aa}:\0\r\n"), "{}", asked[0]);
     assert!(asked[1].contains("{aa}:u*"), "{}", asked[1]);
     assert!(
-        asked[2].ends_with("{aa}:\x002:u*1:12:u1\r\n"),
+        asked[2].ends_with("{aa}:\x003::u*1:13::u1\r\n"),
         "{}",
         asked[2]
     );

@@ -11,6 +11,7 @@ use crate::resp::encode;
 use crate::resp::request::Request;
 use crate::rewrite;
 use crate::rewrite::reply::ReplyPlan;
+use crate::scoped::Queued;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,11 @@ impl Worker {
             return Outcome::Taken;
         }
         let own = session.needs_own() || session.heavy || placement != Placement::Shared;
+        if command.name == "exec"
+            && let Some(outcome) = self.before_exec(key)
+        {
+            return outcome;
+        }
         match self.names_granted(key, command, request) {
             Granted::Yes => {}
             Granted::Refused => return Outcome::Taken,
@@ -79,7 +85,12 @@ impl Worker {
         else {
             return Outcome::Taken;
         };
+        let begin = lane.out.tail().len();
         let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
+        if let Some(transaction) = &mut session.transaction {
+            let written = &lane.out.tail()[begin..];
+            transaction.queued.mention_all(&session.store.prefix, written);
+        }
         match command.name {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
@@ -310,6 +321,8 @@ fn follow_state(
                 plans: Vec::new(),
                 database: session.database,
                 needs_memory: false,
+                queued: Queued::default(),
+                unfilled: None,
             });
             return (plan, 1);
         }

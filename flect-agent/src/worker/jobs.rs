@@ -114,7 +114,11 @@ impl Worker {
         match step {
             Step::Done(bytes) => {
                 if let Some(job) = self.remove_job(key) {
-                    self.finish_job(&job, &bytes);
+                    if matches!(job.task, Task::Fill(_)) {
+                        self.not_filled(job.session, &bytes);
+                    } else {
+                        self.finish_job(&job, &bytes);
+                    }
                 }
             }
             Step::Again => {
@@ -150,7 +154,8 @@ impl Worker {
             let latency_us = self.now_us.wrapping_sub(job.since_us);
             session.meter.reply(latency_us);
             session.gate = Gate::Open;
-            session.answer(bytes);
+            // Inside MULTI it takes its place in EXEC's reply.
+            self.answer(key, bytes);
             self.queue_flush_session(key);
             self.queue_run(key);
         }
