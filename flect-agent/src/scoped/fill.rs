@@ -40,6 +40,11 @@ impl Queued {
     pub fn needs(&mut self, prefix: &Prefix, wanted: &[u8], number: u64) -> &[u8] {
         self.wanted = if self.commands == 0 { wanted } else { b"" }.to_vec();
         self.commands += 1;
+        self.place(prefix, number)
+    }
+
+    /// Where the names will be, for a script that may make some; see [`Self::needs`].
+    pub fn place(&mut self, prefix: &Prefix, number: u64) -> &[u8] {
         self.place.get_or_insert_with(|| {
             let own = format!("walk.{number:016x}");
             [prefix.as_str().as_bytes(), HIDDEN, own.as_bytes()].concat()
@@ -79,7 +84,7 @@ impl Queued {
     /// Whether something must be done before EXEC.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.place.is_some() && !self.filled
+        self.commands > 0 && !self.filled
     }
 
     /// The task that must be done before EXEC, once.

@@ -49,7 +49,10 @@ impl Page {
         let Some((cursor, names)) = reply.scan_page() else {
             return misunderstood();
         };
-        let names: Vec<&[u8]> = own(names, context.namespace.keys()).collect();
+        let pattern = self.pattern.as_deref().unwrap_or(b"*");
+        let names: Vec<&[u8]> = own(names, context.namespace.keys())
+            .filter(|name| !name.is_empty() || matches_nothing(pattern))
+            .collect();
         self.cursor = cursor.to_vec();
         if names.is_empty() && cursor != b"0" && self.empty_pages < EMPTY_PAGES_MAX {
             self.empty_pages += 1;
@@ -61,6 +64,12 @@ impl Page {
         encode_names(&names, &mut out);
         Step::Done(out)
     }
+}
+
+/// Whether a pattern matches the empty name: its stars match something, but for a single one, for which
+/// the server does not look (`keysCommand` in db.c). Behind a prefix the server finds otherwise.
+fn matches_nothing(pattern: &[u8]) -> bool {
+    matches!(pattern, b"" | b"*")
 }
 
 fn encode_names(names: &[&[u8]], out: &mut Vec<u8>) {
@@ -76,6 +85,7 @@ pub struct Keys {
     walk: Walk,
     seen: HashSet<Box<[u8]>>,
     bytes: usize,
+    shows_empty_name: bool,
 }
 
 /// The most that KEYS may gather for one reply, in bytes of names: beyond it the agent's memory,
@@ -90,6 +100,7 @@ impl Keys {
             walk: Walk::new(namespace.keys(), pattern),
             seen: HashSet::new(),
             bytes: 0,
+            shows_empty_name: matches_nothing(pattern),
         }
     }
 
@@ -102,6 +113,9 @@ impl Keys {
             return misunderstood();
         };
         for name in names {
+            if name.is_empty() && !self.shows_empty_name {
+                continue;
+            }
             if self.seen.insert(name.into()) {
                 self.bytes += name.len() + NAME_OVERHEAD_BYTES;
             }

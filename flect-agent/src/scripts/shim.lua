@@ -14,9 +14,23 @@ local P,Q=argv[#argv],STORE
 argv[#argv]=nil
 local walked=string.find(P,'\0',1,true)
 if walked then P,walked=string.sub(P,1,walked-1),string.sub(P,walked+1) end
-local sent,touched,dry={},{}
+local sent,touched,dry,place={},{}
 for i=1,#keys do keys[i]=string.sub(keys[i],#P+1) end
 local names,known,send,slow=COMMANDS,{KNOWN},raw.pcall
+-- In a transaction others may want to know what this script makes.
+if walked and string.sub(walked,1,1)=='@' then
+for _,mode in ipairs({'.1',''}) do
+if send('exists',string.sub(walked,2)..mode)==1 then place=string.sub(walked,2)..mode end
+end
+end
+local function note(name)
+if touched[name] then return end
+touched[name]=true
+if place then
+local rest=string.sub(name,#Q+1)
+send('append',place,'1:+1:1'..#rest..':'..rest)
+end
+end
 
 -- Servers before 8.1 let a script change what later ones see, whoever runs them: by setfenv(0, ...), by
 -- the environment of functions that all share, by getmetatable('').__index. None of it gets through.
@@ -64,7 +78,7 @@ local c,k=...
 local s=known[c]
 if s==nil then s=look(c) end
 if s==1 and type(k)=='string' then
-if walked then sent[c],touched[P..k]=true,true end
+if walked then sent[c]=true note(P..k) end
 return send(c,P..k,select(3,...))
 end
 if not s then
@@ -136,7 +150,7 @@ local function name(a,bar) return a[1]..(known[a[1]]=='container' and bar..a[2] 
 local function keys(a,from,to,step)
 for i=from,to,step or 1 do
 a[i+1]=P..text(a[i+1])
-if walked then touched[a[i+1]]=true end
+if walked then note(a[i+1]) end
 end
 end
 local function channels(a,from,to)
@@ -207,14 +221,14 @@ elseif w=='replace' then at=at+1
 else at=argc end
 end
 a[2],a[3]=P..text(a[2]),to..text(a[3])
-if walked then touched[a[3]]=true end
+if walked then note(a[3]) end
 return nil,argc
 end
 special.move=function(a)
 local to,failed=database(a[3])
 if failed then return failed end
 if to==P then return refuse('ERR source and destination objects are the same') end
-if walked then sent.renamenx,touched[to..text(a[2])]=true,true end
+if walked then sent.renamenx=true note(to..text(a[2])) end
 local r=send('renamenx',P..text(a[2]),to..text(a[2]))
 if type(r)=='table' and r.err=='ERR no such key' then r=0 end
 return r

@@ -68,11 +68,13 @@ if found then return end
 found={}
 local at,all=1,walked
 if sub(all,1,1)=='@' then
-local place=sub(all,2)
 all=nil
-for _,try in ipairs({{'getdel','.1'},{'getex',''},{'get','.1'},{'get',''}}) do
-local names=not all and send(try[1],place..try[2])
+if place then
+for _,how in ipairs({sub(place,-2)=='.1' and 'getdel' or 'getex','get'}) do
+local names=not all and send(how,place)
 if type(names)=='string' then all=names end
+end
+if sub(place,-2)=='.1' then place=nil end
 end
 if not all then error({err='ERR the names for the transaction are gone: try again'}) end
 end
@@ -82,9 +84,10 @@ at=start+n
 return sub(all,start,at-1)
 end
 while at<=#all do
-local list={}
-found[item()]=list
-for i=1,item()+0 do list[i]=item() end
+local wanted=item()
+local list=found[wanted] or {}
+found[wanted]=list
+for i=1,item()+0 do list[#list+1]=item() end
 end
 end
 
@@ -161,7 +164,9 @@ while at<=argc do
 local w,v=word(a[at]),text(a[at+1])
 if at==argc then return refuse('ERR syntax error')
 elseif w=='match' then pattern=v
-elseif w=='type' then kind=word(v)
+elseif w=='type' then
+kind=word(v)
+if not find(' string list set zset hash stream ',' '..kind..' ',1,true) then return refuse("ERR unknown type name '"..v.."'") end
 elseif w=='count' then
 local n=whole(v)
 if not n then return refuse('ERR value is not an integer or out of range') end
@@ -231,11 +236,13 @@ send('rename',to,name)
 send('rename',aside,to)
 both[key]=nil
 else send('rename',name,to) end
-touched[name],touched[to]=true,true
+note(name)
+note(to)
 end
 for key in pairs(both) do
 send('rename',two..key,one..key)
-touched[two..key],touched[one..key]=true,true
+note(two..key)
+note(one..key)
 end
 return {ok='OK'}
 end
@@ -330,7 +337,7 @@ end
 if not store then return out end
 local to=P..store
 sent.del=true
-if walked then touched[to]=true end
+if walked then note(to) end
 send('del',to)
 for i=1,#out do out[i]=out[i] or '' end
 for from=1,#out,PART do

@@ -256,9 +256,7 @@ impl Worker {
         if let Some(transaction) = &mut session.transaction {
             let whole = &session.store.prefix;
             transaction.queued.mention_all(whole, &out[begin..]);
-            if walks {
-                last.extend(wide::place(transaction, whole, b""));
-            }
+            last.extend(wide::place_of_script(transaction, whole, walks));
         }
         if keys.is_some() {
             encode::bulk(&last, out);
@@ -321,19 +319,12 @@ impl Worker {
             mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
         });
         if request.argc() > 3 || !known {
-            self.refuse(key, b"-ERR SCRIPT FLUSH only support SYNC|ASYNC option\r\n");
+            self.answer(key, b"-ERR SCRIPT FLUSH only support SYNC|ASYNC option\r\n");
             return Outcome::Taken;
         }
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
-        if session.transaction.is_some() {
-            self.refuse(
-                key,
-                b"-ERR 'script|flush' is carried out by the agent in several steps and cannot be part of a transaction\r\n",
-            );
-            return Outcome::Taken;
-        }
         let scripts = session.store.scripts.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let nanoseconds = now.map_or(0, |now| now.as_nanos());

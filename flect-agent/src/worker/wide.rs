@@ -126,12 +126,26 @@ enum Needs<'a> {
     Everything,
 }
 
-/// What stands behind a script's prefix: where it will find the names.
-pub(super) fn place(transaction: &mut Transaction, prefix: &Prefix, wanted: &[u8]) -> Vec<u8> {
-    // No two of a process are the same, and no two processes know each other's keys.
-    let number = RandomState::new().hash_one(prefix.as_str());
-    let place = transaction.queued.needs(prefix, wanted, number);
-    [b"\0@", place].concat()
+/// What stands behind the prefix of a script in a transaction: where it will find the names, and note
+/// those that it makes.
+pub(super) fn place_of_script(
+    transaction: &mut Transaction,
+    prefix: &Prefix,
+    walks: bool,
+) -> Vec<u8> {
+    if walks {
+        return place(transaction, prefix, b"");
+    }
+    [b"\0@", transaction.queued.place(prefix, number())].concat()
+}
+
+fn place(transaction: &mut Transaction, prefix: &Prefix, wanted: &[u8]) -> Vec<u8> {
+    [b"\0@", transaction.queued.needs(prefix, wanted, number())].concat()
+}
+
+/// No two of a process are the same, and no two processes make them of the same seed.
+fn number() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 /// Notes which keys a command that is not rewritten may make.
