@@ -59,6 +59,14 @@ pub enum Step {
         /// The request.
         request: Vec<u8>,
     },
+    /// Send a request to the store's own user and, without waiting for its reply, one to the
+    /// housekeeper, whose reply is to be brought. An error in the first reply ends the task.
+    AskBoth {
+        /// To the store's own user.
+        aside: Vec<u8>,
+        /// To the housekeeper.
+        request: Vec<u8>,
+    },
     /// The app's reply; the task is over.
     Done(Vec<u8>),
     /// The task is over, and the request is to be looked at once more.
@@ -165,6 +173,13 @@ impl Task {
         }
     }
 
+    /// Whether the task must come to its end when its client has gone, as the command would on a private
+    /// server.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        matches!(self, Self::Flush(_) | Self::Run(_) | Self::Script(_))
+    }
+
     /// How the reply to the last question must be read.
     #[must_use]
     pub fn plan(&self) -> ReplyPlan {
@@ -189,6 +204,15 @@ fn ask<W: AsRef<[u8]>>(target: Target, words: &[W]) -> Step {
     let mut request = Vec::new();
     encode::request(words, &mut request);
     Step::Ask { target, request }
+}
+
+/// What the app is told of an error reply of the server's.
+#[must_use]
+pub fn refusal(reply: &[u8]) -> Vec<u8> {
+    match Reply::parse(reply) {
+        Some(Reply::Error(text)) => error(&without_user(&text)),
+        _ => error("ERR the server's answer was not understood"),
+    }
 }
 
 /// An error reply.

@@ -28,7 +28,8 @@ pub(super) fn scoped(
     };
     if scoped == Scoped::SwapDb {
         explained.notes.push(
-            "the agent walks for the names with SCAN; one script renames them, at one instant".to_owned(),
+            "the agent walks for the names with SCAN; one script renames them, at one instant"
+                .to_owned(),
         );
         return explained;
     }
@@ -80,7 +81,7 @@ pub(super) fn scoped(
             }
             Scoped::Keys | Scoped::DbSize => "SCAN goes on until the cursor is 0",
             Scoped::Scan => {
-                "the agent asks on while pages hold none of the store's keys, up to 16 times"
+                "the agent asks on while pages hold none of the store's keys, until it has looked at 64000"
             }
             _ => "",
         };

@@ -141,13 +141,7 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
     {
         return Err(b"-ERR invalid cursor\r\n".to_vec());
     }
-    let mut page = Page {
-        cursor: cursor.to_vec(),
-        pattern: None,
-        count: None,
-        kind: None,
-        empty_pages: 0,
-    };
+    let mut page = Page::at(cursor);
     let mut at = 2;
     while let Some(option) = request.get(at) {
         let Some(value) = request.get(at + 1) else {
@@ -156,8 +150,10 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
         if option.eq_ignore_ascii_case(b"count") {
             match number::parse(value) {
                 None => return Err(NOT_AN_INTEGER.to_vec()),
-                Some(count) if count < 1 => return Err(SYNTAX_ERROR.to_vec()),
-                Some(_) => page.count = Some(value.to_vec()),
+                Some(count) => match u64::try_from(count) {
+                    Ok(count) if count > 0 => page.count = count,
+                    _ => return Err(SYNTAX_ERROR.to_vec()),
+                },
             }
         } else if option.eq_ignore_ascii_case(b"match") {
             page.pattern = Some(value.to_vec());

@@ -66,7 +66,11 @@ impl Gather {
             }
             for name in names_after_swaps(name, &self.swapped) {
                 let bytes = name.len() + ITEM_OVERHEAD_BYTES;
-                self.bytes += if self.seen.insert(name.into()) { bytes } else { 0 };
+                self.bytes += if self.seen.insert(name.into()) {
+                    bytes
+                } else {
+                    0
+                };
             }
         }
         if self.bytes > FOUND_BYTES_MAX {

@@ -168,7 +168,9 @@ impl Script {
             .flushed(values.next().flatten().unwrap_or_default());
         for (name, value) in names.iter().zip(values) {
             let noted = value.and_then(|value| value.split_at_checked(SHA_BYTES));
-            let Some((server, letter)) = noted else { continue };
+            let Some((server, letter)) = noted else {
+                continue;
+            };
             if let (Some(app), Some(server)) = (name, Sha::parse(server)) {
                 self.scripts.learn(*app, server, Walks::of_letter(letter));
             }

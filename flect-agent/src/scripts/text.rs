@@ -20,8 +20,9 @@ pub struct Shim {
 }
 
 /// The shim's source with its comments left out, on one line.
-static SOURCE: LazyLock<String> =
-    LazyLock::new(|| line(include_str!("shim.lua")).replace("COMMANDS", &format!("'{}'", *COMMANDS)));
+static SOURCE: LazyLock<String> = LazyLock::new(|| {
+    line(include_str!("shim.lua")).replace("COMMANDS", &format!("'{}'", *COMMANDS))
+});
 
 /// What stands in the place of `WIDE` in scripts that may need it.
 static WIDE: LazyLock<String> =

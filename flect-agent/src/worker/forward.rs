@@ -89,7 +89,9 @@ impl Worker {
         let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
         if let Some(transaction) = &mut session.transaction {
             let written = &lane.out.tail()[begin..];
-            transaction.queued.mention_all(&session.store.prefix, written);
+            transaction
+                .queued
+                .mention_all(&session.store.prefix, written);
         }
         match command.name {
             "psubscribe" => session.note_patterns(true, request),

@@ -117,6 +117,10 @@ pub struct Owed {
 pub enum Recipient {
     Session(Key<Session>),
     Job(Key<Job>),
+    /// The same, of a page of the server's names.
+    Page(Key<Job>),
+    /// A job, besides its question.
+    Aside(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
 }

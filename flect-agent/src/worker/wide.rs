@@ -162,7 +162,12 @@ fn mention(
     let mut names = Vec::new();
     match scoped {
         Scoped::SortWithPatterns => {
-            names.extend(request.args().skip(2).map(|arg| [&own(namespace), arg].concat()));
+            names.extend(
+                request
+                    .args()
+                    .skip(2)
+                    .map(|arg| [&own(namespace), arg].concat()),
+            );
         }
         Scoped::Move | Scoped::CopyAcrossDatabases => {
             let key = request.arg(if scoped == Scoped::Move { 1 } else { 2 });
