@@ -1,6 +1,9 @@
 //! Commands about all keys of a store, wherever a private Valkey takes them: alone, inside MULTI, inside
 //! scripts; each conversation is held with a private Valkey as well, and strangers' keys are around.
 
+mod flush;
+mod names;
+
 use anyhow::Result;
 use libtest_mimic::Trial;
 
@@ -16,6 +19,14 @@ pub fn trials() -> Vec<Trial> {
             ("in_transactions", in_transactions),
             ("in_scripts", in_scripts),
             ("swapped", swapped),
+            ("cursors_and_lengths", cursors),
+            ("patterns", names::patterns),
+            ("scanned", names::scanned),
+            ("random", names::random),
+            ("flushed_whole", flush::whole),
+            ("flushed_at_once", flush::at_once),
+            ("flushed_by_one_who_goes", flush::gone),
+            ("nothing_is_left_behind", flush::nothing_is_left_behind),
         ],
     )
 }
@@ -26,6 +37,10 @@ fn in_transactions(pair: &Pair) -> Result<()> {
 
 fn in_scripts(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("wide/scripts.txt"))
+}
+
+fn cursors(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("wide/cursors.txt"))
 }
 
 fn swapped(pair: &Pair) -> Result<()> {

@@ -129,19 +129,35 @@ pub fn database(text: &[u8], databases: u32) -> Result<u32, &'static [u8]> {
         .ok_or(OUT_OF_RANGE)
 }
 
+/// A cursor as `string2ull` in util.c reads it: as an integer, or else as strtoull does.
+fn cursor(text: &[u8]) -> Option<u64> {
+    if let Some(number) = number::parse(text) {
+        return u64::try_from(number).ok();
+    }
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let blanks = text.iter().take_while(|byte| blank(byte)).count();
+    let (negative, digits) = match &text[blanks..] {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    })
+}
+
 /// Options of SCAN, the last of each counts (`scanGenericCommand` in db.c).
 fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
-    let cursor = request.arg(1);
-    let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
-    if !digits
-        || std::str::from_utf8(cursor)
-            .ok()
-            .and_then(|c| c.parse::<u64>().ok())
-            .is_none()
-    {
+    let Some(cursor) = cursor(request.arg(1)) else {
         return Err(b"-ERR invalid cursor\r\n".to_vec());
-    }
-    let mut page = Page::at(cursor);
+    };
+    let mut page = Page::at(cursor.to_string().as_bytes());
     let mut at = 2;
     while let Some(option) = request.get(at) {
         let Some(value) = request.get(at + 1) else {

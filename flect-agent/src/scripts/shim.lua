@@ -143,7 +143,11 @@ end
 local function word(v) return lower(match(text(v) or '','^%Z*')) end
 local function whole(v)
 v=text(v)
-return v and (match(v,'^-?[1-9]%d*$') or v=='0') and tonumber(v)
+local sign,digits=match(v or '','^(-?)([1-9]%d*)$')
+if not digits then return v=='0' and 0 or nil end
+local most=sign=='' and '9223372036854775807' or '9223372036854775808'
+if #digits>19 or #digits==19 and digits>most then return nil end
+return tonumber(v)
 end
 local function refuse(t) return {err=t,ignore_error_stats_update=true} end
 local function name(a,bar) return a[1]..(known[a[1]]=='container' and bar..a[2] or '') end

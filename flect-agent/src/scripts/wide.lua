@@ -159,7 +159,8 @@ return sub(list[math.floor(special.seed/65536)%#list+1],#P+1)
 end
 special.scan=function(a,argc)
 local pattern,kind,at,c='*',nil,3,text(a[2])
-if not find(c,'^%d+$') or #c>20 or (#c==20 and c>'18446744073709551615') then return refuse('ERR invalid cursor') end
+local place=match(c,'^%s*[+-]?0*(%d*)$')
+if not place or not find(c,'%d') or find(c,'^-[1-9]') or #place>20 or (#place==20 and place>'18446744073709551615') then return refuse('ERR invalid cursor') end
 while at<=argc do
 local w,v=word(a[at]),text(a[at+1])
 if at==argc then return refuse('ERR syntax error')
@@ -176,7 +177,7 @@ at=at+2
 end
 local list=listed(pattern)
 if not list then return special.store(a) end
-if tonumber(c)~=0 then return {'0',{}} end
+if place~='' then return {'0',{}} end
 local out={}
 for _,name in ipairs(list) do
 if not kind or send('type',name).ok==kind then out[#out+1]=sub(name,#P+1) end
