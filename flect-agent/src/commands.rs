@@ -155,6 +155,8 @@ pub enum Scoped {
     Move,
     /// `COPY source destination DB db [REPLACE]`: a COPY into another database's names.
     CopyAcrossDatabases,
+    /// `SWAPDB first second`: the keys of two of the store's databases are renamed into each other's.
+    SwapDb,
     /// `SORT ... BY pattern` or `GET pattern`: names go in as usual, but the server lets only a user
     /// with access to every key do it, which a store's own user is not.
     SortWithPatterns,

@@ -9,7 +9,9 @@
 mod answer;
 mod begin;
 mod config_set;
+mod fill;
 mod flush;
+mod gather;
 mod info;
 mod keys;
 mod memory_stats;
@@ -28,6 +30,7 @@ use crate::store::{Namespace, Prefix};
 pub use answer::Reply;
 pub use begin::{Asker, SYNTAX_ERROR, database};
 pub use config_set::ConfigSet;
+pub use fill::{Fill, Queued};
 pub use flush::Flush;
 pub use info::{Info, Own};
 pub use keys::{Count, Keys, Page, RandomKey};
@@ -63,6 +66,14 @@ pub enum Step {
     },
     /// Keep these settings of the store's, and go on with the reply that says what became of it.
     Keep(Vec<(Setting, i64)>),
+    /// Send a request to the store's own user and, without waiting for its reply, one to the
+    /// housekeeper, whose reply is to be brought. An error in the first reply ends the task.
+    AskBoth {
+        /// To the store's own user.
+        aside: Vec<u8>,
+        /// To the housekeeper.
+        request: Vec<u8>,
+    },
     /// The app's reply; the task is over.
     Done(Vec<u8>),
     /// The task is over, and the request is to be looked at once more.
@@ -109,6 +120,8 @@ pub enum Task {
     Script(Script),
     /// A script that asks for names.
     Run(Box<Run>),
+    /// Names for what a transaction has queued.
+    Fill(Box<Fill>),
     /// A request whose reply is passed on as it is.
     Forward(Target, Vec<u8>),
 }
@@ -130,6 +143,7 @@ impl Task {
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
             Self::Run(task) => task.ask(context),
+            Self::Fill(task) => task.ask(),
             Self::Forward(target, request) => Step::Ask {
                 target: *target,
                 request: std::mem::take(request),
@@ -169,8 +183,16 @@ impl Task {
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
             Self::Run(task) => task.take(&reply, context),
+            Self::Fill(task) => task.take(&reply, context),
             Self::Forward(..) => Step::Done(Vec::new()),
         }
+    }
+
+    /// Whether the task must come to its end when its client has gone, as the command would on a private
+    /// server.
+    #[must_use]
+    pub fn has_effects(&self) -> bool {
+        matches!(self, Self::Flush(_) | Self::Run(_) | Self::Script(_))
     }
 
     /// How the reply to the last question must be read.
@@ -197,6 +219,15 @@ fn ask<W: AsRef<[u8]>>(target: Target, words: &[W]) -> Step {
     let mut request = Vec::new();
     encode::request(words, &mut request);
     Step::Ask { target, request }
+}
+
+/// What the app is told of an error reply of the server's.
+#[must_use]
+pub fn refusal(reply: &[u8]) -> Vec<u8> {
+    match Reply::parse(reply) {
+        Some(Reply::Error(text)) => error(&without_user(&text)),
+        _ => error("ERR the server's answer was not understood"),
+    }
 }
 
 /// An error reply.

@@ -10,10 +10,12 @@ mod lexer;
 mod sha;
 mod tail_calls;
 mod text;
+mod wide;
 
 pub use cache::{Known, Scripts};
 pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;
+pub use wide::{GENERIC, Walks, is_about_all_keys};
 
 #[cfg(test)]
 mod tests;

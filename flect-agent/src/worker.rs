@@ -29,7 +29,9 @@ mod stalls;
 mod unblock;
 mod upstream;
 mod watch;
+mod wide;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
@@ -272,6 +274,8 @@ pub fn spawn(
         told: Vec::new(),
         stores: Vec::new(),
         housekeeper: None,
+        pages: 0,
+        pages_wanted: VecDeque::new(),
         next_address: 0,
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -328,6 +332,10 @@ pub(crate) struct Worker {
     /// By the store's number; nothing where a store has gone.
     stores: Vec<Option<StoreLanes>>,
     housekeeper: Option<Key<Upstream>>,
+    /// Pages of the server's names that are under way.
+    pages: usize,
+    /// Jobs that want one, with what they ask.
+    pages_wanted: VecDeque<(Key<Job>, Vec<u8>)>,
     /// The address that the next connection tries first.
     next_address: usize,
     /// Sessions that may have something to do.

@@ -70,5 +70,6 @@ pub mod sessions;
 pub mod smoke;
 #[cfg(feature = "trials")]
 pub mod views;
+pub mod wide;
 #[cfg(feature = "trials")]
 pub mod worker;

@@ -129,6 +129,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("pubsub|shardchannels", scoped(Scoped::PubsubShardChannels).replies(ReplyShape::Channels)),
     ("pubsub|numpat", scoped(Scoped::PubsubNumpat)),
     ("move", scoped(Scoped::Move)),
+    ("swapdb", scoped(Scoped::SwapDb)),
 
     // ---- Local: state of the session, or of no server.
     ("hello", local(Local::Hello)),
@@ -180,7 +181,6 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     (SETTINGS, operator("it would load code into the server, or change how it runs, for all its stores")),
     (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
     (REPLICATION, operator("replication and persistence concern all stores of the server")),
-    (DATABASES, operator("it exchanges the databases of all stores of the server")),
 ];
 
 const STRINGS: &str = "\
@@ -253,9 +253,6 @@ const INTERNALS: &str = "\
 
 const REPLICATION: &str = "\
     bgrewriteaof bgsave failover psync replconf replicaof save shutdown slaveof sync";
-
-const DATABASES: &str = "\
-    swapdb";
 
 #[cfg(test)]
 mod tests {

@@ -23,9 +23,16 @@ pub(super) fn scoped(
         connection: "agent",
         connection_reason:
             "the agent's own; the session waits until it is done, other sessions do not".to_owned(),
-        notes: vec!["refused inside MULTI: it takes several steps".to_owned()],
+        notes: vec![in_transactions(scoped).to_owned()],
         ..explained
     };
+    if scoped == Scoped::SwapDb {
+        explained.notes.push(
+            "the agent walks for the names with SCAN; one script renames them, at one instant"
+                .to_owned(),
+        );
+        return explained;
+    }
     let asker = Asker {
         prefix: &place.prefix,
         namespace: &namespace,
@@ -75,7 +82,7 @@ pub(super) fn scoped(
             }
             Scoped::Keys | Scoped::DbSize => "SCAN goes on until the cursor is 0",
             Scoped::Scan => {
-                "the agent asks on while pages hold none of the store's keys, up to 16 times"
+                "the agent asks on while pages hold none of the store's keys, until it has looked at 64000"
             }
             _ => "",
         };
@@ -100,6 +107,25 @@ fn reply(scoped: Scoped) -> &'static str {
         Scoped::FlushDb | Scoped::FlushAll => "OK, once all is done",
         Scoped::Move | Scoped::CopyAcrossDatabases => "1 or 0, as Valkey has it",
         Scoped::SortWithPatterns => reply_words(ReplyShape::Verbatim),
+        Scoped::SwapDb => "OK",
+    }
+}
+
+fn in_transactions(scoped: Scoped) -> &'static str {
+    match scoped {
+        Scoped::Move | Scoped::CopyAcrossDatabases | Scoped::SortWithPatterns => {
+            "inside MULTI it is queued as a script"
+        }
+        Scoped::Keys
+        | Scoped::Scan
+        | Scoped::DbSize
+        | Scoped::RandomKey
+        | Scoped::FlushDb
+        | Scoped::FlushAll
+        | Scoped::SwapDb => {
+            "inside MULTI it is queued as a script, which finds the names that the agent walks for before EXEC"
+        }
+        _ => "inside MULTI it is carried out when it is queued",
     }
 }
 

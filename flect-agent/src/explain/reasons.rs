@@ -79,6 +79,9 @@ fn scoped(scoped: Scoped) -> &'static str {
         Scoped::CopyAcrossDatabases => {
             "a store's databases are part of its keys' names, so a copy to another database is a COPY to another name"
         }
+        Scoped::SwapDb => {
+            "a store's databases are part of its keys' names, so an exchange is a RENAME of each"
+        }
         Scoped::SortWithPatterns => {
             "BY and GET read other keys than the one that is sorted: their patterns get the prefix, and a user of its own runs it"
         }

@@ -95,6 +95,8 @@ impl Task {
             Scoped::ConfigSet => config_set(asker, request).map(Task::ConfigSet),
             Scoped::Move => move_key(asker, request).map(Task::Rename),
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
+            // A script's: the worker makes it.
+            Scoped::SwapDb => Err(SYNTAX_ERROR.to_vec()),
             Scoped::SortWithPatterns => {
                 let mut bytes = Vec::new();
                 let command = match commands::lookup(request.arg(0), None) {
@@ -120,25 +122,35 @@ pub fn database(text: &[u8], databases: u32) -> Result<u32, &'static [u8]> {
         .ok_or(OUT_OF_RANGE)
 }
 
+/// A cursor as `string2ull` in util.c reads it: as an integer, or else as strtoull does.
+fn cursor(text: &[u8]) -> Option<u64> {
+    if let Some(number) = number::parse(text) {
+        return u64::try_from(number).ok();
+    }
+    let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let blanks = text.iter().take_while(|byte| blank(byte)).count();
+    let (negative, digits) = match &text[blanks..] {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if negative {
+        number.wrapping_neg()
+    } else {
+        number
+    })
+}
+
 /// Options of SCAN, the last of each counts (`scanGenericCommand` in db.c).
 fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
-    let cursor = request.arg(1);
-    let digits = !cursor.is_empty() && cursor.iter().all(u8::is_ascii_digit);
-    if !digits
-        || std::str::from_utf8(cursor)
-            .ok()
-            .and_then(|c| c.parse::<u64>().ok())
-            .is_none()
-    {
+    let Some(cursor) = cursor(request.arg(1)) else {
         return Err(b"-ERR invalid cursor\r\n".to_vec());
-    }
-    let mut page = Page {
-        cursor: cursor.to_vec(),
-        pattern: None,
-        count: None,
-        kind: None,
-        empty_pages: 0,
     };
+    let mut page = Page::at(cursor.to_string().as_bytes());
     let mut at = 2;
     while let Some(option) = request.get(at) {
         let Some(value) = request.get(at + 1) else {
@@ -147,8 +159,10 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
         if option.eq_ignore_ascii_case(b"count") {
             match number::parse(value) {
                 None => return Err(NOT_AN_INTEGER.to_vec()),
-                Some(count) if count < 1 => return Err(SYNTAX_ERROR.to_vec()),
-                Some(_) => page.count = Some(value.to_vec()),
+                Some(count) => match u64::try_from(count) {
+                    Ok(count) if count > 0 => page.count = count,
+                    _ => return Err(SYNTAX_ERROR.to_vec()),
+                },
             }
         } else if option.eq_ignore_ascii_case(b"match") {
             page.pattern = Some(value.to_vec());

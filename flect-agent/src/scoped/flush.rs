@@ -1,8 +1,10 @@
-//! FLUSHDB and FLUSHALL: SCAN and UNLINK page by page. What was there when it began is gone when it
-//! answers; it is not one instant, as on a private server.
+//! FLUSHDB and FLUSHALL: SCAN and UNLINK page by page, the next page while the last is removed. What was
+//! there when it began is gone when it answers; it is not one instant, as on a private server.
 
+use super::gather::is_hidden;
 use super::walk::{Walk, misunderstood};
 use super::{Reply, Step, Target, ask};
+use crate::resp::encode;
 use crate::store::{Namespace, Prefix};
 
 /// A flush under way.
@@ -11,8 +13,8 @@ pub struct Flush {
     walk: Walk,
     /// What the names begin with, to put it back in front of them.
     prefix: Vec<u8>,
-    unlinking: bool,
-    more: bool,
+    /// The last page is being removed.
+    last: bool,
 }
 
 impl Flush {
@@ -32,8 +34,7 @@ impl Flush {
         Self {
             walk: Walk::new(prefix, b"*"),
             prefix: prefix.to_vec(),
-            unlinking: false,
-            more: true,
+            last: false,
         }
     }
 
@@ -42,27 +43,30 @@ impl Flush {
     }
 
     pub(super) fn take(&mut self, reply: &Reply) -> Step {
-        if !self.unlinking {
-            let Some((names, more)) = self.walk.take(reply) else {
-                return misunderstood();
-            };
-            self.more = more;
-            if !names.is_empty() {
-                self.unlinking = true;
-                return self.unlink(&names);
-            }
+        if self.last {
+            return Step::Done(b"+OK\r\n".to_vec());
         }
-        self.unlinking = false;
-        if self.more {
-            self.walk.ask()
-        } else {
-            Step::Done(b"+OK\r\n".to_vec())
-        }
-    }
-
-    fn unlink(&self, names: &[&[u8]]) -> Step {
+        let Some((names, more)) = self.walk.take(reply) else {
+            return misunderstood();
+        };
         let mut words = vec![b"UNLINK".to_vec()];
-        words.extend(names.iter().map(|name| [&self.prefix, *name].concat()));
-        ask(Target::Store, &words)
+        let names = names.iter().filter(|name| !is_hidden(name));
+        words.extend(names.map(|name| [&self.prefix, *name].concat()));
+        match (words.len() > 1, more) {
+            (true, true) => {
+                let mut aside = Vec::new();
+                encode::request(&words, &mut aside);
+                Step::AskBoth {
+                    aside,
+                    request: self.walk.request(),
+                }
+            }
+            (true, false) => {
+                self.last = true;
+                ask(Target::Store, &words)
+            }
+            (false, true) => self.walk.ask(),
+            (false, false) => Step::Done(b"+OK\r\n".to_vec()),
+        }
     }
 }

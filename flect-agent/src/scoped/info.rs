@@ -206,7 +206,9 @@ pub(super) fn database_of(name: &[u8]) -> Option<u32> {
         (b':', _) => Some(0),
         (b'/', rest) => {
             let end = rest.iter().position(|b| *b == b':')?;
-            std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+            let number = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+            // `/0:` is the agent's own.
+            (number > 0).then_some(number)
         }
         _ => None,
     }

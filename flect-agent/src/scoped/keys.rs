@@ -4,41 +4,67 @@ use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::walk::{Walk, misunderstood, own};
+use super::walk::{LOOKED_AT, Walk, misunderstood, own};
 use super::{Context, Reply, Step, Target, ask, error};
 use crate::resp::encode;
 use crate::store::Namespace;
 
-/// Empty pages after which SCAN answers the app with an empty page of its own, so that an app with
-/// few keys beside many foreign ones is neither kept waiting nor made to ask a million times.
-const EMPTY_PAGES_MAX: u32 = 16;
+/// Names of the server that are looked at for one SCAN that finds none of the store's, 30 ms of the
+/// server's time in all: an app with few keys beside many foreign ones is neither kept waiting nor made
+/// to ask a million times.
+const LOOKED_AT_MAX: u64 = 64_000;
 
 /// Names looked at where the app does not say. Ten is Valkey's default for an app alone; beside
 /// strangers most pages would be empty.
-const COUNT_DEFAULT: &[u8] = b"100";
+const COUNT_DEFAULT: u64 = 100;
 
 /// SCAN: one page of the app's own walk; the cursor is the server's.
 #[derive(Debug)]
 pub struct Page {
     /// The cursor as the app sent it, then as the server answers.
-    pub cursor: Vec<u8>,
+    cursor: Vec<u8>,
     /// The app's last MATCH.
     pub pattern: Option<Vec<u8>>,
-    /// The app's last COUNT.
-    pub count: Option<Vec<u8>>,
+    /// The app's last COUNT: at least one.
+    pub count: u64,
     /// The app's last TYPE.
     pub kind: Option<Vec<u8>>,
-    /// Pages without a name so far.
-    pub empty_pages: u32,
+    /// How many names have been looked at, and how many the question now under way looks at.
+    looked_at: u64,
+    looking_at: u64,
+    /// The reply's names as they are encoded, and how many.
+    names: Vec<u8>,
+    found: usize,
 }
 
 impl Page {
-    pub(super) fn ask(&self, context: &Context) -> Step {
+    /// At a cursor, which must be a number.
+    #[must_use]
+    pub fn at(cursor: &[u8]) -> Self {
+        Self {
+            cursor: cursor.to_vec(),
+            pattern: None,
+            count: COUNT_DEFAULT,
+            kind: None,
+            looked_at: 0,
+            looking_at: 0,
+            names: Vec::new(),
+            found: 0,
+        }
+    }
+
+    pub(super) fn ask(&mut self, context: &Context) -> Step {
+        let left = self.count.saturating_sub(self.looked_at);
+        // The server is never asked to look at more in one go, whatever the app says.
+        self.looking_at = match left {
+            0 => LOOKED_AT,
+            left => left.min(LOOKED_AT),
+        };
+        let count = self.looking_at.to_string().into_bytes();
         let pattern = self.pattern.as_deref().unwrap_or(b"*");
         let pattern = [context.namespace.keys(), pattern].concat();
-        let count = self.count.as_deref().unwrap_or(COUNT_DEFAULT);
         let mut words: Vec<&[u8]> =
-            vec![b"SCAN", &self.cursor, b"MATCH", &pattern, b"COUNT", count];
+            vec![b"SCAN", &self.cursor, b"MATCH", &pattern, b"COUNT", &count];
         if let Some(kind) = &self.kind {
             words.extend([b"TYPE".as_slice(), kind]);
         }
@@ -49,18 +75,35 @@ impl Page {
         let Some((cursor, names)) = reply.scan_page() else {
             return misunderstood();
         };
-        let names: Vec<&[u8]> = own(names, context.namespace.keys()).collect();
+        let pattern = self.pattern.as_deref().unwrap_or(b"*");
+        for name in own(names, context.namespace.keys()) {
+            if !name.is_empty() || matches_nothing(pattern) {
+                encode::bulk(name, &mut self.names);
+                self.found += 1;
+            }
+        }
         self.cursor = cursor.to_vec();
-        if names.is_empty() && cursor != b"0" && self.empty_pages < EMPTY_PAGES_MAX {
-            self.empty_pages += 1;
+        self.looked_at = self.looked_at.saturating_add(self.looking_at);
+        let enough = match self.found {
+            0 => self.looked_at >= LOOKED_AT_MAX.max(self.count),
+            _ => self.looked_at >= self.count || self.names.len() > KEYS_BYTES_MAX,
+        };
+        if cursor != b"0" && !enough {
             return self.ask(context);
         }
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(self.names.len() + 64);
         encode::array(2, &mut out);
         encode::bulk(&self.cursor, &mut out);
-        encode_names(&names, &mut out);
+        encode::array(self.found, &mut out);
+        out.extend_from_slice(&self.names);
         Step::Done(out)
     }
+}
+
+/// Whether a pattern matches the empty name: its stars match something, but for a single one, for which
+/// the server does not look (`keysCommand` in db.c). Behind a prefix the server finds otherwise.
+fn matches_nothing(pattern: &[u8]) -> bool {
+    matches!(pattern, b"" | b"*")
 }
 
 fn encode_names(names: &[&[u8]], out: &mut Vec<u8>) {
@@ -76,6 +119,7 @@ pub struct Keys {
     walk: Walk,
     seen: HashSet<Box<[u8]>>,
     bytes: usize,
+    shows_empty_name: bool,
 }
 
 /// The most that KEYS may gather for one reply, in bytes of names: beyond it the agent's memory,
@@ -90,6 +134,7 @@ impl Keys {
             walk: Walk::new(namespace.keys(), pattern),
             seen: HashSet::new(),
             bytes: 0,
+            shows_empty_name: matches_nothing(pattern),
         }
     }
 
@@ -102,6 +147,9 @@ impl Keys {
             return misunderstood();
         };
         for name in names {
+            if name.is_empty() && !self.shows_empty_name {
+                continue;
+            }
             if self.seen.insert(name.into()) {
                 self.bytes += name.len() + NAME_OVERHEAD_BYTES;
             }
@@ -173,24 +221,28 @@ impl Count {
     }
 }
 
-/// RANDOMKEY: a walk from a random place to the first page with a name, once around.
+/// RANDOMKEY: a walk from a random place until there is a choice, once around if need be.
 #[derive(Debug)]
 pub struct RandomKey {
     walk: Walk,
     /// The walk has passed the end and goes on from the beginning.
     wrapped: bool,
-    random: u64,
+    names: HashSet<Box<[u8]>>,
 }
+
+/// Names among which one is chosen. The server's pages give names behind wide gaps more weight; among so
+/// many that evens out, and a store that has fewer is seen whole.
+const CHOICE: usize = 32;
 
 impl RandomKey {
     /// Any name of a database.
     #[must_use]
     pub fn new(namespace: &Namespace) -> Self {
-        let random = RandomState::new().hash_one(0);
+        let place = random().to_string().into_bytes();
         Self {
-            walk: Walk::from(random.to_string().into_bytes(), namespace.keys(), b"*"),
+            walk: Walk::from(place, namespace.keys(), b"*"),
             wrapped: false,
-            random,
+            names: HashSet::new(),
         }
     }
 
@@ -202,17 +254,24 @@ impl RandomKey {
         let Some((names, more)) = self.walk.take(reply) else {
             return misunderstood();
         };
+        self.names.extend(names.into_iter().map(Box::from));
+        // A small table is one page, of which the part before the random place is still to come.
+        let whole = self.wrapped && !more;
+        let paged = more && self.names.len() >= CHOICE;
+        if !whole && !paged {
+            self.wrapped |= !more;
+            return self.walk.ask();
+        }
         let mut out = Vec::new();
-        if names.is_empty() {
-            if more || !self.wrapped {
-                self.wrapped |= !more;
-                return self.walk.ask();
-            }
-            encode::null(context.protocol, &mut out);
-        } else {
-            let place = self.random % names.len() as u64;
-            encode::bulk(names[usize::try_from(place).unwrap_or(0)], &mut out);
+        let place = random() % self.names.len().max(1) as u64;
+        match self.names.iter().nth(usize::try_from(place).unwrap_or(0)) {
+            Some(name) => encode::bulk(name, &mut out),
+            None => encode::null(context.protocol, &mut out),
         }
         Step::Done(out)
     }
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
 }

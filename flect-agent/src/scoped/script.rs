@@ -1,5 +1,6 @@
 //! SCRIPT LOAD, EXISTS and FLUSH: the server's cache is one for all stores, so what a store has loaded is
-//! noted beside it, for all nodes: `flect:scripts:{id}`, a hash from the app's names to the server's,
+//! noted beside it, for all nodes: `flect:scripts:{id}`, a hash from the app's names to the server's with
+//! a letter for what it asks for,
 //! which only the agents reach. Whether a script still runs, the server's cache alone says.
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use super::walk::misunderstood;
 use super::{Context, Reply, Step, Target, ask};
 use crate::resp::encode;
-use crate::scripts::{Known, Scripts, Sha};
+use crate::scripts::{Known, SHA_BYTES, Scripts, Sha, Walks};
 use crate::store::Prefix;
 
 /// The field that changes with every SCRIPT FLUSH; no script is called so.
@@ -87,15 +88,14 @@ impl Script {
                 Target::Store,
                 &[b"SCRIPT".as_slice(), b"LOAD", known.server_text()],
             ),
-            Stage::Note(known) => ask(
-                housekeeper,
-                &[
-                    b"HSET".as_slice(),
-                    &key,
-                    known.app.as_bytes(),
-                    known.server.as_bytes(),
-                ],
-            ),
+            Stage::Note(known) => {
+                let walks = self.scripts.walks(known.app);
+                let noted = [known.server.as_bytes(), walks.letter().as_bytes()].concat();
+                ask(
+                    housekeeper,
+                    &[b"HSET".as_slice(), &key, known.app.as_bytes(), &noted],
+                )
+            }
             Stage::Names(names) => {
                 let mut words: Vec<&[u8]> = vec![b"HMGET", &key, FLUSH];
                 words.extend(
@@ -167,8 +167,12 @@ impl Script {
         self.scripts
             .flushed(values.next().flatten().unwrap_or_default());
         for (name, value) in names.iter().zip(values) {
-            if let (Some(app), Some(server)) = (name, value.and_then(Sha::parse)) {
-                self.scripts.learn(*app, server);
+            let noted = value.and_then(|value| value.split_at_checked(SHA_BYTES));
+            let Some((server, letter)) = noted else {
+                continue;
+            };
+            if let (Some(app), Some(server)) = (name, Sha::parse(server)) {
+                self.scripts.learn(*app, server, Walks::of_letter(letter));
             }
         }
     }

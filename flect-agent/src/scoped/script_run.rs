@@ -1,23 +1,25 @@
-//! A script that asks for names of the store: KEYS, SCAN, DBSIZE, RANDOMKEY.
+//! A script that asks for names of the store: KEYS, SCAN, DBSIZE, RANDOMKEY, FLUSHDB, FLUSHALL, SWAPDB.
 //!
 //! The store's user may not ask the server for names, since it would see everybody's. So the shim ends a
 //! script that has done nothing yet with an error that says what it looks for; the agent walks, as for
 //! the same command outside of scripts, and runs the script anew with the names that it found.
 //!
-//! Invariant: the script's effects happen once: the shim asks only before the first other command.
+//! Where the text does not tell that it asks before it changes anything (`scripts/wide.rs`), the agent walks
+//! for all names first.
+//!
+//! Invariant: the script's effects happen once: the shim asks only while no command has changed anything.
 
-use super::keys::Keys;
+use super::gather::{FOUND_BYTES_MAX, Gather, Gathered};
+use super::walk::misunderstood;
 use super::{Context, Reply, Step, Target, ask};
 use crate::rewrite::{ReplyPlan, ScriptNames};
+use crate::store::Prefix;
 
-/// What the shim's error begins with; the pattern follows in hexadecimal, up to a full stop.
+/// What the shim's error begins with; what it looks for follows in hexadecimal, up to a full stop.
 const WALK: &[u8] = b"-FLECTWALK ";
 
 /// Patterns that one run may ask for, each of which is a walk over the server.
 const WALKS_MAX: usize = 8;
-
-/// Names in bytes that are handed to a script.
-const FOUND_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const TOO_MANY: &[u8] =
     b"-ERR the script asks for too many names of the store: run the command outside of it\r\n";
@@ -28,16 +30,22 @@ pub struct Run {
     /// The request without its last argument.
     words: Vec<Vec<u8>>,
     names: Option<ScriptNames>,
-    /// Pattern, number of names, names, for each walk.
+    /// Lists of names, one for each walk.
     found: Vec<u8>,
     walks: usize,
-    walk: Option<(Vec<u8>, Keys)>,
+    walk: Option<Gather>,
 }
 
 impl Run {
     /// Of a request as the server gets it, but for its last argument.
+    /// With `everything`, all of the store's names are walked for beforehand.
     #[must_use]
-    pub fn new(words: Vec<Vec<u8>>, plan: &ReplyPlan) -> Self {
+    pub fn new(
+        words: Vec<Vec<u8>>,
+        plan: &ReplyPlan,
+        everything: bool,
+        context_prefix: &Prefix,
+    ) -> Self {
         let names = match plan {
             ReplyPlan::Script(names) => Some(names.as_ref().clone()),
             _ => None,
@@ -47,11 +55,14 @@ impl Run {
             names,
             found: Vec::new(),
             walks: 0,
-            walk: None,
+            walk: everything.then(|| Gather::new(context_prefix, b"")),
         }
     }
 
     pub(super) fn ask(&self, context: &Context) -> Step {
+        if let Some(walk) = &self.walk {
+            return walk.ask();
+        }
         let last = [context.namespace.keys(), b"\0", &self.found].concat();
         let mut words: Vec<&[u8]> = self.words.iter().map(Vec::as_slice).collect();
         words.push(&last);
@@ -69,36 +80,27 @@ impl Run {
         if self.walk.is_some() {
             return None;
         }
-        let Some(pattern) = reply.strip_prefix(WALK).and_then(pattern) else {
+        let Some(wanted) = reply.strip_prefix(WALK).and_then(wanted) else {
             return Some(Step::Done(reply.to_vec()));
         };
         self.walks += 1;
         if self.walks > WALKS_MAX {
             return Some(Step::Done(TOO_MANY.to_vec()));
         }
-        let keys = Keys::new(&pattern, &context.namespace);
-        let step = keys.ask();
-        self.walk = Some((pattern, keys));
-        Some(step)
+        let walk = self.walk.insert(Gather::new(&context.prefix, &wanted));
+        Some(walk.ask())
     }
 
     /// A page of the walk.
     pub(super) fn take(&mut self, reply: &Reply, context: &Context) -> Step {
-        let Some((pattern, keys)) = &mut self.walk else {
-            return Step::Done(TOO_MANY.to_vec());
+        let Some(walk) = &mut self.walk else {
+            return misunderstood();
         };
-        let bytes = match keys.take(reply) {
-            Step::Done(bytes) => bytes,
-            step => return step,
-        };
-        let Some(Reply::Array(names)) = Reply::parse(&bytes) else {
-            return Step::Done(bytes);
-        };
-        let items = [pattern.clone(), names.len().to_string().into_bytes()];
-        let names = names.iter().filter_map(Reply::bytes);
-        for item in items.iter().map(Vec::as_slice).chain(names) {
-            self.found.extend(format!("{}:", item.len()).into_bytes());
-            self.found.extend_from_slice(item);
+        match walk.take(reply) {
+            Gathered::More(step) => return step,
+            Gathered::All(names) => self.found.extend_from_slice(&names),
+            Gathered::TooMany => return Step::Done(TOO_MANY.to_vec()),
+            Gathered::Misunderstood => return misunderstood(),
         }
         self.walk = None;
         if self.found.len() > FOUND_BYTES_MAX {
@@ -108,8 +110,8 @@ impl Run {
     }
 }
 
-/// The pattern that an error asks for.
-fn pattern(text: &[u8]) -> Option<Vec<u8>> {
+/// The names that an error asks for.
+fn wanted(text: &[u8]) -> Option<Vec<u8>> {
     let end = memchr::memchr(b'.', text)?;
     let digits = std::str::from_utf8(&text[..end]).ok()?;
     (0..digits.len())

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::*;
 
 fn context() -> Context {
@@ -34,6 +36,11 @@ fn run(mut task: Task, replies: &[Vec<u8>]) -> (Vec<String>, String) {
                 asked.push(String::from_utf8(request).unwrap());
                 step = task.resume(replies.next().expect("one reply too few"), &context);
             }
+            Step::AskBoth { aside, request } => {
+                let request = [aside, request].concat();
+                asked.push(String::from_utf8(request).unwrap());
+                step = task.resume(replies.next().expect("one reply too few"), &context);
+            }
         }
     }
 }
@@ -56,17 +63,28 @@ fn keys_shows_own_names_once_and_without_prefix() {
 
 #[test]
 fn an_empty_page_is_followed_a_bounded_number_of_times() {
-    let task = Task::Page(Page {
-        cursor: b"0".to_vec(),
-        pattern: None,
-        count: None,
-        kind: None,
-        empty_pages: 0,
-    });
     let empty = page("9", &[]);
-    let (asked, reply) = run(task, &vec![empty; 100]);
-    assert_eq!(asked.len(), 17);
+    let (asked, reply) = run(Task::Page(Page::at(b"0")), &vec![empty; 100]);
+    assert_eq!(asked.len(), 65);
+    assert!(asked[0].contains("$3\r\n100\r\n") && asked[1].contains("$4\r\n1000\r\n"));
     assert_eq!(reply, "*2\r\n$1\r\n9\r\n*0\r\n");
+}
+
+#[test]
+fn a_large_count_is_looked_at_in_parts() {
+    let mut task = Page::at(b"0");
+    task.count = 2500;
+    let (asked, reply) = run(Task::Page(task), &vec![page("9", &["{aa}:k"]); 100]);
+    assert_eq!(asked.len(), 3);
+    assert!(asked[2].contains("$3\r\n500\r\n"), "{}", asked[2]);
+    assert_eq!(
+        reply,
+        "*2\r\n$1\r\n9\r\n*3\r\n$1\r\nk\r\n$1\r\nk\r\n$1\r\nk\r\n"
+    );
+    let mut task = Page::at(b"0");
+    task.count = u64::MAX;
+    let pages = [page("9", &["{aa}:k"]), page("0", &["{aa}:l"])];
+    assert_eq!(run(Task::Page(task), &pages).0.len(), 2);
 }
 
 #[test]
@@ -89,6 +107,16 @@ fn randomkey_goes_once_around() {
     assert_eq!((asked.len(), reply.as_str()), (3, "$-1\r\n"));
     let (_, reply) = run(none(), &[page("0", &[]), page("0", &["{aa}:x"])]);
     assert_eq!(reply, "$1\r\nx\r\n");
+    // The end of a small table alone would always choose from the same few.
+    let mut chosen = HashSet::new();
+    for _ in 0..100 {
+        let pages = [
+            page("0", &["{aa}:z"]),
+            page("0", &["{aa}:x", "{aa}:y", "{aa}:z"]),
+        ];
+        chosen.insert(run(none(), &pages).1);
+    }
+    assert_eq!(chosen.len(), 3, "{chosen:?}");
 }
 
 #[test]
@@ -97,16 +125,17 @@ fn flush_deletes_own_names_only() {
     let (asked, reply) = run(
         task,
         &[
-            page("5", &["{aa}:a", "{bb}:a", "{aa}/2:b"]),
-            b":2\r\n".to_vec(),
-            page("0", &[]),
+            page("5", &["{aa}:a", "{bb}:a", "{aa}/2:b", "{aa}/0:walk"]),
+            page("6", &[]),
+            page("0", &["{aa}:c"]),
+            b":1\r\n".to_vec(),
         ],
     );
     assert_eq!(reply, "+OK\r\n");
-    assert_eq!(
-        asked[1],
-        "*3\r\n$6\r\nUNLINK\r\n$6\r\n{aa}:a\r\n$8\r\n{aa}/2:b\r\n"
-    );
+    let unlinked = "*3\r\n$6\r\nUNLINK\r\n$6\r\n{aa}:a\r\n$8\r\n{aa}/2:b\r\n";
+    assert!(asked[1].starts_with(unlinked), "{}", asked[1]);
+    assert!(asked[1].contains("SCAN"), "{}", asked[1]);
+    assert_eq!(asked[3], "*2\r\n$6\r\nUNLINK\r\n$6\r\n{aa}:c\r\n");
 }
 
 #[test]
@@ -161,11 +190,15 @@ fn refusals_do_not_name_the_agents_user() {
 #[test]
 fn a_script_that_asks_for_names_runs_anew_with_them() {
     let words = ["EVAL", "text", "0"].map(|word| word.as_bytes().to_vec());
-    let task = || Task::Run(Box::new(Run::new(words.to_vec(), &ReplyPlan::Verbatim)));
-    let wanted = b"-FLECTWALK 752a. script: 0, on @user_script:1.\r\n".to_vec();
+    let task = || {
+        let prefix = context().prefix;
+        let run = Run::new(words.to_vec(), &ReplyPlan::Verbatim, false, &prefix);
+        Task::Run(Box::new(run))
+    };
+    let wanted = b"-FLECTWALK 3a752a. script: 0, on @user_script:1.\r\n".to_vec();
     let replies = [
         wanted.clone(),
-        page("0", &["{aa}:u1", "{ab}:u2", "{aa}/1:u3"]),
+        page("0", &["{aa}:u1", "{ab}:u2"]),
         b":1\r\n".to_vec(),
     ];
     let (asked, reply) = run(task(), &replies);
@@ -173,7 +206,7 @@ fn a_script_that_asks_for_names_runs_anew_with_them() {
     assert!(asked[0].ends_with("$6\r\n{aa}:\0\r\n"), "{}", asked[0]);
     assert!(asked[1].contains("{aa}:u*"), "{}", asked[1]);
     assert!(
-        asked[2].ends_with("{aa}:\x002:u*1:12:u1\r\n"),
+        asked[2].ends_with("{aa}:\x003::u*1:13::u1\r\n"),
         "{}",
         asked[2]
     );

@@ -3,11 +3,12 @@
 //! SCAN's guarantee carries over: what is there from beginning to end of a walk is seen. A name may
 //! be seen twice, so whoever counts or lists remembers what it saw.
 
-use super::{Reply, Step, Target, ask, error};
+use super::{Reply, Step, Target, error};
+use crate::resp::encode;
 
-/// Names that one question looks at: a few hundred microseconds of the server's time, so that
-/// other stores' requests get in between.
-const LOOKED_AT: &[u8] = b"1000";
+/// Names that one question looks at: 0.5 ms of the server's time where a million names are more than its
+/// caches hold, so that other stores' requests get in between. (100: 0.06 ms, 10000: 5 to 12 ms.)
+pub(super) const LOOKED_AT: u64 = 1000;
 
 /// A walk over all names that begin with a prefix and match a pattern behind it.
 #[derive(Debug)]
@@ -33,15 +34,26 @@ impl Walk {
 
     /// The next question.
     pub(super) fn ask(&self) -> Step {
+        Step::Ask {
+            target: Target::Housekeeper,
+            request: self.request(),
+        }
+    }
+
+    /// The same as a request to the housekeeper.
+    pub(super) fn request(&self) -> Vec<u8> {
+        let count = LOOKED_AT.to_string();
         let words: [&[u8]; 6] = [
             b"SCAN",
             &self.cursor,
             b"MATCH",
             &self.pattern,
             b"COUNT",
-            LOOKED_AT,
+            count.as_bytes(),
         ];
-        ask(Target::Housekeeper, &words)
+        let mut request = Vec::new();
+        encode::request(&words, &mut request);
+        request
     }
 
     /// Takes a page: its own names without the prefix, and whether the walk goes on.

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::wide::{self, Walks};
 use super::{Sha, Shim};
 use crate::store::Prefix;
 
@@ -41,8 +42,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct Script {
     server: Sha,
-    /// It asks for names that the agent walks for.
-    walks: bool,
+    /// Whether it asks for names that the agent walks for.
+    walks: Walks,
     /// The app's text and the server's; not there when another node had them.
     texts: Option<Arc<[Vec<u8>; 2]>>,
 }
@@ -87,7 +88,7 @@ impl Scripts {
         };
         let script = Script {
             server: known.server,
-            walks: super::text::walks(text),
+            walks: wide::walks(text),
             texts: Some(known.texts.clone()),
         };
         self.lock().keep(app, script);
@@ -114,20 +115,20 @@ impl Scripts {
 
     /// Whether the script asks for names that the agent walks for, as far as is known.
     #[must_use]
-    pub fn walks(&self, app: Sha) -> bool {
+    pub fn walks(&self, app: Sha) -> Walks {
         self.lock()
             .scripts
             .get(&app)
-            .is_some_and(|script| script.walks)
+            .map_or(Walks::No, |script| script.walks)
     }
 
     /// Another node has loaded a script.
-    pub fn learn(&self, app: Sha, server: Sha) {
+    pub fn learn(&self, app: Sha, server: Sha, walks: Walks) {
         let mut inner = self.lock();
         if !inner.scripts.contains_key(&app) {
             let script = Script {
                 server,
-                walks: false,
+                walks,
                 texts: None,
             };
             inner.keep(app, script);
@@ -209,7 +210,7 @@ mod tests {
         assert_eq!(known.server, Sha::of(known.server_text()));
         assert_eq!(scripts.find(known.app), Some(known.server));
         assert_eq!(scripts.find(known.server), None);
-        scripts.learn(Sha::of(b"x"), known.server);
+        scripts.learn(Sha::of(b"x"), known.server, Walks::No);
         assert_eq!(scripts.find(Sha::of(b"x")), Some(known.server));
         assert!(scripts.get(Sha::of(b"x")).is_none());
         scripts.flushed(b"1");

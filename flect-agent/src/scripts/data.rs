@@ -29,6 +29,24 @@ pub(super) static COMMANDS: LazyLock<String> = LazyLock::new(|| {
         .collect()
 });
 
+/// Commands that change nothing, in the same form: a script that has run no others may begin anew.
+pub(super) static READS: LazyLock<String> = LazyLock::new(|| {
+    commands::all()
+        .iter()
+        .filter(|command| command.flags.has(Flags::READONLY))
+        .map(|command| command.name)
+        .chain(["time", "ping", "echo", "select"])
+        .map(|name| format!(";{name}"))
+        .chain([";".to_owned()])
+        .collect()
+});
+
+/// Whether a script's string is the name of a command that may change something.
+pub(super) fn writes(word: &[u8]) -> bool {
+    matches!(commands::lookup(word, None), Lookup::Known(command) if command.flags.has(Flags::WRITE))
+        || word.eq_ignore_ascii_case(b"xgroup")
+}
+
 /// The code of the command that is spelt so.
 pub(super) fn code_of(name: &[u8], subcommand: Option<&[u8]>) -> Option<&'static str> {
     let command = match commands::lookup(name, subcommand) {
@@ -62,6 +80,9 @@ fn code(command: &Command) -> Option<String> {
         Policy::Scoped(Scoped::Scan) => return special("scan"),
         Policy::Scoped(Scoped::DbSize) => return special("dbsize"),
         Policy::Scoped(Scoped::RandomKey) => return special("randomkey"),
+        Policy::Scoped(Scoped::FlushDb) => return special("flushdb"),
+        Policy::Scoped(Scoped::FlushAll) => return special("flushall"),
+        Policy::Scoped(Scoped::SwapDb) => return special("swapdb"),
         Policy::Scoped(_) | Policy::Local(_) => return special("store"),
         Policy::Operator(_) => return special("operator"),
     }
@@ -141,8 +162,9 @@ mod tests {
             ("publish", Some("channel3")),
             ("select", Some("select2")),
             ("keys", Some("keys2")),
-            ("flushall", Some("store1")),
-            ("swapdb", Some("operator3")),
+            ("flushall", Some("flushall1")),
+            ("swapdb", Some("swapdb3")),
+            ("info", Some("store1")),
             // Nothing in them is a name, or the server refuses them.
             ("ping", None),
             ("time", None),

@@ -4,7 +4,8 @@
 -- STORE stands for the store's prefix, DATABASES for the number of databases, COMMANDS for the commands
 -- whose arguments or replies hold names (';get:1;mget:1.-1.1 ...', see scripts/data.rs), KNOWN for those
 -- that the script spells out. The agent's last argument is the prefix of the session's database, and after
--- a NUL the names that the agent has walked for (see scoped/script_run.rs).
+-- a NUL the names that the agent has walked for (see scoped/gather.rs). WIDE stands for wide.lua in the scripts
+-- that may need it.
 --
 -- What keeps stores apart is the store's own ACL user; this only makes names short.
 local redis,server,loadstring,load=(function()
@@ -13,9 +14,23 @@ local P,Q=argv[#argv],STORE
 argv[#argv]=nil
 local walked=string.find(P,'\0',1,true)
 if walked then P,walked=string.sub(P,1,walked-1),string.sub(P,walked+1) end
-local home,sent=P
+local sent,touched,dry,place={},{}
 for i=1,#keys do keys[i]=string.sub(keys[i],#P+1) end
 local names,known,send,slow=COMMANDS,{KNOWN},raw.pcall
+-- In a transaction others may want to know what this script makes.
+if walked and string.sub(walked,1,1)=='@' then
+for _,mode in ipairs({'.1',''}) do
+if send('exists',string.sub(walked,2)..mode)==1 then place=string.sub(walked,2)..mode end
+end
+end
+local function note(name)
+if touched[name] then return end
+touched[name]=true
+if place then
+local rest=string.sub(name,#Q+1)
+send('append',place,'1:+1:1'..#rest..':'..rest)
+end
+end
 
 -- Servers before 8.1 let a script change what later ones see, whoever runs them: by setfenv(0, ...), by
 -- the environment of functions that all share, by getmetatable('').__index. None of it gets through.
@@ -62,8 +77,14 @@ local function run(...)
 local c,k=...
 local s=known[c]
 if s==nil then s=look(c) end
-if s==1 and type(k)=='string' then sent=true return send(c,P..k,select(3,...)) end
-if not s then sent=true return send(...) end
+if s==1 and type(k)=='string' then
+if walked then sent[c]=true note(P..k) end
+return send(c,P..k,select(3,...))
+end
+if not s then
+if walked and c~=nil then sent[c]=true end
+return send(...)
+end
 return slow()(...)
 end
 
@@ -122,12 +143,19 @@ end
 local function word(v) return lower(match(text(v) or '','^%Z*')) end
 local function whole(v)
 v=text(v)
-return v and (match(v,'^-?[1-9]%d*$') or v=='0') and tonumber(v)
+local sign,digits=match(v or '','^(-?)([1-9]%d*)$')
+if not digits then return v=='0' and 0 or nil end
+local most=sign=='' and '9223372036854775807' or '9223372036854775808'
+if #digits>19 or #digits==19 and digits>most then return nil end
+return tonumber(v)
 end
 local function refuse(t) return {err=t,ignore_error_stats_update=true} end
 local function name(a,bar) return a[1]..(known[a[1]]=='container' and bar..a[2] or '') end
 local function keys(a,from,to,step)
-for i=from,to,step or 1 do a[i+1]=P..text(a[i+1]) end
+for i=from,to,step or 1 do
+a[i+1]=P..text(a[i+1])
+if walked then note(a[i+1]) end
+end
 end
 local function channels(a,from,to)
 for i=from,to do a[i+1]=Q..':'..text(a[i+1]) end
@@ -169,7 +197,9 @@ special.sort=function(a,argc)
 for at=2,argc-1 do
 local w=word(a[at+1])
 if w=='get' or w=='by' and find(text(a[at+2]) or '','*',1,true) then
-return refuse('ERR SORT with BY or GET is carried out by the agent and cannot be part of a script in a store')
+local done=(special.sorted or special.store)(a,argc)
+if done~=nil then return done end
+break
 end
 end
 keys(a,1,1)
@@ -195,13 +225,14 @@ elseif w=='replace' then at=at+1
 else at=argc end
 end
 a[2],a[3]=P..text(a[2]),to..text(a[3])
+if walked then note(a[3]) end
 return nil,argc
 end
 special.move=function(a)
 local to,failed=database(a[3])
 if failed then return failed end
 if to==P then return refuse('ERR source and destination objects are the same') end
-sent=true
+if walked then sent.renamenx=true note(to..text(a[2])) end
 local r=send('renamenx',P..text(a[2]),to..text(a[2]))
 if type(r)=='table' and r.err=='ERR no such key' then r=0 end
 return r
@@ -212,63 +243,10 @@ if failed then return failed end
 P=to
 return {ok='OK'}
 end
--- Names are walked for by the agent, outside of the script, which then begins anew: so nothing may have
--- been done before, or it would be done twice. What has gone meanwhile is left out.
-local found
-local function walk(pattern)
-if not walked or P~=home then return end
-if not found then
-found={}
-local at=1
-local function item()
-local n,from=match(walked,'^(%d+):()',at)
-at=from+n
-return sub(walked,from,at-1)
-end
-while at<=#walked do
-local list,count={},nil
-found[item()]=list
-count=item()+0
-for i=1,count do list[i]=item() end
-end
-end
-local list=found[pattern]
-if not list then
-if sent then return end
-error({err='FLECTWALK '..string.gsub(pattern,'.',function(c) return string.format('%02x',string.byte(c)) end)..'.'})
-end
-local names={}
-for i=1,#list do if send('exists',P..list[i])==1 then names[#names+1]=list[i] end end
-return names
-end
-special.keys=function(a,argc) return argc==2 and walk(text(a[2])) or special.store(a) end
-special.dbsize=function(a,argc)
-local names=argc==1 and walk('*')
-return names and #names or special.store(a)
-end
-special.randomkey=function(a,argc)
-local names=argc==1 and walk('*')
-if not names then return special.store(a) end
-return names[math.random(math.max(#names,1))] or false
-end
-special.scan=function(a,argc)
-local pattern,kind='*'
-if argc%2==1 then return special.store(a) end
-for at=3,argc,2 do
-local w=word(a[at])
-if w=='match' then pattern=text(a[at+1]) elseif w=='type' then kind=word(a[at+1]) elseif w~='count' then return special.store(a) end
-end
-local names=word(a[2])=='0' and walk(pattern)
-if not names then return special.store(a) end
-local list={}
-for _,name in ipairs(names) do
-if not kind or send('type',P..name).ok==kind then list[#list+1]=name end
-end
-return {'0',list}
-end
 special.store=function(a)
 return refuse("ERR '"..lower(name(a,'|')).."' is carried out by the agent in several steps and cannot be part of a script in a store")
 end
+WIDE
 special.operator=function(a)
 return refuse('NOPERM '..upper(name(a,' '))..' is not available in a store: it concerns all stores of the server; ask the operator of this Valkey')
 end
@@ -327,14 +305,15 @@ specs(a,argc,list)
 return a,argc,nil,reply[after]
 end
 if argc<least+0 then return a,argc end
-local done,left=special[kind](a,argc,tonumber(at))
+if dry and find(' select move keys scan dbsize randomkey flushdb flushall swapdb ',' '..kind..' ',1,true) then return a,argc,true end
+local done,left=(special[kind] or special.store)(a,argc,tonumber(at))
 return a,left or argc,done,reply[after]
 end
 
 local function handle(...)
 local a,argc,done,after=arguments(...)
 if done~=nil then return done end
-sent=true
+if walked then sent[a[1]]=true end
 local r=send(unpack(a,1,argc))
 if after and type(r)=='table' and not r.err then r=after(r) end
 return r
@@ -346,7 +325,9 @@ end
 local R=setmetatable({call=call,pcall=try,acl_check_cmd=function(...)
 if known[(...)]==nil then look((...)) end
 local _,arguments=slow()
+dry=true
 local a,argc,done=arguments(...)
+dry=false
 if done~=nil then return type(done)~='table' or not done.err end
 return raw.acl_check_cmd(unpack(a,1,argc))
 end},{__index=raw,__newindex=raw})

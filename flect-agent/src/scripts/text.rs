@@ -6,28 +6,36 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use super::data::{COMMANDS, code_of};
+use super::data::{COMMANDS, READS, code_of};
 use super::lexer::{Token, tokens};
-use super::tail_calls;
+use super::{tail_calls, wide};
 use crate::store::Prefix;
 
 /// What stands in front of a store's scripts, around the table of a script's own commands.
 #[derive(Debug)]
 pub struct Shim {
     head: String,
-    tail: String,
+    /// Without what answers commands about all keys, and with it.
+    tails: [String; 2],
 }
 
 /// The shim's source with its comments left out, on one line.
 static SOURCE: LazyLock<String> = LazyLock::new(|| {
-    include_str!("shim.lua")
+    line(include_str!("shim.lua")).replace("COMMANDS", &format!("'{}'", *COMMANDS))
+});
+
+/// What stands in the place of `WIDE` in scripts that may need it.
+static WIDE: LazyLock<String> =
+    LazyLock::new(|| line(include_str!("wide.lua")).replace("READS", &format!("'{}'", *READS)));
+
+fn line(source: &str) -> String {
+    source
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("--"))
         .collect::<Vec<_>>()
         .join(" ")
-        .replace("COMMANDS", &format!("'{}'", *COMMANDS))
-});
+}
 
 /// Commands that a script may spell out and have at hand; more are looked up as they are called.
 const KNOWN_MAX: usize = 64;
@@ -36,13 +44,15 @@ impl Shim {
     /// For a store on a server with so many databases.
     #[must_use]
     pub fn new(prefix: &Prefix, databases: u32) -> Self {
-        let text = SOURCE
-            .replace("STORE", &format!("'{prefix}'"))
-            .replace("DATABASES", &databases.to_string());
+        let fill = |text: &str| {
+            text.replace("STORE", &format!("'{prefix}'"))
+                .replace("DATABASES", &databases.to_string())
+        };
+        let text = fill(&SOURCE);
         let (head, tail) = text.split_once("KNOWN").unwrap_or((&text, ""));
         Self {
             head: head.to_owned(),
-            tail: tail.to_owned(),
+            tails: [tail.replace("WIDE", ""), tail.replace("WIDE", &fill(&WIDE))],
         }
     }
 
@@ -52,28 +62,16 @@ impl Shim {
         let (first_line, script) = script.split_at(body(script));
         let tokens = tokens(script);
         let known = known(script, &tokens);
-        let bytes = first_line.len() + self.head.len() + self.tail.len() + script.len();
+        let tail = &self.tails[usize::from(wide::may_need(script, &tokens))];
+        let bytes = first_line.len() + self.head.len() + tail.len() + script.len();
         let mut text = Vec::with_capacity(bytes + known.len() + tail_calls::ROOM_BYTES);
         text.extend_from_slice(first_line);
         text.extend_from_slice(self.head.as_bytes());
         text.extend_from_slice(known.as_bytes());
-        text.extend_from_slice(self.tail.as_bytes());
+        text.extend_from_slice(tail.as_bytes());
         tail_calls::wrap(script, &tokens, &mut text);
         text
     }
-}
-
-/// Commands that the agent walks for.
-const WALKS: [&[u8]; 4] = [b"keys", b"scan", b"dbsize", b"randomkey"];
-
-/// Whether a script spells out a command that the agent walks for.
-pub(super) fn walks(script: &[u8]) -> bool {
-    tokens(script).iter().any(|token| {
-        let text = &script[token.start..token.end];
-        let word = text.get(1..text.len() - 1).unwrap_or_default();
-        let is_string = matches!(text[0], b'\'' | b'"');
-        is_string && WALKS.iter().any(|walk| word.eq_ignore_ascii_case(walk))
-    })
 }
 
 /// The script's own strings that are names of commands, as fields of a Lua table.

@@ -110,7 +110,7 @@ impl Worker {
     fn scoped(
         &mut self,
         key: Key<Session>,
-        command: &Command,
+        command: &'static Command,
         scoped: Scoped,
         request: &Request<'_>,
     ) -> Outcome {
@@ -118,15 +118,15 @@ impl Worker {
             return Outcome::Taken;
         };
         if session.transaction.is_some() {
-            let error = format!(
-                "-ERR '{}' is carried out by the agent in several steps and cannot be part of a transaction\r\n",
-                command.name
-            );
-            self.refuse(key, error.as_bytes());
-            return Outcome::Taken;
+            if let Some(outcome) = self.queue_wide(key, command, scoped, request) {
+                return outcome;
+            }
         }
         if !self.idle_or_wait(key) {
             return Outcome::Later;
+        }
+        if scoped == Scoped::SwapDb {
+            return self.swap_databases(key, request);
         }
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;

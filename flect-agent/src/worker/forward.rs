@@ -12,6 +12,7 @@ use crate::resp::encode;
 use crate::resp::request::Request;
 use crate::rewrite;
 use crate::rewrite::reply::ReplyPlan;
+use crate::scoped::Queued;
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,11 @@ impl Worker {
             return Outcome::Taken;
         }
         let own = session.needs_own() || session.heavy || placement != Placement::Shared;
+        if command.name == "exec"
+            && let Some(outcome) = self.before_exec(key)
+        {
+            return outcome;
+        }
         match self.names_granted(key, command, request) {
             Granted::Yes => {}
             Granted::Refused => return Outcome::Taken,
@@ -87,7 +93,14 @@ impl Worker {
         else {
             return Outcome::Taken;
         };
+        let begin = lane.out.tail().len();
         let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
+        if let Some(transaction) = &mut session.transaction {
+            let written = &lane.out.tail()[begin..];
+            transaction
+                .queued
+                .mention_all(&session.store.prefix, written);
+        }
         match command.name {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
@@ -356,6 +369,8 @@ fn follow_state(
                 writes: false,
                 ends: false,
                 shown: Vec::new(),
+                queued: Queued::default(),
+                unfilled: None,
             });
             return (plan, 1);
         }

@@ -11,7 +11,7 @@ use crate::diagnosis::Arguments;
 use crate::environment::Setting;
 use crate::resp::Protocol;
 use crate::rewrite::reply::ReplyPlan;
-use crate::scoped::{Context, Step, Target, Task};
+use crate::scoped::{self, Context, Step, Target, Task};
 
 /// A task under way for a session.
 pub struct Job {
@@ -26,11 +26,30 @@ pub struct Job {
     pub noted: Option<Arguments>,
     /// The reply to the current question, as far as it has come.
     pub reply: Vec<u8>,
+    /// The same of what is under way besides.
+    pub aside: Vec<u8>,
+    aside_owed: bool,
+    /// What comes next when that has been answered.
+    held: Option<Step>,
 }
+
+/// Pages of the server's names that a worker asks for at once, all of its stores together: the server
+/// takes what one connection has sent in one go, and everybody else waits as long.
+const PAGES_MAX: usize = 2;
 
 /// Store-wide commands of one store at once in a worker: each may hold the names it has seen, and
 /// each asks the server for one page after the other.
 const JOBS_MAX: usize = 4;
+
+/// Whether a request asks for a page.
+fn is_page(request: &[u8]) -> bool {
+    request
+        .get(HEADER_BYTES..)
+        .is_some_and(|rest| rest.starts_with(b"$4\r\nSCAN\r\n"))
+}
+
+/// The first line, of six or eight words.
+const HEADER_BYTES: usize = b"*6\r\n".len();
 
 impl Worker {
     /// Whether a store-wide command may begin; otherwise the session waits for its turn.
@@ -91,6 +110,9 @@ impl Worker {
             command: self.current,
             noted: self.noted.take(),
             reply: Vec::new(),
+            aside: Vec::new(),
+            aside_owed: false,
+            held: None,
         });
         self.take_step(job, step);
     }
@@ -102,12 +124,27 @@ impl Worker {
         };
         let reply = std::mem::take(&mut job.reply);
         let step = job.task.resume(&reply, &job.context);
+        let needed = job.task.has_effects() || self.sessions.get(job.session).is_some();
         // A client that has gone needs no further pages.
-        if self.sessions.get(job.session).is_none() {
+        if !needed {
             self.remove_job(key);
             return;
         }
         self.take_step(key, step);
+    }
+
+    /// What was under way besides has its whole reply.
+    pub(super) fn resume_aside(&mut self, key: Key<Job>) {
+        let Some(job) = self.jobs.get_mut(key) else {
+            return;
+        };
+        job.aside_owed = false;
+        let reply = std::mem::take(&mut job.aside);
+        if reply.first() == Some(&b'-') {
+            self.take_step(key, Step::Done(scoped::refusal(&reply)));
+        } else if let Some(step) = job.held.take() {
+            self.take_step(key, step);
+        }
     }
 
     /// The connection that a question went to is gone, and with it the client's: as if its own
@@ -119,10 +156,39 @@ impl Worker {
     }
 
     fn take_step(&mut self, key: Key<Job>, step: Step) {
+        if matches!(step, Step::Done(_) | Step::AskBoth { .. })
+            && let Some(job) = self.jobs.get_mut(key)
+            && job.aside_owed
+        {
+            job.held = Some(step);
+            return;
+        }
         match step {
+            Step::AskBoth { aside, request } => {
+                let Some(job) = self.jobs.get_mut(key) else {
+                    return;
+                };
+                job.aside_owed = true;
+                let store = job.store;
+                let lane = self.lane_of_target(Target::Store, store, Protocol::Resp2);
+                let Some(upstream) = lane else {
+                    self.fail_job(key);
+                    return;
+                };
+                self.send_own(upstream, &aside, Recipient::Aside(key));
+                self.want_page(key, request);
+            }
+            Step::Ask {
+                target: Target::Housekeeper,
+                request,
+            } if is_page(&request) => self.want_page(key, request),
             Step::Done(bytes) => {
                 if let Some(job) = self.remove_job(key) {
-                    self.finish_job(&job, &bytes);
+                    if matches!(job.task, Task::Fill(_)) {
+                        self.not_filled(job.session, &bytes);
+                    } else {
+                        self.finish_job(&job, &bytes);
+                    }
                 }
             }
             Step::Keep(changes) => self.keep_settings(key, changes),
@@ -184,6 +250,37 @@ impl Worker {
         }
     }
 
+    /// Asks for a page of the server's names once fewer are under way.
+    fn want_page(&mut self, key: Key<Job>, request: Vec<u8>) {
+        self.pages_wanted.push_back((key, request));
+        self.ask_pages();
+    }
+
+    fn ask_pages(&mut self) {
+        while self.pages < PAGES_MAX {
+            let Some((key, request)) = self.pages_wanted.pop_front() else {
+                return;
+            };
+            let Some(job) = self.jobs.get(key) else {
+                continue;
+            };
+            let (store, protocol) = (job.store, job.context.protocol);
+            match self.lane_of_target(Target::Housekeeper, store, protocol) {
+                Some(upstream) => {
+                    self.pages += 1;
+                    self.send_own(upstream, &request, Recipient::Page(key));
+                }
+                None => self.fail_job(key),
+            }
+        }
+    }
+
+    /// A page has come, or its connection is gone.
+    pub(super) fn page_done(&mut self) {
+        self.pages = self.pages.saturating_sub(1);
+        self.ask_pages();
+    }
+
     fn finish_job(&mut self, job: &Job, bytes: &[u8]) {
         let key = job.session;
         if let Some(session) = self.sessions.get_mut(key) {
@@ -193,7 +290,9 @@ impl Worker {
                 session.meter.carried_out(command.number, latency_us);
             }
             session.gate = Gate::Open;
-            session.answer(bytes, job.command.map(|command| command.number));
+            // Inside MULTI it takes its place in EXEC's reply.
+            self.current = job.command;
+            self.answer(key, bytes);
             self.log_job(job, latency_us, bytes.len());
             self.queue_flush_session(key);
             self.queue_run(key);

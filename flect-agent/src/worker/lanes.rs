@@ -401,7 +401,11 @@ impl Worker {
         for Owed { to, .. } in &upstream.owed {
             match *to {
                 Recipient::Session(session) => self.close_session_of(session, key),
-                Recipient::Job(job) => self.fail_job(job),
+                Recipient::Page(job) => {
+                    self.fail_job(job);
+                    self.page_done();
+                }
+                Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
                 Recipient::Greeting | Recipient::ServerId => {}
             }

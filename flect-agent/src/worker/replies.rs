@@ -141,7 +141,7 @@ impl Worker {
                     }
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::Job(job)) => match self.jobs.get_mut(job) {
+                Some(Recipient::Job(job) | Recipient::Page(job)) => match self.jobs.get_mut(job) {
                     Some(Job { context, reply, .. }) => (
                         upstream.rewriter.advance(rest, &context.namespace, reply),
                         None,
@@ -163,6 +163,13 @@ impl Worker {
                         None => (upstream.skip(rest, &self.nobody, dropped), None),
                     }
                 }
+                Some(Recipient::Aside(job)) => match self.jobs.get_mut(job) {
+                    Some(Job { context, aside, .. }) => (
+                        upstream.rewriter.advance(rest, &context.namespace, aside),
+                        None,
+                    ),
+                    None => (upstream.skip(rest, &self.nobody, dropped), None),
+                },
                 Some(Recipient::Greeting) | None => {
                     (upstream.skip(rest, &self.nobody, dropped), None)
                 }
@@ -242,6 +249,11 @@ impl Worker {
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
             Recipient::Job(job) => self.resume_job(job),
+            Recipient::Page(job) => {
+                self.resume_job(job);
+                self.page_done();
+            }
+            Recipient::Aside(job) => self.resume_aside(job),
             Recipient::Session(session_key) => {
                 if let Some(session) = self.sessions.get_mut(session_key) {
                     if refused {

@@ -11,12 +11,13 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
 use super::upstream::Upstream;
+use super::wide;
 use crate::commands::Command;
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
 use crate::scoped::{Run, SYNTAX_ERROR, Script, Task};
-use crate::scripts::{Known, Sha};
+use crate::scripts::{Known, Sha, Walks, is_about_all_keys};
 
 const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
 
@@ -181,7 +182,7 @@ impl Worker {
         }
     }
 
-    fn prepare(&self, key: Key<Session>, text: &[u8]) -> Option<Known> {
+    pub(super) fn prepare(&self, key: Key<Session>, text: &[u8]) -> Option<Known> {
         let databases = self.environment.facts.databases;
         let store = &self.sessions.get(key)?.store;
         Some(store.scripts.prepare(text, &store.prefix, databases))
@@ -198,9 +199,17 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
-        if let (ReplyPlan::Script(names), Some(keys)) = (&script.plan, keys_of(request))
+        let walks = match &script.plan {
+            ReplyPlan::Script(names) => session.store.scripts.walks(names.app),
+            _ => Walks::No,
+        };
+        // A script may be told the command's name.
+        let told = || request.args().skip(3).any(is_about_all_keys);
+        let everything = walks == Walks::Beforehand || walks == Walks::No && told();
+        let walks = everything || walks == Walks::OnDemand;
+        if let Some(keys) = keys_of(request)
             && session.transaction.is_none()
-            && session.store.scripts.walks(names.app)
+            && walks
         {
             let prefix = session.namespace.keys();
             let words = request.args().enumerate().map(|(index, arg)| match index {
@@ -208,7 +217,8 @@ impl Worker {
                 3.. if index < keys + 3 => [prefix, arg].concat(),
                 _ => arg.to_vec(),
             });
-            let run = Run::new(words.collect(), &script.plan);
+            let whole = &session.store.prefix;
+            let run = Run::new(words.collect(), &script.plan, everything, whole);
             return self.script_job(key, Task::Run(Box::new(run)));
         }
         let own = session.needs_own() || session.heavy;
@@ -216,12 +226,14 @@ impl Worker {
             return Outcome::Later;
         };
         let (Some(session), Some(lane)) =
-            (self.sessions.get(key), self.upstreams.get_mut(upstream))
+            (self.sessions.get_mut(key), self.upstreams.get_mut(upstream))
         else {
             return Outcome::Taken;
         };
         let prefix = session.namespace.keys();
+        let mut last = prefix.to_vec();
         let out = lane.out.tail();
+        let begin = out.len();
         // Without a number that it takes the server refuses the request; what is behind it stays as
         // it is, or the number might fit.
         let keys = keys_of(request);
@@ -241,8 +253,13 @@ impl Worker {
                 encode::bulk(arg, out);
             }
         }
+        if let Some(transaction) = &mut session.transaction {
+            let whole = &session.store.prefix;
+            transaction.queued.mention_all(whole, &out[begin..]);
+            last.extend(wide::place_of_script(transaction, whole, walks));
+        }
         if keys.is_some() {
-            encode::bulk(prefix, out);
+            encode::bulk(&last, out);
         }
         let argc = request.argc();
         self.sent(key, upstream, command, script.plan, argc, false);
@@ -302,19 +319,12 @@ impl Worker {
             mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
         });
         if request.argc() > 3 || !known {
-            self.refuse(key, b"-ERR SCRIPT FLUSH only support SYNC|ASYNC option\r\n");
+            self.answer(key, b"-ERR SCRIPT FLUSH only support SYNC|ASYNC option\r\n");
             return Outcome::Taken;
         }
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
-        if session.transaction.is_some() {
-            self.refuse(
-                key,
-                b"-ERR 'script|flush' is carried out by the agent in several steps and cannot be part of a transaction\r\n",
-            );
-            return Outcome::Taken;
-        }
         let scripts = session.store.scripts.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let nanoseconds = now.map_or(0, |now| now.as_nanos());
@@ -342,7 +352,7 @@ impl Worker {
         }
     }
 
-    fn script_job(&mut self, key: Key<Session>, task: Task) -> Outcome {
+    pub(super) fn script_job(&mut self, key: Key<Session>, task: Task) -> Outcome {
         if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
             return Outcome::Later;
         }

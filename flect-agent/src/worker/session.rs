@@ -20,6 +20,7 @@ use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite::reply::ReplyPlan;
 use crate::rewrite::stream::StreamRewriter;
+use crate::scoped::Queued;
 use crate::scripts::Sha;
 use crate::store::Namespace;
 
@@ -197,6 +198,10 @@ pub struct Transaction {
     pub database: u32,
     /// A queued command may make the store larger.
     pub needs_memory: bool,
+    /// What queued commands about all keys need before EXEC.
+    pub queued: Queued,
+    /// Why that could not be had.
+    pub unfilled: Option<Vec<u8>>,
     /// A queued command may change something.
     pub writes: bool,
     /// The session ends with EXEC.

@@ -147,6 +147,10 @@ pub enum Recipient {
     ServerId,
     /// CLIENT UNBLOCK.
     Unblocking(Key<Unblocking>),
+    /// The same, of a page of the server's names.
+    Page(Key<Job>),
+    /// A job, besides its question.
+    Aside(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
 }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use flect_tests::bed::cleanup;
 use flect_tests::{
     child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
-    protocol, sdk, seed, sessions, smoke, tools, views, worker,
+    protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -39,6 +39,7 @@ fn of_every_kernel() -> Vec<Trial> {
         protocol::trials(),
         sessions::trials(),
         equality::trials(),
+        wide::trials(),
         limits::trials(),
         clients::trials(),
         control::trials(),

@@ -79,7 +79,6 @@ pub fn refused(pair: &Pair) -> Result<()> {
         "REPLICAOF NO ONE",
         "SYNC",
         "PSYNC ? -1",
-        "SWAPDB 0 1",
         "SCRIPT KILL",
         "FUNCTION LIST",
         "FCALL f 0",
