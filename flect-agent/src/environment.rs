@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::integrity::Integrity;
 pub use limits::Limits;
 pub use store::{Patterns, Store};
 
@@ -50,6 +51,8 @@ pub struct Environment {
     pub facts: ServerFacts,
     /// The user of the agent's own store-wide work: it may list names, and read no value.
     pub housekeeper: Credentials,
+    /// What no reply may hold.
+    pub integrity: Arc<Integrity>,
     /// The sessions of this node.
     pub directory: Directory,
 }

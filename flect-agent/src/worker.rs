@@ -11,6 +11,7 @@ mod arena;
 mod dispatch;
 mod forward;
 mod input;
+mod integrity;
 mod jobs;
 mod lanes;
 mod local;
@@ -226,6 +227,7 @@ pub fn spawn(
         pace: None,
         current: None,
         sampler: Sampler::default(),
+        integrity_log: integrity::Log::default(),
     };
     for store in stores {
         worker.add_store(store.clone());
@@ -286,6 +288,7 @@ pub(crate) struct Worker {
     current: Option<&'static Command>,
     /// Which requests' keys are noted.
     sampler: Sampler,
+    integrity_log: integrity::Log,
 }
 
 impl Worker {

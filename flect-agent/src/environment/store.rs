@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::limits::Limits;
 use super::{Credentials, lock};
+use crate::integrity::OwnNames;
 use crate::metrics::Meter;
 use crate::registry::{Record, TokenDigest};
 use crate::scripts::Scripts;
@@ -23,6 +24,8 @@ pub struct Store {
     pub number: usize,
     /// What its keys begin with.
     pub prefix: Prefix,
+    /// What no client may see of it.
+    pub own_names: OwnNames,
     /// Its own ACL user.
     pub credentials: Credentials,
     /// The user for SORT with BY or GET, which Valkey grants only with read access to every key;
@@ -72,6 +75,7 @@ impl Store {
         let store = Self {
             number,
             prefix: record.prefix.clone(),
+            own_names: OwnNames::new(&record.prefix),
             credentials,
             sorter,
             granted_patterns: Mutex::new(HashSet::new()),

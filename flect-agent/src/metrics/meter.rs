@@ -47,6 +47,8 @@ pub struct Meter {
     pub refused: Counter,
     /// Requests that waited for the store's rate.
     pub delayed: Counter,
+    /// Replies and messages that integrity mode withheld.
+    pub violations: Counter,
     /// Bytes that clients sent.
     pub bytes_in: Counter,
     /// Bytes that clients took.
@@ -67,6 +69,7 @@ impl Default for Meter {
             errors: Counter::default(),
             refused: Counter::default(),
             delayed: Counter::default(),
+            violations: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             commands: commands::all().iter().map(|_| Counter::default()).collect(),
@@ -108,6 +111,7 @@ impl Meter {
         sum.errors += self.errors.get();
         sum.refused += self.refused.get();
         sum.delayed += self.delayed.get();
+        sum.violations += self.violations.get();
         sum.bytes_in += self.bytes_in.get();
         sum.bytes_out += self.bytes_out.get();
         for (sum, counter) in sum.commands.iter_mut().zip(&self.commands) {

@@ -47,6 +47,8 @@ pub struct ReplyRewriter {
     ack: Option<Ack>,
     /// Nobody will see the output: names need not be found.
     blind: bool,
+    /// An error's text has come.
+    met_error: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +75,7 @@ impl ReplyRewriter {
         self.error.clear();
         self.ack = None;
         self.blind = false;
+        self.met_error = false;
         self.role = Role::of(&plan);
         self.scripts.clear();
         match plan {
@@ -94,6 +97,12 @@ impl ReplyRewriter {
     /// Whoever asked is gone: the rest of the reply is read only to find its end.
     pub fn forget_names(&mut self) {
         self.blind = true;
+    }
+
+    /// Whether an error stands in what has come of the reply: the server's own words.
+    #[must_use]
+    pub fn met_error(&self) -> bool {
+        self.met_error
     }
 
     /// Whether a reply was started and has not ended.
@@ -210,10 +219,14 @@ impl ReplyRewriter {
         match header {
             Header::Line { kind: b'-' } => {
                 cursor.at += bytes;
+                self.met_error = true;
                 self.state = State::Error;
             }
             Header::Line { kind: b':' } if role == Role::AckCount => {
                 return self.ack_count(cursor);
+            }
+            Header::Line { kind: b':' } if role.is_aggregate() => {
+                return Err(ReplyError::UnexpectedShape);
             }
             Header::Line { .. } => {
                 cursor.at += bytes;
@@ -231,6 +244,7 @@ impl ReplyRewriter {
                     return Err(ReplyError::ErrorTooLong);
                 }
                 cursor.skip(bytes, out);
+                self.met_error = true;
                 self.state = State::BulkError { bytes: text };
             }
             Header::Bulk {

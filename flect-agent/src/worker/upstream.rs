@@ -15,6 +15,7 @@ use super::jobs::Job;
 use super::outbox::Outbox;
 use super::session::Session;
 use crate::environment::Credentials;
+use crate::integrity::Guard;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
 use crate::store::Namespace;
@@ -36,6 +37,8 @@ pub struct Upstream {
     pub leftover: Vec<u8>,
     pub owed: VecDeque<Owed>,
     pub rewriter: ReplyRewriter,
+    /// What stands between the rewriter and the client.
+    pub guard: Guard,
     /// The frame being read is a push or a pub/sub message that no request asked for.
     pub unasked: bool,
     /// There may be bytes to read.
@@ -141,6 +144,7 @@ impl Upstream {
             leftover: Vec::new(),
             owed: VecDeque::new(),
             rewriter: ReplyRewriter::default(),
+            guard: Guard::default(),
             unasked: false,
             readable: false,
             hung_up: false,

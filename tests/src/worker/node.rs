@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use flect_agent::admin::Admin;
 use flect_agent::config;
 use flect_agent::environment::{App, Directory, Environment, Store};
+use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Limits, Record, TokenDigest};
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Handle, Message, Request};
@@ -57,6 +58,7 @@ impl Node {
             addresses: vec![bed.address()],
             facts: admin.facts().clone(),
             housekeeper,
+            integrity: Arc::new(Integrity::new(true, [bed.address().to_string()])),
             directory: Directory::default(),
         });
         let (sender, requests) = tokio::sync::mpsc::unbounded_channel();

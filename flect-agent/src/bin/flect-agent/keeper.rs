@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::Config;
+use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
@@ -37,6 +38,7 @@ pub struct Keeper {
     config: Arc<Config>,
     admin: Admin,
     workers: Arc<Vec<Handle>>,
+    integrity: Arc<Integrity>,
     node: Arc<Node>,
     stores: Stores,
     /// The registry as it was last read and applied in full.
@@ -54,11 +56,13 @@ impl Keeper {
         node: Arc<Node>,
         admin: Admin,
         workers: Arc<Vec<Handle>>,
+        integrity: Arc<Integrity>,
     ) -> anyhow::Result<Self> {
         let mut keeper = Self {
             config: node.config.clone(),
             admin,
             workers,
+            integrity,
             node,
             stores: Stores::default(),
             backup: Backup::default(),
@@ -167,6 +171,8 @@ impl Keeper {
             return Err(Replaced.into());
         }
         let snapshot = backup.snapshot()?;
+        let records = snapshot.stores.values();
+        self.integrity.know(records.map(|record| &record.prefix));
         // First what takes rights away: that needs nothing of the server.
         self.stores.retire(&self.config, &snapshot, &self.workers);
         self.publish(&snapshot);

@@ -1,5 +1,6 @@
 //! What `flect status` shows of this node.
 
+use flect_agent::metrics::StoreMetrics;
 use flect_agent::worker::Handle;
 use serde_json::{Value, json};
 
@@ -18,6 +19,7 @@ pub fn report(node: &Node) -> Value {
             "name": store.slug(),
             "prefix": store.prefix.as_str(),
             "sessions": store.sessions(),
+            "integrity_violations": StoreMetrics::violations(store),
         }));
     }
     let explicit = &node.config.explicit;
@@ -35,6 +37,7 @@ pub fn report(node: &Node) -> Value {
         },
         "registry": { "version": serving.version },
         "acceleration": node.acceleration,
+        "integrity": node.config.agent.integrity,
         "apps": serving.workloads.iter().map(app).collect::<Vec<_>>(),
         "explicit": {
             "listen": running.map_or_else(Vec::new, |running| running.explicit.clone()),

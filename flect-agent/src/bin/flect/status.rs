@@ -148,6 +148,12 @@ fn shown(report: &Value) -> String {
             text(&store["prefix"]),
             store["sessions"]
         );
+        if let Some(count) = store["integrity_violations"].as_u64().filter(|it| *it > 0) {
+            let _ = write!(
+                out,
+                "\n              INTEGRITY: {count} replies withheld (flect doctor tells more)"
+            );
+        }
     }
     out
 }
