@@ -4,6 +4,7 @@
 mod accounts;
 mod garbage;
 mod integrity;
+mod learnt;
 mod limits;
 mod metrics;
 mod node;
@@ -11,6 +12,8 @@ mod stores;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Failed, Trial};
+
+pub use learnt::ROLES;
 
 use crate::wire::Wire;
 use node::Node;
@@ -53,7 +56,11 @@ pub fn trials() -> Vec<Trial> {
             run().map_err(|error: anyhow::Error| Failed::from(format!("{error:#}")))
         })
     };
-    bodies.into_iter().map(trial).collect()
+    bodies
+        .into_iter()
+        .map(trial)
+        .chain(learnt::trials())
+        .collect()
 }
 
 /// Sends a line, words apart at blanks, and reads one reply.

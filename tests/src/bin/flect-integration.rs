@@ -14,7 +14,11 @@ use flect_tests::{
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    let roles: Vec<_> = kernel::ROLES
+        .into_iter()
+        .chain(control::ROLES)
+        .chain(worker::ROLES)
+        .collect();
     if let Some(code) = child::dispatch(&roles) {
         return code;
     }

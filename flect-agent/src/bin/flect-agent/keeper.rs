@@ -46,6 +46,8 @@ pub struct Keeper {
     snapshot: Snapshot,
     /// The run of the server that has the agent's users and settings.
     run_id: String,
+    /// How many commands the server had when they were learnt.
+    command_count: u64,
     repaired_at: Option<Instant>,
     repair_due: bool,
 }
@@ -68,6 +70,7 @@ impl Keeper {
             backup: Backup::default(),
             snapshot: Snapshot::default(),
             run_id: String::new(),
+            command_count: 0,
             repaired_at: None,
             repair_due: false,
         };
@@ -77,6 +80,8 @@ impl Keeper {
             }
         }
         keeper.run_id = keeper.admin.run_id().await?;
+        keeper.command_count = keeper.admin.command_count().await?;
+        keeper.tell_learnt();
         keeper.reload().await?;
         keeper.apply_settings().await;
         Ok(keeper)
@@ -116,7 +121,17 @@ impl Keeper {
         let Ok(run_id) = self.admin.run_id().await else {
             return false;
         };
-        if run_id != self.run_id {
+        let Ok(count) = self.admin.command_count().await else {
+            return false;
+        };
+        let restarted = run_id != self.run_id;
+        if (restarted || count != self.command_count) && self.learn().await {
+            // A restart makes the users in any case, below.
+            if restarted || self.repair_users().await {
+                self.command_count = count;
+            }
+        }
+        if restarted {
             tracing::info!("Valkey was restarted or replaced; putting users and settings in place");
             // A registry that was opened anew may have got as far as this one's version meanwhile.
             let restored = self.admin.registry().restore(&self.backup).await;
@@ -128,6 +143,36 @@ impl Keeper {
             }
         }
         true
+    }
+
+    /// Learns the commands of the server that the table has not; whether that worked.
+    async fn learn(&mut self) -> bool {
+        match self.admin.learn().await {
+            Ok(()) => {
+                self.tell_learnt();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the server's commands could not be learnt");
+                false
+            }
+        }
+    }
+
+    fn tell_learnt(&self) {
+        let learnt = self.admin.learnt();
+        if **self.node.learnt.load() == *learnt {
+            return;
+        }
+        let forwarded = learnt.forwarded.join(", ");
+        tracing::info!(
+            forwarded,
+            "commands learnt from the server, by their key specs"
+        );
+        for (name, why) in &learnt.refused {
+            tracing::warn!(command = name, why, "a command of the server is refused");
+        }
+        self.node.learnt.store(Arc::new(learnt.clone()));
     }
 
     /// Applies what has changed. Errors of the server are told and tried again by the next poll.

@@ -22,6 +22,11 @@ pub fn report(node: &Node) -> Value {
             "integrity_violations": StoreMetrics::violations(store),
         }));
     }
+    let learnt = node.learnt.load();
+    let refused = learnt.refused.iter();
+    let refused: Vec<_> = refused
+        .map(|(name, why)| json!({ "name": name, "reason": why }))
+        .collect();
     let explicit = &node.config.explicit;
     let (status_page, status_page_error) = node.page.report();
     json!({
@@ -38,6 +43,7 @@ pub fn report(node: &Node) -> Value {
         "registry": { "version": serving.version },
         "acceleration": node.acceleration,
         "integrity": node.config.agent.integrity,
+        "commands": { "learnt": learnt.forwarded, "refused": refused },
         "apps": serving.workloads.iter().map(app).collect::<Vec<_>>(),
         "explicit": {
             "listen": running.map_or_else(Vec::new, |running| running.explicit.clone()),
