@@ -13,7 +13,7 @@ mod stores;
 use anyhow::{Result, ensure};
 use libtest_mimic::{Failed, Trial};
 
-pub use learnt::ROLES;
+pub use learnt::{ROLES, module_path};
 
 use crate::wire::Wire;
 use node::Node;

@@ -77,17 +77,9 @@ impl ReplyRewriter {
         self.blind = false;
         self.met_error = false;
         self.role = Role::of(&plan);
-        self.scripts.clear();
+        self.scripts = plan.scripts();
         match plan {
-            ReplyPlan::Script(names) => self.scripts.push(*names),
-            ReplyPlan::Exec(plans) => {
-                let scripts = plans.iter().filter_map(|plan| match plan {
-                    ReplyPlan::Script(names) => Some(names.as_ref().clone()),
-                    _ => None,
-                });
-                self.scripts.extend(scripts);
-                self.plans = plans;
-            }
+            ReplyPlan::Exec(plans) => self.plans = plans,
             ReplyPlan::Replace(_) => self.plans = vec![plan],
             _ => {}
         }
@@ -406,7 +398,7 @@ impl ReplyRewriter {
     fn ack_count(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at..];
         let Some(end) = memchr::memchr(b'\n', rest) else {
-            return if rest.len() > INTEGER_LINE_BYTES_MAX {
+            return if rest.len() > pubsub::COUNT_LINE_BYTES_MAX {
                 Err(ReplyError::Malformed("an integer without an end"))
             } else {
                 Ok(false)
@@ -502,9 +494,6 @@ impl ReplyRewriter {
         };
     }
 }
-
-/// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
-const INTEGER_LINE_BYTES_MAX: usize = 23;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@
 )]
 
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::OnceLock;
 
 type Handle = *mut c_void;
@@ -36,6 +36,12 @@ type Create = unsafe extern "C" fn(
     c_int,
 ) -> c_int;
 type Reply = unsafe extern "C" fn(Handle, Handle) -> c_int;
+type Find = unsafe extern "C" fn(Handle, *const c_char) -> Handle;
+type Describe = unsafe extern "C" fn(Handle, *const Info) -> c_int;
+type Call = unsafe extern "C" fn(Handle, *const c_char, *const c_char, ...) -> Handle;
+type ReplyNumber = unsafe extern "C" fn(Handle, c_longlong) -> c_int;
+type FreeCall = unsafe extern "C" fn(Handle);
+type WrongArity = unsafe extern "C" fn(Handle) -> c_int;
 
 const OK: c_int = 0;
 const ERROR: c_int = 1;
@@ -44,14 +50,14 @@ const ERROR: c_int = 1;
 struct Api {
     create: Create,
     create_subcommand: Create,
-    find: unsafe extern "C" fn(Handle, *const c_char) -> Handle,
-    describe: unsafe extern "C" fn(Handle, *const Info) -> c_int,
-    call: unsafe extern "C" fn(Handle, *const c_char, *const c_char, ...) -> Handle,
+    find: Find,
+    describe: Describe,
+    call: Call,
     reply_string: Reply,
     reply_call: Reply,
-    reply_number: unsafe extern "C" fn(Handle, c_longlong) -> c_int,
-    free_call: unsafe extern "C" fn(Handle),
-    wrong_arity: unsafe extern "C" fn(Handle) -> c_int,
+    reply_number: ReplyNumber,
+    free_call: FreeCall,
+    wrong_arity: WrongArity,
 }
 
 static API: OnceLock<Api> = OnceLock::new();
@@ -151,24 +157,24 @@ unsafe fn load(context: Handle) -> Option<()> {
             create_subcommand: std::mem::transmute::<*const c_void, Create>(function(
                 c"ValkeyModule_CreateSubcommand",
             )?),
-            find: std::mem::transmute::<*const c_void, _>(function(c"ValkeyModule_GetCommand")?),
-            describe: std::mem::transmute::<*const c_void, _>(function(
+            find: std::mem::transmute::<*const c_void, Find>(function(c"ValkeyModule_GetCommand")?),
+            describe: std::mem::transmute::<*const c_void, Describe>(function(
                 c"ValkeyModule_SetCommandInfo",
             )?),
-            call: std::mem::transmute::<*const c_void, _>(function(c"ValkeyModule_Call")?),
+            call: std::mem::transmute::<*const c_void, Call>(function(c"ValkeyModule_Call")?),
             reply_string: std::mem::transmute::<*const c_void, Reply>(function(
                 c"ValkeyModule_ReplyWithString",
             )?),
             reply_call: std::mem::transmute::<*const c_void, Reply>(function(
                 c"ValkeyModule_ReplyWithCallReply",
             )?),
-            reply_number: std::mem::transmute::<*const c_void, _>(function(
+            reply_number: std::mem::transmute::<*const c_void, ReplyNumber>(function(
                 c"ValkeyModule_ReplyWithLongLong",
             )?),
-            free_call: std::mem::transmute::<*const c_void, _>(function(
+            free_call: std::mem::transmute::<*const c_void, FreeCall>(function(
                 c"ValkeyModule_FreeCallReply",
             )?),
-            wrong_arity: std::mem::transmute::<*const c_void, _>(function(
+            wrong_arity: std::mem::transmute::<*const c_void, WrongArity>(function(
                 c"ValkeyModule_WrongArity",
             )?),
         };
@@ -312,7 +318,7 @@ unsafe fn forward(
     // SAFETY: there are `more` arguments from there on; `v` takes an array of them and their number.
     unsafe {
         let reply = (api.call)(context, name.as_ptr(), c"v".as_ptr(), argv.add(from), more);
-        if reply == null_mut() {
+        if reply.is_null() {
             return (api.wrong_arity)(context);
         }
         (api.reply_call)(context, reply);

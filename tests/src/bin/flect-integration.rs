@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
-    protocol, sdk, seed, sessions, smoke, tools, views, worker,
+    child, cli, clients, control, data, documentation, equality, integrity, kernel, limits,
+    operator, protocol, sdk, seed, sessions, smoke, tools, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -57,6 +57,7 @@ fn of_every_kernel() -> Vec<Trial> {
 fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
+        integrity::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),

@@ -42,7 +42,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Where cargo leaves what the tests depend on.
-fn module_path() -> Result<PathBuf> {
+pub fn module_path() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("the executable stands in a folder")?;
     let name = "libflect_tests_module.so";
