@@ -24,7 +24,7 @@ type Body = fn(&mut Node) -> Result<()>;
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let bodies: [(&str, Body); 21] = [
+    let bodies: [(&str, Body); 22] = [
         ("a_store_is_added", stores::added),
         ("a_retired_store_ends", stores::retired),
         ("what_comes_late_finds_nobody", stores::late),
@@ -46,6 +46,7 @@ pub fn trials() -> Vec<Trial> {
             accounts::states,
         ),
         ("cancelled_requests_leave_nothing", accounts::cancelled),
+        ("a_reply_is_cut_off_in_the_middle", accounts::killed_midway),
         ("pushes_stand_between_replies", accounts::pushes),
         ("nobody_gets_anothers_reply", accounts::tagged),
         ("garbage_ends_one_connection", garbage::ends),

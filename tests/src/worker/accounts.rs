@@ -168,6 +168,52 @@ pub fn cancelled(node: &mut Node) -> Result<()> {
     check(&mut other, "LLEN list", "1")
 }
 
+/// The operator ends the agent's connection in the middle of a reply that its client has begun to read: the
+/// client's connection ends with what it has, a blocked client's with nothing, and nobody else's does.
+pub fn killed_midway(node: &mut Node) -> Result<()> {
+    let store = node.store("killed")?;
+    let app_of = app(&[&store]);
+    let user = store.credentials.user.clone();
+    let mut other = node.connect_to(1, &app_of, |_| {})?;
+    let mut operator = node.bed.operator()?;
+    let large = "l".repeat(40_000_000);
+    ensure!(
+        other.command(&["SET", "large", &large])?.text() == "OK",
+        "SET"
+    );
+    for round in 0..6 {
+        let mut reading = node.connect(&app_of)?;
+        let mut blocked = node.connect(&app_of)?;
+        blocked.send(&["BLPOP", "none", "0"])?;
+        reading.send_raw(b"ECHO first\r\nGET large\r\nECHO last\r\n")?;
+        ensure!(reading.read()?.text() == "first", "ECHO");
+        let mut some = vec![0; 100_000 * round];
+        reading.read_exact(&mut some)?;
+        let list = operator.command(&["CLIENT", "LIST"])?.text();
+        // Those that owe nothing as well: their sessions take others and notice nothing.
+        let own = |line: &&str| line.contains(&format!("user={user} "));
+        for line in list.lines().filter(own) {
+            let id = line
+                .strip_prefix("id=")
+                .and_then(|rest| rest.split(' ').next());
+            operator.command(&["CLIENT", "KILL", "ID", id.context("no id")?])?;
+        }
+        let (rest, closed) = reading.read_until_silent(Duration::from_secs(2))?;
+        ensure!(closed, "round {round}: still open");
+        ensure!(
+            rest.len() < large.len() && !rest.ends_with(b"last\r\n"),
+            "round {round}: {} bytes, nothing was cut off",
+            rest.len()
+        );
+        let (rest, closed) = blocked.read_until_silent(Duration::from_secs(2))?;
+        ensure!(closed && rest.is_empty(), "round {round}: the blocked one");
+        check(&mut other, &format!("ECHO o{round}"), &format!("o{round}"))?;
+        let mut next = node.connect(&app_of)?;
+        check(&mut next, "ECHO next", "next")?;
+    }
+    Ok(())
+}
+
 /// Invalidations and messages come between replies and inside pipelines in RESP3.
 pub fn pushes(node: &mut Node) -> Result<()> {
     let store = node.store("pushes")?;
