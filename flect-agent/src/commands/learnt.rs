@@ -24,8 +24,8 @@ const KEPT_MAX: usize = 4096;
 /// Names longer than any that a module has.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Key specs of one command that the rewriters follow.
-pub(crate) const SPECS_MAX: usize = 4;
+/// Key specs of one command that the rewriters follow: each costs every request under way 32 bytes.
+pub(crate) const SPECS_MAX: usize = 3;
 
 /// Not a place in the table: counted with what is unknown.
 const NO_NUMBER: u16 = u16::MAX;

@@ -64,12 +64,8 @@ enum Span {
         first: usize,
         step: usize,
     },
-    /// The keys begin behind a word, at `from` or later.
-    Keyword {
-        word: &'static str,
-        from: usize,
-        find: Find,
-    },
+    /// The keys begin behind a word, which the spec names.
+    Keyword { spec: &'static KeySpec },
 }
 
 const EMPTY: Span = Span::Known {
@@ -272,7 +268,7 @@ fn streams(first: usize, argc: usize) -> Walk {
 }
 
 /// Key specs as `getKeysUsingKeySpecs` in src/db.c reads them.
-fn specs(keys: &[KeySpec], argc: usize) -> Walk {
+fn specs(keys: &'static [KeySpec], argc: usize) -> Walk {
     let mut spans = [EMPTY; SPECS_MAX];
     if keys.len() > SPECS_MAX {
         return Walk::From(1, Key);
@@ -280,11 +276,7 @@ fn specs(keys: &[KeySpec], argc: usize) -> Walk {
     for (span, spec) in spans.iter_mut().zip(keys) {
         let begun = match spec.begin {
             Begin::Index(begin) => Span::behind(usize::from(begin), spec.find, argc),
-            Begin::Keyword { word, from } => usize::try_from(from).ok().map(|from| Span::Keyword {
-                word,
-                from,
-                find: spec.find,
-            }),
+            Begin::Keyword { .. } => Some(Span::Keyword { spec }),
             Begin::Unknown => None,
         };
         let Some(begun) = begun else {
@@ -352,9 +344,16 @@ impl Span {
             }
             Self::Keynum { .. } => false,
             // The last argument is no keyword: nothing could stand behind it.
-            Self::Keyword { word, from, find } => {
-                let found = i >= from && i + 1 < argc && arg.is_some_and(|arg| is_word(arg, word));
-                if found && let Some(keys) = Self::behind(i + 1, find, argc) {
+            Self::Keyword { spec } => {
+                let found = match spec.begin {
+                    Begin::Keyword { word, from } => {
+                        usize::try_from(from).is_ok_and(|from| i >= from)
+                            && i + 1 < argc
+                            && arg.is_some_and(|arg| is_word(arg, word))
+                    }
+                    Begin::Index(_) | Begin::Unknown => false,
+                };
+                if found && let Some(keys) = Self::behind(i + 1, spec.find, argc) {
                     *self = keys;
                 }
                 false

@@ -88,7 +88,7 @@ fn complete_key_specs_are_followed() {
             vec![spec("RO", "keyword KEYS 2", "range -1 1 2")],
             Names::Keywords,
         ),
-        (vec![one(), one(), one(), one()], Names::Specs),
+        (vec![one(), one(), one()], Names::Specs),
     ] {
         let judged = judged("m.a", &described("m.a", "write module", "@write", specs));
         assert_eq!(judged, (Policy::Rewrite, names, SHARED));
@@ -140,7 +140,7 @@ fn what_is_not_declared_is_refused_with_its_reason() {
             vec![spec("shiny", "index 1", "range 0 1 0")],
             UNDECLARED,
         ),
-        ("", "", vec![one(); 5], UNDECLARED),
+        ("", "", (0..4).map(|_| one()).collect(), UNDECLARED),
         ("admin", "", vec![one()], SERVERS),
         ("", "@dangerous", vec![one()], SERVERS),
         ("", "@transaction", vec![one()], SERVERS),
@@ -212,4 +212,87 @@ fn learnt_commands_are_found_and_forgotten_again() {
         )
         .unwrap()
     ));
+}
+
+/// Which arguments of a learnt command get the prefix.
+fn prefixed(specs: Vec<F>, line: &str) -> String {
+    let definition = read("m.r", &described("m.r", "", "", specs), false).unwrap();
+    let command = keep("m.r", definition).unwrap();
+    let bytes = format!("{line}\r\n").into_bytes();
+    let mut scanner = crate::resp::request::RequestScanner::default();
+    scanner.scan(&bytes).unwrap();
+    let request = scanner.request(&bytes);
+    if let Policy::Operator(why) = super::super::policy(command, &request) {
+        return why.to_owned();
+    }
+    let namespace = crate::store::Prefix::parse("{s}").unwrap().namespace(0);
+    let mut out = Vec::new();
+    crate::rewrite::rewrite(command, &request, &namespace, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let words = text.split("\r\n").skip(2).step_by(2);
+    words.collect::<Vec<_>>().join(" ").replace("{s}:", "~")
+}
+
+#[test]
+fn learnt_keys_get_the_prefix() {
+    let keys = |begin: &str, find: &str| vec![spec("RO", begin, find)];
+    for (specs, line, expected) in [
+        (
+            keys("index 1", "range -1 2 0"),
+            "m.r a 1 b 2",
+            "m.r ~a 1 ~b 2",
+        ),
+        (
+            keys("index 2", "range -1 1 2"),
+            "m.r x a b 1 2",
+            "m.r x ~a ~b 1 2",
+        ),
+        (
+            keys("index 2", "keynum 0 1 1"),
+            "m.r x 2 a b c",
+            "m.r x 2 ~a ~b c",
+        ),
+        (
+            keys("keyword KEYS 1", "range -1 1 0"),
+            "m.r x keys a b",
+            "m.r x keys ~a ~b",
+        ),
+        (
+            keys("keyword KEYS 1", "range -1 1 2"),
+            "m.r KEYS a b 1 2",
+            "m.r KEYS ~a ~b 1 2",
+        ),
+        (
+            keys("keyword KEYS 3", "range 0 1 0"),
+            "m.r x y KEYS a b",
+            "m.r x y KEYS ~a b",
+        ),
+        (
+            keys("keyword KEYS 1", "keynum 0 1 1"),
+            "m.r KEYS 1 a b",
+            "m.r KEYS 1 ~a b",
+        ),
+        // The last argument is no keyword, and without one there are no keys.
+        (
+            keys("keyword KEYS 1", "range -1 1 0"),
+            "m.r x KEYS",
+            "m.r x KEYS",
+        ),
+        (
+            [
+                keys("index 1", "range 0 1 0"),
+                keys("keyword STORE 2", "range 0 1 0"),
+            ]
+            .concat(),
+            "m.r a x STORE b c",
+            "m.r ~a x STORE ~b c",
+        ),
+        (
+            keys("keyword KEYS 1", "range 0 1 0"),
+            "m.r KEYS x keys other",
+            "a word that its keys stand behind comes twice, so they cannot be told from values",
+        ),
+    ] {
+        assert_eq!(prefixed(specs, line), expected, "{line}");
+    }
 }
