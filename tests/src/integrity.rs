@@ -15,14 +15,17 @@ use crate::worker::module_path;
 /// The server is looked at every two seconds.
 const LEARNT_WITHIN: Duration = Duration::from_secs(20);
 
+/// What a trial does.
+type Body = fn() -> Result<()>;
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let bodies: [(&str, fn() -> Result<()>); 2] = [
+    let bodies: [(&str, Body); 2] = [
         ("what_is_withheld_is_told", told),
         ("a_module_comes_while_the_agent_runs", modules),
     ];
-    let trial = |(name, body): (&str, fn() -> Result<()>)| {
+    let trial = |(name, body): (&str, Body)| {
         Trial::test(format!("integrity::{name}"), move || {
             body().map_err(|error| Failed::from(format!("{error:#}")))
         })
