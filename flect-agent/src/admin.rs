@@ -1,6 +1,7 @@
 //! The agent's conversation with the shared Valkey as its operator: users and facts. What stores
 //! there are, the [registry](crate::registry) says.
 
+mod learn;
 mod users;
 
 use std::collections::HashSet;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
+use crate::commands::Learnt;
 use crate::config;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
@@ -61,6 +63,7 @@ pub struct Admin {
     key: UserKey,
     /// Commands that this server knows, lower case, subcommands as `container|sub`.
     commands: HashSet<String>,
+    learnt: Learnt,
     facts: ServerFacts,
 }
 
@@ -84,20 +87,22 @@ impl Admin {
             .await
             .map_err(server)?;
         let facts = facts(&mut connection).await.map_err(server)?;
-        let commands = commands(&mut connection).await.map_err(server)?;
         let mut registry = Registry::open(connection.clone()).await?;
         let key = registry.user_key(&UserKey::random().to_text()).await?;
         let key = UserKey::from_text(&key).ok_or_else(|| {
             AdminError::Refused("the registry's user-key is no key; who wrote it?".to_owned())
         })?;
-        Ok(Self {
+        let mut admin = Self {
             connection,
             registry,
             address,
             key,
-            commands,
+            commands: HashSet::new(),
+            learnt: Learnt::default(),
             facts,
-        })
+        };
+        admin.learn().await?;
+        Ok(admin)
     }
 
     /// What the server says of itself.
@@ -192,7 +197,8 @@ impl Admin {
                 .unwrap_or_else(std::sync::PoisonError::into_inner)
                 .clear();
         }
-        let rules = users::store(&store.credentials, &store.prefix, &self.commands, keeps);
+        let mut rules = users::store(&store.credentials, &store.prefix, &self.commands, keeps);
+        rules.extend(self.learnt.forwarded.iter().map(|name| format!("+{name}")));
         self.set_user(&store.credentials.user, &rules).await?;
         let rules = users::sorter(&store.sorter, &self.commands);
         self.set_user(&store.sorter.user, &rules).await

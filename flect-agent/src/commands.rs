@@ -1,7 +1,7 @@
 //! The command table: what each command of Valkey means for a store.
 //!
 //! Invariant: every command of every supported server has a policy written by hand; what is not in
-//! the table is refused by name. `COMMAND` of real servers supplies names, arities, flags and key
+//! the table is refused by name, or [`learnt`] from the server. `COMMAND` of real servers supplies names, arities, flags and key
 //! specs (`generated.rs`); `rules.rs` supplies what `COMMAND` cannot tell.
 
 mod by_arguments;
@@ -11,6 +11,7 @@ mod flags;
 pub mod generate;
 mod generated;
 mod keyspec;
+mod learnt;
 mod rules;
 mod table;
 
@@ -21,7 +22,9 @@ pub use errors::{
 };
 pub use flags::{Flags, KeyFlags};
 pub use keyspec::{Begin, Find, KeySpec};
-pub use table::{Lookup, all, lookup};
+pub(crate) use learnt::SPECS_MAX;
+pub use learnt::{Learnt, learn, learnt, unknown};
+pub use table::{Lookup, all, hide, lookup};
 
 /// What the agent knows of one command, or of one subcommand.
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub enum Names {
     None,
     /// The keys of its key specs, each with a fixed beginning.
     Specs,
+    /// The same, where some keys begin behind a keyword.
+    Keywords,
     /// Argument 1 is a channel.
     Channel,
     /// Every argument from this one on is a channel.

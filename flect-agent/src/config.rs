@@ -113,6 +113,8 @@ pub struct Agent {
     pub operators: Vec<Principal>,
     /// Where the status page listens.
     pub status_page: StatusPage,
+    /// Whether replies are searched for names of the server's own before they leave.
+    pub integrity: bool,
 }
 
 /// `[[app]]`: a workload and the stores bound to it.
@@ -181,6 +183,7 @@ impl Default for Agent {
             create_stores: false,
             operators: Vec::new(),
             status_page: StatusPage::default(),
+            integrity: true,
         }
     }
 }

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::integrity::Integrity;
 pub use attention::{Monitors, Pause};
 pub use entry::{Entry, Live, Look, Named, STATES};
 pub use limits::Limits;
@@ -61,6 +62,8 @@ pub struct Environment {
     pub facts: ServerFacts,
     /// The user of the agent's own store-wide work: it may list names, and read no value.
     pub housekeeper: Credentials,
+    /// What no reply may hold.
+    pub integrity: Arc<Integrity>,
     /// The sessions of this node.
     pub directory: Directory,
 }

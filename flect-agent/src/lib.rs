@@ -14,6 +14,7 @@
 //! | [`scoped`] | store-wide commands that the agent carries out: KEYS, SCAN, FLUSHDB, INFO ... |
 //! | [`explain`] | what the agent does with a request, told instead of done |
 //! | [`scripts`] | an app's Lua, made to see its store as a Valkey of its own |
+//! | [`integrity`] | a second look at replies: names of the server's own do not leave |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`diagnosis`] | what an app is told of slow and large commands: SLOWLOG, LATENCY |
@@ -40,6 +41,7 @@ pub mod diagnosis;
 pub mod dump;
 pub mod environment;
 pub mod explain;
+pub mod integrity;
 pub mod interception;
 pub mod keyspace;
 pub mod manifest;

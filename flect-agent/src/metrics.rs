@@ -77,6 +77,10 @@ pub struct StoreMetrics {
     pub refused: u64,
     /// Requests that waited for the store's rate.
     pub delayed: u64,
+    /// Replies and messages that were withheld, since they held a name of the server's own. Anything but
+    /// 0 is a bug of flect's, or an app that has been told its prefix.
+    #[serde(default)]
+    pub integrity_violations: u64,
     /// Bytes that clients sent.
     pub bytes_in: u64,
     /// Bytes that clients took.
@@ -142,6 +146,7 @@ pub(crate) struct Sum {
     errors: u64,
     refused: u64,
     delayed: u64,
+    violations: u64,
     bytes_in: u64,
     bytes_out: u64,
     commands: Vec<u64>,
@@ -153,6 +158,13 @@ pub(crate) struct Sum {
 }
 
 impl StoreMetrics {
+    /// How often integrity mode withheld something of a store.
+    #[must_use]
+    pub fn violations(store: &Store) -> u64 {
+        let meters = store.meters();
+        meters.iter().map(|meter| meter.violations.get()).sum()
+    }
+
     /// What is known of a store now; the daemon adds apps, memory and keys.
     #[must_use]
     pub fn of(store: &Store) -> Self {
@@ -199,6 +211,7 @@ impl From<Sum> for StoreMetrics {
             errors: sum.errors,
             refused: sum.refused,
             delayed: sum.delayed,
+            integrity_violations: sum.violations,
             bytes_in: sum.bytes_in,
             bytes_out: sum.bytes_out,
             latency_us: Histogram::new(&sum.latency, sum.latency_sum_us, sum.latency_max_us),
@@ -215,6 +228,7 @@ impl Sum {
             errors: 0,
             refused: 0,
             delayed: 0,
+            violations: 0,
             bytes_in: 0,
             bytes_out: 0,
             commands: vec![0; commands::all().len()],

@@ -47,7 +47,7 @@ pub const USAGE: &str = "flect:{registry}:usage";
 /// The layout above. A higher number in `meta` was written by a newer release and is not touched.
 const SCHEMA: u32 = 1;
 
-/// Letters and digits of a new prefix: 36^5 are 60 million, short enough for every key.
+/// Letters and digits of a new prefix: there are 47 million, short enough for every key.
 const PREFIX_ID_BYTES: usize = 5;
 
 /// Tries to find an unclaimed prefix; with a million stores, one in sixty is taken.
@@ -460,6 +460,20 @@ fn known_slug(text: String) -> Result<Slug, RegistryError> {
 }
 
 fn random_prefix() -> Prefix {
+    loop {
+        let prefix = any_prefix();
+        let id = prefix.as_str().trim_matches(['{', '}']);
+        // Hash tags of apps are words and numbers, decimal or hexadecimal; an id is none of them, so
+        // that integrity mode takes no app's own `{12345}:` for a store's name.
+        let number = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let text = id.bytes().all(|byte| byte.is_ascii_lowercase());
+        if !number && !text {
+            return prefix;
+        }
+    }
+}
+
+fn any_prefix() -> Prefix {
     const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
     let mut text = String::with_capacity(PREFIX_ID_BYTES + 2);
     text.push('{');

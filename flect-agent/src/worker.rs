@@ -12,6 +12,7 @@ mod clients;
 mod dispatch;
 mod forward;
 mod input;
+mod integrity;
 mod jobs;
 mod lanes;
 mod local;
@@ -296,6 +297,7 @@ pub fn spawn(
         current: None,
         noted: None,
         sampler: Sampler::default(),
+        integrity_log: integrity::Log::default(),
     };
     for store in stores {
         worker.add_store(store.clone());
@@ -371,6 +373,7 @@ pub(crate) struct Worker {
     noted: Option<Arguments>,
     /// Which requests' keys are noted.
     sampler: Sampler,
+    integrity_log: integrity::Log,
 }
 
 impl Worker {

@@ -1,6 +1,10 @@
 //! Workers in the test's own process, without hooks and daemon: what the control side may do to them
-//! while they serve, and what they count.
+//! while they serve, what they count, and whose reply is whose.
 
+mod accounts;
+mod garbage;
+mod integrity;
+mod learnt;
 mod limits;
 mod metrics;
 mod node;
@@ -8,6 +12,8 @@ mod stores;
 
 use anyhow::{Result, ensure};
 use libtest_mimic::{Failed, Trial};
+
+pub use learnt::{ROLES, module_path};
 
 use crate::wire::Wire;
 use node::Node;
@@ -18,7 +24,7 @@ type Body = fn(&mut Node) -> Result<()>;
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let bodies: [(&str, Body); 11] = [
+    let bodies: [(&str, Body); 22] = [
         ("a_store_is_added", stores::added),
         ("a_retired_store_ends", stores::retired),
         ("what_comes_late_finds_nobody", stores::late),
@@ -30,6 +36,20 @@ pub fn trials() -> Vec<Trial> {
         ("a_full_store_answers_as_valkey", limits::full_as_valkey),
         ("a_full_store_refuses", limits::full),
         ("counts_add_up", metrics::add_up),
+        ("names_are_withheld", integrity::withheld),
+        ("names_in_large_replies_are_withheld", integrity::large),
+        ("messages_with_names_are_left_out", integrity::messages),
+        ("muted_replies_are_not_searched", integrity::muted),
+        ("a_failed_login_is_answered_once", accounts::failed_login),
+        (
+            "states_change_while_replies_are_under_way",
+            accounts::states,
+        ),
+        ("cancelled_requests_leave_nothing", accounts::cancelled),
+        ("a_reply_is_cut_off_in_the_middle", accounts::killed_midway),
+        ("pushes_stand_between_replies", accounts::pushes),
+        ("nobody_gets_anothers_reply", accounts::tagged),
+        ("garbage_ends_one_connection", garbage::ends),
     ];
     let trial = |(name, body): (&str, Body)| {
         Trial::test(format!("worker::{name}"), move || {
@@ -37,7 +57,11 @@ pub fn trials() -> Vec<Trial> {
             run().map_err(|error: anyhow::Error| Failed::from(format!("{error:#}")))
         })
     };
-    bodies.into_iter().map(trial).collect()
+    bodies
+        .into_iter()
+        .map(trial)
+        .chain(learnt::trials())
+        .collect()
 }
 
 /// Sends a line, words apart at blanks, and reads one reply.

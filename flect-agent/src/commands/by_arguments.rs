@@ -1,11 +1,12 @@
 //! Commands whose treatment depends on their arguments.
 //!
 //! Invariant: arguments are read as the server reads them (words end at a NUL, ASCII case ignored);
-//! where they make no sense the command is forwarded as usual, and the server says so.
+//! where they make no sense the command is forwarded as usual, and the server says so. A learnt command is
+//! not: what its arguments may mean, nobody here knows.
 
-use super::{Command, Names, Need, Placement, Policy, Scoped};
+use super::{Begin, Command, Names, Need, Placement, Policy, Scoped};
 use crate::resp::request::Request;
-use crate::rewrite::words::is;
+use crate::rewrite::words::{is, is_word};
 
 /// What to do with this request: the command's policy, unless its arguments say otherwise.
 #[must_use]
@@ -17,6 +18,9 @@ pub fn policy(command: &Command, request: &Request<'_>) -> Policy {
         Names::Tracking if redirects(request) => {
             Policy::Operator("another connection's id means nothing where connections are shared")
         }
+        Names::Keywords if is_ambiguous(command, request) => Policy::Operator(
+            "a word that its keys stand behind comes twice, so they cannot be told from values",
+        ),
         Names::Copy if names_database(request) => Policy::Scoped(Scoped::CopyAcrossDatabases),
         _ => command.policy,
     }
@@ -37,7 +41,7 @@ pub fn placement(command: &Command, request: &Request<'_>) -> Placement {
 /// what it gets.
 #[must_use]
 pub fn streamable(command: &Command) -> bool {
-    command.policy == Policy::Rewrite && command.names != Names::Tracking
+    command.policy == Policy::Rewrite && !matches!(command.names, Names::Tracking | Names::Keywords)
 }
 
 /// Options of SORT from argument 2 on, as `sortCommandGeneric` walks them.
@@ -61,6 +65,18 @@ fn sorts_by_patterns(request: &Request<'_>) -> bool {
         at += 1;
     }
     false
+}
+
+/// Whether a keyword of the command's key specs comes more than once: the server takes the first one for
+/// the keyword, the command may take it for a value.
+fn is_ambiguous(command: &Command, request: &Request<'_>) -> bool {
+    command.keys.iter().any(|spec| match spec.begin {
+        Begin::Keyword { word, .. } => {
+            let same = |at: &usize| is_word(request.arg(*at), word);
+            (1..request.argc()).filter(same).count() > 1
+        }
+        _ => false,
+    })
 }
 
 /// Options of COPY from argument 3 on.

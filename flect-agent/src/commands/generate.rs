@@ -3,8 +3,9 @@
 //! Invariant: the newest server's description of a command counts; a flag or key spec that has no
 //! form in [`super`] is an error, not a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 use redis_protocol::resp2::types::OwnedFrame;
 
@@ -28,10 +29,10 @@ struct Described {
 }
 
 #[derive(Debug)]
-struct DescribedKeys {
-    flags: KeyFlags,
-    begin: Begin,
-    find: Find,
+pub(super) struct DescribedKeys {
+    pub(super) flags: KeyFlags,
+    pub(super) begin: Begin,
+    pub(super) find: Find,
 }
 
 impl CommandReply {
@@ -134,7 +135,7 @@ fn constants<'a>(mut names: impl Iterator<Item = &'a str>, set: &str) -> String 
 /// One element of the answer: name, arity, flags, first, last, step, categories, tips, key specs,
 /// subcommands.
 fn describe(entry: &OwnedFrame, described: &mut Vec<Described>) -> Result<(), GenerateError> {
-    let [name, arity, flags, _, _, _, _, _, specs, subcommands] = array(entry)? else {
+    let [name, arity, flags, _, _, _, _, _, specs, subcommands] = array(entry)?.as_slice() else {
         return Err(GenerateError(
             "a command is not described by ten values".to_owned(),
         ));
@@ -158,7 +159,7 @@ fn describe(entry: &OwnedFrame, described: &mut Vec<Described>) -> Result<(), Ge
     Ok(())
 }
 
-fn key_spec(spec: &OwnedFrame) -> Result<DescribedKeys, GenerateError> {
+pub(super) fn key_spec(spec: &OwnedFrame) -> Result<DescribedKeys, GenerateError> {
     let flags = KeyFlags::from_words(words(field(spec, "flags")?)?)
         .map_err(|flag| GenerateError(format!("unknown key flag '{flag}'")))?;
     let begin = field(spec, "begin_search")?;
@@ -166,8 +167,7 @@ fn key_spec(spec: &OwnedFrame) -> Result<DescribedKeys, GenerateError> {
     let begin = match text(field(begin, "type")?)? {
         "index" => Begin::Index(number(field(details, "index")?)?),
         "keyword" => Begin::Keyword {
-            // Generating leaks a few words and ends.
-            word: text(field(details, "keyword")?)?.to_owned().leak(),
+            word: word(text(field(details, "keyword")?)?),
             from: number(field(details, "startfrom")?)?,
         },
         "unknown" => Begin::Unknown,
@@ -192,7 +192,19 @@ fn key_spec(spec: &OwnedFrame) -> Result<DescribedKeys, GenerateError> {
     Ok(DescribedKeys { flags, begin, find })
 }
 
-fn array(frame: &OwnedFrame) -> Result<&[OwnedFrame], GenerateError> {
+/// A keyword for good. There are few different ones, and each is kept once.
+fn word(text: &str) -> &'static str {
+    static WORDS: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(word) = words.get(text) {
+        return word;
+    }
+    let word: &'static str = text.to_owned().leak();
+    words.insert(word);
+    word
+}
+
+pub(super) fn array(frame: &OwnedFrame) -> Result<&Vec<OwnedFrame>, GenerateError> {
     match frame {
         OwnedFrame::Array(elements) => Ok(elements),
         other => Err(unexpected("an array", other)),
@@ -208,7 +220,7 @@ fn field<'a>(frame: &'a OwnedFrame, name: &str) -> Result<&'a OwnedFrame, Genera
         .ok_or_else(|| GenerateError(format!("no field '{name}'")))
 }
 
-fn text(frame: &OwnedFrame) -> Result<&str, GenerateError> {
+pub(super) fn text(frame: &OwnedFrame) -> Result<&str, GenerateError> {
     match frame {
         OwnedFrame::BulkString(bytes) | OwnedFrame::SimpleString(bytes) => {
             std::str::from_utf8(bytes).map_err(|error| GenerateError(error.to_string()))
@@ -217,11 +229,11 @@ fn text(frame: &OwnedFrame) -> Result<&str, GenerateError> {
     }
 }
 
-fn words(frame: &OwnedFrame) -> Result<Vec<&str>, GenerateError> {
+pub(super) fn words(frame: &OwnedFrame) -> Result<Vec<&str>, GenerateError> {
     array(frame)?.iter().map(text).collect()
 }
 
-fn number<T: TryFrom<i64>>(frame: &OwnedFrame) -> Result<T, GenerateError> {
+pub(super) fn number<T: TryFrom<i64>>(frame: &OwnedFrame) -> Result<T, GenerateError> {
     match frame {
         OwnedFrame::Integer(value) => T::try_from(*value).ok(),
         _ => None,

@@ -3,11 +3,11 @@
 //! Invariant: names are matched as Valkey matches them (ASCII case ignored, nothing else), and no
 //! lookup allocates.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::Command;
 use super::generated::GENERATED;
-use super::rules;
+use super::{learnt, rules};
 
 /// What a request's first words name.
 #[derive(Clone, Copy, Debug)]
@@ -26,14 +26,17 @@ pub enum Lookup {
 #[must_use]
 pub fn lookup(name: &[u8], subcommand: Option<&[u8]>) -> Lookup {
     let table = &*TABLE;
-    let Some(command) = table.find(name, None) else {
+    let Some(command) = table.find(name, None).or_else(|| learnt::find(name, None)) else {
         return Lookup::UnknownCommand;
     };
     if !command.container {
         return Lookup::Known(command);
     }
     match subcommand {
-        Some(subcommand) => match table.find(name, Some(subcommand)) {
+        Some(subcommand) => match table
+            .find(name, Some(subcommand))
+            .or_else(|| learnt::find(name, Some(subcommand)))
+        {
             Some(command) => Lookup::Known(command),
             None => Lookup::UnknownSubcommand(command),
         },
@@ -46,6 +49,16 @@ pub fn lookup(name: &[u8], subcommand: Option<&[u8]>) -> Lookup {
 #[must_use]
 pub fn all() -> &'static [Command] {
     &TABLE.commands
+}
+
+static HIDDEN: OnceLock<&[&str]> = OnceLock::new();
+
+/// Makes a table without these commands, as if a newer server had brought them: for tests of that, before
+/// anything is looked up. It can only take away.
+#[doc(hidden)]
+pub fn hide(names: &'static [&'static str]) {
+    // The first call counts.
+    let _ = HIDDEN.set(names);
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
@@ -68,6 +81,11 @@ impl Table {
     fn new() -> Self {
         let commands: Vec<Command> = GENERATED
             .iter()
+            .filter(|entry| {
+                !HIDDEN
+                    .get()
+                    .is_some_and(|names| names.contains(&entry.name))
+            })
             .zip(0..)
             .map(|(entry, number)| {
                 let rule = rules::of(entry.name);

@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::settings::Settings;
 use super::{Credentials, lock};
 use crate::diagnosis::Diagnosis;
+use crate::integrity::OwnNames;
 use crate::metrics::Meter;
 use crate::metrics::stats::{Rates, Stats};
 use crate::registry::{Record, TokenDigest};
@@ -28,6 +29,8 @@ pub struct Store {
     pub number: usize,
     /// What its keys begin with.
     pub prefix: Prefix,
+    /// What no client may see of it.
+    pub own_names: OwnNames,
     /// Its own ACL user.
     pub credentials: Credentials,
     /// The user for SORT with BY or GET, which Valkey grants only with read access to every key;
@@ -95,6 +98,7 @@ impl Store {
         let store = Self {
             number,
             prefix: record.prefix.clone(),
+            own_names: OwnNames::new(&record.prefix),
             credentials,
             sorter,
             granted_patterns: Mutex::new(HashSet::new()),

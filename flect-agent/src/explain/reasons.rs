@@ -28,6 +28,9 @@ fn names(names: Names) -> &'static str {
     match names {
         Names::None => "nothing in it is a name of the store: it is passed on",
         Names::Specs => "its keys stand where the server says (COMMAND); each gets the prefix",
+        Names::Keywords => {
+            "its keys stand behind a word, where the server says (COMMAND); each gets the prefix"
+        }
         Names::Channel | Names::Channels(_) => "its channels get the prefix",
         Names::ChannelPatterns(_) => {
             "its patterns of channels get the prefix, which holds no glob character"

@@ -49,6 +49,8 @@ pub struct Meter {
     pub refused: Counter,
     /// Requests that waited for the store's rate.
     pub delayed: Counter,
+    /// Replies and messages that integrity mode withheld.
+    pub violations: Counter,
     /// Bytes that clients sent.
     pub bytes_in: Counter,
     /// Bytes that clients took.
@@ -96,6 +98,7 @@ impl Default for Meter {
             errors: Counter::default(),
             refused: Counter::default(),
             delayed: Counter::default(),
+            violations: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             commands: commands::all().iter().map(|_| OnceLock::new()).collect(),
@@ -197,6 +200,7 @@ impl Meter {
         sum.errors += self.errors.get();
         sum.refused += self.refused.get();
         sum.delayed += self.delayed.get();
+        sum.violations += self.violations.get();
         sum.bytes_in += self.bytes_in.get();
         sum.bytes_out += self.bytes_out.get();
         for (sum, counter) in sum.commands.iter_mut().zip(&self.commands) {

@@ -4,8 +4,8 @@
 //! it, so that a request can be rewritten while it streams; and an argument whose meaning cannot be
 //! decided counts as a name. Both rewriters ask this one classifier, so they cannot disagree.
 
-use super::words::is;
-use crate::commands::{Begin, Command, Find, KeySpec, Names};
+use super::words::{is, is_word};
+use crate::commands::{Begin, Command, Find, KeySpec, Names, SPECS_MAX};
 use crate::resp::number;
 
 /// What an argument is.
@@ -38,7 +38,10 @@ enum Walk {
     /// The first arguments are words, the others of one class.
     From(usize, ArgClass),
     /// Keys where the key specs say.
-    Specs([Span; SPANS]),
+    Specs {
+        spans: [Span; SPECS_MAX],
+        used: usize,
+    },
     /// A key, then words of which some make the next arguments keys.
     Options {
         grammar: Names,
@@ -46,9 +49,6 @@ enum Walk {
         next: (usize, ArgClass),
     },
 }
-
-/// No command that is classified by key specs has more of them (tested).
-const SPANS: usize = 2;
 
 /// Every `step`-th argument from `first` to before `end`.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +64,8 @@ enum Span {
         first: usize,
         step: usize,
     },
+    /// The keys begin behind a word, which the spec names.
+    Keyword { spec: &'static KeySpec },
 }
 
 const EMPTY: Span = Span::Known {
@@ -77,7 +79,7 @@ impl Classifier {
     pub(super) fn new(command: &Command, argc: usize) -> Self {
         let walk = match command.names {
             Names::None => Walk::Rest(Verbatim),
-            Names::Specs => specs(command.keys, argc),
+            Names::Specs | Names::Keywords => specs(command.keys, argc),
             Names::Channel => Walk::OneChannel,
             Names::Channels(from) | Names::ChannelPatterns(from) => {
                 Walk::From(usize::from(from), Channel)
@@ -104,9 +106,9 @@ impl Classifier {
             Walk::OneChannel => Verbatim,
             Walk::From(from, class) if i >= *from => *class,
             Walk::From(..) => Verbatim,
-            Walk::Specs(spans) => {
+            Walk::Specs { spans, used } => {
                 let mut class = Verbatim;
-                for span in spans {
+                for span in &mut spans[..*used] {
                     if span.holds(i, arg, self.argc) {
                         class = Key;
                     }
@@ -123,7 +125,7 @@ impl Classifier {
             Walk::Rest(class) => *class == Verbatim,
             Walk::OneChannel => i >= 1,
             Walk::From(..) | Walk::Options { .. } => false,
-            Walk::Specs(spans) => spans
+            Walk::Specs { spans, used } => spans[..*used]
                 .iter()
                 .all(|span| matches!(span, Span::Known { end, .. } if *end <= i + 1)),
         }
@@ -260,50 +262,62 @@ fn streams(first: usize, argc: usize) -> Walk {
         end: first + rest / 2,
         step: 1,
     };
-    Walk::Specs([keys, EMPTY])
+    let mut spans = [EMPTY; SPECS_MAX];
+    spans[0] = keys;
+    Walk::Specs { spans, used: 1 }
 }
 
 /// Key specs as `getKeysUsingKeySpecs` in src/db.c reads them.
-fn specs(keys: &[KeySpec], argc: usize) -> Walk {
-    let mut spans = [EMPTY; SPANS];
-    if keys.len() > SPANS {
+fn specs(keys: &'static [KeySpec], argc: usize) -> Walk {
+    let mut spans = [EMPTY; SPECS_MAX];
+    if keys.len() > SPECS_MAX {
         return Walk::From(1, Key);
     }
     for (span, spec) in spans.iter_mut().zip(keys) {
-        let Begin::Index(begin) = spec.begin else {
+        let begun = match spec.begin {
+            Begin::Index(begin) => Span::behind(usize::from(begin), spec.find, argc),
+            Begin::Keyword { .. } => Some(Span::Keyword { spec }),
+            Begin::Unknown => None,
+        };
+        let Some(begun) = begun else {
             return Walk::From(1, Key);
         };
-        let begin = usize::from(begin);
-        *span = match spec.find {
-            Find::Range {
-                last,
-                step,
-                limit: 0 | 1,
-            } => {
+        *span = begun;
+    }
+    Walk::Specs {
+        spans,
+        used: keys.len(),
+    }
+}
+
+impl Span {
+    /// The keys that begin at `begin`; `None` when the server cannot say which they are.
+    fn behind(begin: usize, find: Find, argc: usize) -> Option<Self> {
+        Some(match find {
+            Find::Range { last, step, limit } => {
                 let distance = usize::from(last.unsigned_abs());
-                let end = if last < 0 {
-                    (argc + 1).saturating_sub(distance)
-                } else {
+                let end = if last >= 0 {
                     begin + distance + 1
+                } else if limit > 1 {
+                    begin + argc.saturating_sub(begin) / usize::from(limit)
+                } else {
+                    (argc + 1).saturating_sub(distance)
                 };
-                Span::Known {
+                Self::Known {
                     first: begin,
                     end,
                     step: usize::from(step.max(1)),
                 }
             }
-            Find::Keynum { at, first, step } => Span::Keynum {
+            Find::Keynum { at, first, step } => Self::Keynum {
                 at: begin + usize::from(at),
                 first: begin + usize::from(first),
                 step: usize::from(step.max(1)),
             },
-            Find::Range { .. } | Find::Unknown => return Walk::From(1, Key),
-        };
+            Find::Unknown => return None,
+        })
     }
-    Walk::Specs(spans)
-}
 
-impl Span {
     /// Whether argument `i` is a key; reads the number of keys when it comes by.
     #[inline]
     fn holds(&mut self, i: usize, arg: Option<&[u8]>, argc: usize) -> bool {
@@ -329,6 +343,21 @@ impl Span {
                 false
             }
             Self::Keynum { .. } => false,
+            // The last argument is no keyword: nothing could stand behind it.
+            Self::Keyword { spec } => {
+                let found = match spec.begin {
+                    Begin::Keyword { word, from } => {
+                        usize::try_from(from).is_ok_and(|from| i >= from)
+                            && i + 1 < argc
+                            && arg.is_some_and(|arg| is_word(arg, word))
+                    }
+                    Begin::Index(_) | Begin::Unknown => false,
+                };
+                if found && let Some(keys) = Self::behind(i + 1, spec.find, argc) {
+                    *self = keys;
+                }
+                false
+            }
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct ReplyRewriter {
     ack: Option<Ack>,
     /// Nobody will see the output: names need not be found.
     blind: bool,
+    /// An error's text has come.
+    met_error: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,18 +75,11 @@ impl ReplyRewriter {
         self.error.clear();
         self.ack = None;
         self.blind = false;
+        self.met_error = false;
         self.role = Role::of(&plan);
-        self.scripts.clear();
+        self.scripts = plan.scripts();
         match plan {
-            ReplyPlan::Script(names) => self.scripts.push(*names),
-            ReplyPlan::Exec(plans) => {
-                let scripts = plans.iter().filter_map(|plan| match plan {
-                    ReplyPlan::Script(names) => Some(names.as_ref().clone()),
-                    _ => None,
-                });
-                self.scripts.extend(scripts);
-                self.plans = plans;
-            }
+            ReplyPlan::Exec(plans) => self.plans = plans,
             ReplyPlan::Replace(_) => self.plans = vec![plan],
             _ => {}
         }
@@ -94,6 +89,12 @@ impl ReplyRewriter {
     /// Whoever asked is gone: the rest of the reply is read only to find its end.
     pub fn forget_names(&mut self) {
         self.blind = true;
+    }
+
+    /// Whether an error stands in what has come of the reply: the server's own words.
+    #[must_use]
+    pub fn met_error(&self) -> bool {
+        self.met_error
     }
 
     /// Whether a reply was started and has not ended.
@@ -210,10 +211,14 @@ impl ReplyRewriter {
         match header {
             Header::Line { kind: b'-' } => {
                 cursor.at += bytes;
+                self.met_error = true;
                 self.state = State::Error;
             }
             Header::Line { kind: b':' } if role == Role::AckCount => {
                 return self.ack_count(cursor);
+            }
+            Header::Line { kind: b':' } if role.is_aggregate() => {
+                return Err(ReplyError::UnexpectedShape);
             }
             Header::Line { .. } => {
                 cursor.at += bytes;
@@ -231,6 +236,7 @@ impl ReplyRewriter {
                     return Err(ReplyError::ErrorTooLong);
                 }
                 cursor.skip(bytes, out);
+                self.met_error = true;
                 self.state = State::BulkError { bytes: text };
             }
             Header::Bulk {
@@ -392,7 +398,7 @@ impl ReplyRewriter {
     fn ack_count(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at..];
         let Some(end) = memchr::memchr(b'\n', rest) else {
-            return if rest.len() > INTEGER_LINE_BYTES_MAX {
+            return if rest.len() > pubsub::COUNT_LINE_BYTES_MAX {
                 Err(ReplyError::Malformed("an integer without an end"))
             } else {
                 Ok(false)
@@ -488,9 +494,6 @@ impl ReplyRewriter {
         };
     }
 }
-
-/// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
-const INTEGER_LINE_BYTES_MAX: usize = 23;
 
 #[cfg(test)]
 mod tests;

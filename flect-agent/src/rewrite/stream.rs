@@ -15,7 +15,7 @@ use crate::store::Namespace;
 #[derive(Debug)]
 pub struct StreamRewriter {
     /// `None` when the request is swallowed.
-    classifier: Option<Classifier>,
+    classifier: Option<Box<Classifier>>,
     plan: ReplyPlan,
     /// What stands in the place of argument 1, and what comes behind the last.
     script: Option<Box<Script>>,
@@ -74,7 +74,7 @@ impl StreamRewriter {
     #[must_use]
     pub fn begin(command: &'static Command, argc: usize) -> Self {
         Self {
-            classifier: Some(Classifier::new(command, argc)),
+            classifier: Some(Box::new(Classifier::new(command, argc))),
             plan: ReplyPlan::of(command.reply),
             ..Self::discard(argc)
         }

@@ -6,6 +6,12 @@
 /// others are read. The longest word of any command has less than 32 bytes.
 pub(crate) const WORD_BYTES_MAX: usize = 4 * 1024;
 
+/// The same of a word in any case.
+pub(crate) fn is_word(arg: &[u8], word: &str) -> bool {
+    let end = memchr::memchr(0, arg).unwrap_or(arg.len());
+    arg[..end].eq_ignore_ascii_case(word.as_bytes())
+}
+
 /// Whether `arg` is the word `word`, which is in lower case.
 #[inline]
 pub(crate) fn is(arg: &[u8], word: &[u8]) -> bool {

@@ -17,13 +17,12 @@ use crate::commands::{
 /// All commands that hold names, with their codes.
 static CODES: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
     let coded = |command: &'static Command| Some((command.name, code(command)?));
-    commands::all().iter().filter_map(coded).collect()
+    everything().filter_map(coded).collect()
 });
 
 /// The same as one text, for names that a script makes up as it goes.
 pub(super) static COMMANDS: LazyLock<String> = LazyLock::new(|| {
-    commands::all()
-        .iter()
+    everything()
         .filter_map(|command| Some(format!(";{}:{}", command.name, CODES.get(command.name)?)))
         .chain([";".to_owned()])
         .collect()
@@ -45,6 +44,12 @@ pub(super) static READS: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn writes(word: &[u8]) -> bool {
     matches!(commands::lookup(word, None), Lookup::Known(command) if command.flags.has(Flags::WRITE))
         || word.eq_ignore_ascii_case(b"xgroup")
+}
+
+/// The table's commands, and what had been learnt by the first script. A command that comes later is not
+/// known to scripts, and its keys there have no prefix: the server refuses them.
+fn everything() -> impl Iterator<Item = &'static Command> {
+    commands::all().iter().chain(commands::learnt())
 }
 
 /// The code of the command that is spelt so.
@@ -95,7 +100,7 @@ fn code(command: &Command) -> Option<String> {
         Names::Georadius { options } => format!("georadius{least}.{options}"),
         Names::Xread { group } => format!("xread{least}.{}", u8::from(group)),
         Names::Copy => format!("copy{least}"),
-        Names::Tracking | Names::Never => format!("operator{least}"),
+        Names::Keywords | Names::Tracking | Names::Never => format!("operator{least}"),
     };
     Some(match reply(command.reply) {
         Some(reply) => format!("{code}>{reply}"),

@@ -57,6 +57,12 @@ impl Worker {
             );
             return Outcome::Taken;
         }
+        if gives_up_all(command, request) && !session.is_idle() {
+            // Each name that is given up is confirmed: how many there are, the confirmations of what is
+            // under way must have told.
+            session.gate = Gate::Idle;
+            return Outcome::Later;
+        }
         let own = session.needs_own() || session.heavy || placement != Placement::Shared;
         if command.name == "exec"
             && let Some(outcome) = self.before_exec(key)
@@ -406,6 +412,12 @@ fn follow_state(
         _ => 1,
     };
     (plan, frames)
+}
+
+/// Whether a request ends all subscriptions of a kind.
+fn gives_up_all(command: &Command, request: &Request<'_>) -> bool {
+    let ends = ["unsubscribe", "punsubscribe", "sunsubscribe"];
+    request.argc() == 1 && ends.contains(&command.name)
 }
 
 /// Without names, everything is given up: a confirmation each, and one if there was nothing.

@@ -283,6 +283,7 @@ impl Worker {
 
     fn finish_job(&mut self, job: &Job, bytes: &[u8]) {
         let key = job.session;
+        let bytes = self.checked(key, bytes);
         if let Some(session) = self.sessions.get_mut(key) {
             let latency_us = self.now_us.wrapping_sub(job.since_us);
             session.meter.reply(latency_us);

@@ -5,11 +5,13 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::arena::Key;
+use super::integrity::WITHHELD;
 use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
 use super::upstream::{Recipient, Role, Upstream};
+use crate::integrity::Verdict;
 use crate::resp::Protocol;
-use crate::rewrite::reply::{Ack, AckKind, ReplyPlan};
+use crate::rewrite::reply::{Ack, AckKind, Advance, ReplyPlan};
 
 /// Reads that one connection gets in a turn.
 const READS_PER_TURN: usize = 4;
@@ -125,16 +127,28 @@ impl Worker {
             let recipient = recipient(upstream);
             let dropped = &mut self.dropped;
             dropped.clear();
+            let integrity = &self.environment.integrity;
+            let mut verdict = Verdict::Clean;
             let (advance, session) = match recipient {
                 Some(Recipient::Session(session_key)) => match self.sessions.get_mut(session_key) {
                     Some(session) => {
-                        let out = if upstream.muted {
-                            dropped
-                        } else {
-                            session.out.tail()
-                        };
+                        let hidden = upstream.muted || upstream.guard.is_dropping();
+                        let guarded = !hidden && integrity.is_enabled();
+                        let out = if hidden { dropped } else { session.out.tail() };
                         let before = out.len();
+                        if guarded {
+                            upstream.guard.open(out);
+                        }
                         let advance = upstream.rewriter.advance(rest, &session.namespace, out);
+                        if guarded && let Ok(Advance { done, .. }) = advance {
+                            let error = upstream.rewriter.met_error();
+                            let own = &session.store.own_names;
+                            let guard = &mut upstream.guard;
+                            verdict = guard.look(own, integrity, out, before, error, done);
+                            if verdict == Verdict::Whole && !upstream.unasked {
+                                out.extend_from_slice(WITHHELD);
+                            }
+                        }
                         session.reply_bytes += out.len() - before;
                         session.receiving = matches!(&advance, Ok(advance) if !advance.done);
                         (advance, Some(session_key))
@@ -179,6 +193,16 @@ impl Worker {
                 Broken("a reply could not be read")
             })?;
             taken += advance.consumed;
+            if verdict != Verdict::Clean
+                && let Some(session_key) = session
+            {
+                let unasked = self.upstreams.get(key).is_some_and(|u| u.unasked);
+                self.violated(
+                    session_key,
+                    verdict,
+                    if unasked { "message" } else { "reply" },
+                );
+            }
             if advance.done {
                 self.frame_done(key, session)?;
             }
@@ -206,6 +230,7 @@ impl Worker {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return Ok(());
         };
+        upstream.guard.end();
         let refused = upstream.refused;
         if upstream.unasked {
             upstream.unasked = false;

@@ -17,6 +17,7 @@ use super::session::Session;
 use super::unblock::{ServerId, Unblocking};
 use crate::diagnosis::Arguments;
 use crate::environment::Credentials;
+use crate::integrity::Guard;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
 use crate::store::Namespace;
@@ -38,6 +39,8 @@ pub struct Upstream {
     pub leftover: Vec<u8>,
     pub owed: VecDeque<Owed>,
     pub rewriter: ReplyRewriter,
+    /// What stands between the rewriter and the client.
+    pub guard: Guard,
     /// The frame being read is a push or a pub/sub message that no request asked for.
     pub unasked: bool,
     /// The frame being read is dropped, as CLIENT REPLY asks for.
@@ -175,6 +178,7 @@ impl Upstream {
             leftover: Vec::new(),
             owed: VecDeque::new(),
             rewriter: ReplyRewriter::default(),
+            guard: Guard::default(),
             unasked: false,
             muted: false,
             readable: false,

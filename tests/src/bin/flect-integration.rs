@@ -8,13 +8,17 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
-    protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
+    child, cli, clients, control, data, documentation, equality, integrity, kernel, limits,
+    operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    let roles: Vec<_> = kernel::ROLES
+        .into_iter()
+        .chain(control::ROLES)
+        .chain(worker::ROLES)
+        .collect();
     if let Some(code) = child::dispatch(&roles) {
         return code;
     }
@@ -54,6 +58,7 @@ fn of_every_kernel() -> Vec<Trial> {
 fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
+        integrity::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),

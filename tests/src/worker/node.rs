@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use flect_agent::admin::Admin;
+use flect_agent::commands::Learnt;
 use flect_agent::config;
 use flect_agent::environment::{App, Directory, Environment, Store};
+use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Limits, Record, TokenDigest};
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Handle, Message, Request};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Builder};
 use crate::wire::Wire;
 
 /// How long a worker may take for what it does at once: long for a loaded machine.
@@ -37,7 +39,12 @@ pub struct Node {
 
 impl Node {
     pub fn start() -> Result<Self> {
-        let bed = Bed::builder().direct(true).start()?;
+        Self::start_with(Bed::builder())
+    }
+
+    /// With a Valkey of this kind.
+    pub fn start_with(bed: Builder) -> Result<Self> {
+        let bed = bed.direct(true).start()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -57,6 +64,7 @@ impl Node {
             addresses: vec![bed.address()],
             facts: admin.facts().clone(),
             housekeeper,
+            integrity: Arc::new(Integrity::new(true, [bed.address().to_string()])),
             directory: Directory::default(),
         });
         let (sender, requests) = tokio::sync::mpsc::unbounded_channel();
@@ -81,6 +89,11 @@ impl Node {
         let store = self.runtime.block_on(made)?;
         self.stores += 1;
         Ok(Arc::new(store))
+    }
+
+    /// What has been learnt of the server.
+    pub fn learnt(&self) -> &Learnt {
+        self.admin.learnt()
     }
 
     /// Makes a store that all workers serve.

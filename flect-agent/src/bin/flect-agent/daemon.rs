@@ -9,6 +9,7 @@ use flect_agent::admin::{Admin, AdminError};
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
 use flect_agent::environment::{Directory, Environment};
+use flect_agent::integrity::Integrity;
 use flect_agent::interception::{Interception, NamespaceEvent, Settings};
 use flect_agent::worker::{self, Handle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -84,8 +85,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 
     let mut admin = connect(&config).await;
+    let addresses = config.valkey.address.resolve()?;
+    let hidden = addresses.iter().map(ToString::to_string);
+    let hidden = hidden.chain([config.valkey.address.to_string()]);
+    let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
-        addresses: config.valkey.address.resolve()?,
+        addresses,
+        integrity: integrity.clone(),
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
         directory: Directory::default(),
@@ -93,7 +99,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (requests, wanted) = mpsc::unbounded_channel();
     let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
     let connection = admin.connection();
-    let keeper = Keeper::start(node.clone(), admin, workers.clone());
+    let keeper = Keeper::start(node.clone(), admin, workers.clone(), integrity);
     let keeper = keeper.await?;
     let changed = Arc::new(Notify::new());
     tokio::spawn(follow::listen(config.valkey.clone(), changed.clone()));

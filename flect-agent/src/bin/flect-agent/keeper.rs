@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::Config;
+use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
@@ -38,6 +39,7 @@ pub struct Keeper {
     config: Arc<Config>,
     admin: Admin,
     workers: Arc<Vec<Handle>>,
+    integrity: Arc<Integrity>,
     node: Arc<Node>,
     stores: Stores,
     /// The registry as it was last read and applied in full.
@@ -45,6 +47,8 @@ pub struct Keeper {
     snapshot: Snapshot,
     /// The run of the server that has the agent's users and settings.
     run_id: String,
+    /// How many commands the server had when they were learnt.
+    command_count: u64,
     repaired_at: Option<Instant>,
     repair_due: bool,
     changes: Changes,
@@ -56,16 +60,19 @@ impl Keeper {
         node: Arc<Node>,
         admin: Admin,
         workers: Arc<Vec<Handle>>,
+        integrity: Arc<Integrity>,
     ) -> anyhow::Result<Self> {
         let mut keeper = Self {
             config: node.config.clone(),
             admin,
             workers,
+            integrity,
             node,
             stores: Stores::default(),
             backup: Backup::default(),
             snapshot: Snapshot::default(),
             run_id: String::new(),
+            command_count: 0,
             repaired_at: None,
             repair_due: false,
             changes: Changes::default(),
@@ -76,6 +83,8 @@ impl Keeper {
             }
         }
         keeper.run_id = keeper.admin.run_id().await?;
+        keeper.command_count = keeper.admin.command_count().await?;
+        keeper.tell_learnt();
         keeper.reload().await?;
         keeper.apply_settings().await;
         Ok(keeper)
@@ -116,7 +125,17 @@ impl Keeper {
         let Ok(run_id) = self.admin.run_id().await else {
             return false;
         };
-        if run_id != self.run_id {
+        let Ok(count) = self.admin.command_count().await else {
+            return false;
+        };
+        let restarted = run_id != self.run_id;
+        if (restarted || count != self.command_count) && self.learn().await {
+            // A restart makes the users in any case, below.
+            if restarted || self.repair_users().await {
+                self.command_count = count;
+            }
+        }
+        if restarted {
             tracing::info!("Valkey was restarted or replaced; putting users and settings in place");
             // A registry that was opened anew may have got as far as this one's version meanwhile.
             let restored = self.admin.registry().restore(&self.backup).await;
@@ -128,6 +147,36 @@ impl Keeper {
             }
         }
         true
+    }
+
+    /// Learns the commands of the server that the table has not; whether that worked.
+    async fn learn(&mut self) -> bool {
+        match self.admin.learn().await {
+            Ok(()) => {
+                self.tell_learnt();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the server's commands could not be learnt");
+                false
+            }
+        }
+    }
+
+    fn tell_learnt(&self) {
+        let learnt = self.admin.learnt();
+        if **self.node.learnt.load() == *learnt {
+            return;
+        }
+        let forwarded = learnt.forwarded.join(", ");
+        tracing::info!(
+            forwarded,
+            "commands learnt from the server, by their key specs"
+        );
+        for (name, why) in &learnt.refused {
+            tracing::warn!(command = name, why, "a command of the server is refused");
+        }
+        self.node.learnt.store(Arc::new(learnt.clone()));
     }
 
     /// Applies what has changed. Errors of the server are told and tried again by the next poll.
@@ -171,6 +220,8 @@ impl Keeper {
             return Err(Replaced.into());
         }
         let snapshot = backup.snapshot()?;
+        let records = snapshot.stores.values();
+        self.integrity.know(records.map(|record| &record.prefix));
         // First what takes rights away: that needs nothing of the server.
         self.stores.retire(&self.config, &snapshot, &self.workers);
         self.publish(&snapshot);

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use flect_agent::commands::Learnt;
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
 use flect_agent::interception::AccelerationVerdict;
@@ -32,6 +33,8 @@ pub struct Node {
     pub refusals: Refusals,
     /// What stores hold, as far as somebody measures it.
     pub usage: Arc<ArcSwap<HashMap<Prefix, Usage>>>,
+    /// Commands that the server has and the table has not.
+    pub learnt: Arc<ArcSwap<Learnt>>,
     /// When the agent began.
     pub started_at: Instant,
     /// The status page.
@@ -73,6 +76,7 @@ impl Node {
             acceleration,
             refusals: Refusals::default(),
             usage: Arc::default(),
+            learnt: Arc::default(),
             started_at: Instant::now(),
             page,
             reachable: AtomicBool::new(false),

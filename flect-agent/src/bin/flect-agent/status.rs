@@ -1,5 +1,6 @@
 //! What `flect status` shows of this node.
 
+use flect_agent::metrics::StoreMetrics;
 use flect_agent::worker::Handle;
 use serde_json::{Value, json};
 
@@ -18,8 +19,14 @@ pub fn report(node: &Node) -> Value {
             "name": store.slug(),
             "prefix": store.prefix.as_str(),
             "sessions": store.sessions(),
+            "integrity_violations": StoreMetrics::violations(store),
         }));
     }
+    let learnt = node.learnt.load();
+    let refused = learnt.refused.iter();
+    let refused: Vec<_> = refused
+        .map(|(name, why)| json!({ "name": name, "reason": why }))
+        .collect();
     let explicit = &node.config.explicit;
     let (status_page, status_page_error) = node.page.report();
     json!({
@@ -35,6 +42,8 @@ pub fn report(node: &Node) -> Value {
         },
         "registry": { "version": serving.version },
         "acceleration": node.acceleration,
+        "integrity": node.config.agent.integrity,
+        "commands": { "learnt": learnt.forwarded, "refused": refused },
         "apps": serving.workloads.iter().map(app).collect::<Vec<_>>(),
         "explicit": {
             "listen": running.map_or_else(Vec::new, |running| running.explicit.clone()),

@@ -121,6 +121,18 @@ fn shown(report: &Value) -> String {
         "load          {} sessions, {} workers, {mib:.1} MiB",
         report["sessions"], report["workers"]
     );
+    for (title, key) in [("learnt", "learnt"), ("refused", "refused")] {
+        let names = report["commands"][key].as_array().into_iter().flatten();
+        let names = names.map(|it| text(if it.is_string() { it } else { &it["name"] }));
+        let names: Vec<_> = names.collect();
+        if !names.is_empty() {
+            let _ = write!(
+                out,
+                "\n{title:<13} {} (commands that only the server knows)",
+                names.join(", ")
+            );
+        }
+    }
     for app in report["apps"].as_array().into_iter().flatten() {
         let names = |key: &str| {
             let names = app[key].as_array().into_iter().flatten();
@@ -148,6 +160,12 @@ fn shown(report: &Value) -> String {
             text(&store["prefix"]),
             store["sessions"]
         );
+        if let Some(count) = store["integrity_violations"].as_u64().filter(|it| *it > 0) {
+            let _ = write!(
+                out,
+                "\n              INTEGRITY: {count} replies withheld (flect doctor tells more)"
+            );
+        }
     }
     out
 }

@@ -48,6 +48,15 @@ pub enum ReplyPlan {
 }
 
 impl ReplyPlan {
+    /// The scripts whose names its errors may hold.
+    pub(super) fn scripts(&self) -> Vec<ScriptNames> {
+        match self {
+            Self::Script(names) => vec![names.as_ref().clone()],
+            Self::Exec(plans) => plans.iter().flat_map(Self::scripts).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The plan of a command's reply; EXEC's is still empty.
     #[must_use]
     pub fn of(shape: ReplyShape) -> Self {

@@ -49,6 +49,9 @@ pub(super) enum Word {
 /// The longest kind is `tracking-redir-broken`.
 pub(super) const WORD_BYTES_MAX: usize = 32;
 
+/// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
+pub(super) const COUNT_LINE_BYTES_MAX: usize = 23;
+
 impl Word {
     pub(super) fn parse(word: &[u8]) -> Option<Self> {
         Some(match word {

@@ -73,6 +73,22 @@ impl Role {
         }
     }
 
+    /// Whether a value of this role is an aggregate, if it is no null and nothing that the server says
+    /// instead: a number is the reply to another request.
+    pub(super) fn is_aggregate(self) -> bool {
+        matches!(
+            self,
+            Self::Names(_)
+                | Self::FirstName
+                | Self::Streams
+                | Self::StreamMap
+                | Self::Numsub
+                | Self::Cursor
+                | Self::TrackingInfo
+                | Self::Exec
+        )
+    }
+
     /// What an aggregate of this role is once its type is known; `None` when it may not be one.
     pub(super) fn inside(self, kind: u8) -> Option<Self> {
         match self {

@@ -197,6 +197,9 @@ fn a_reply_of_another_shape_is_not_passed_on() {
     let unexpected = Err(ReplyError::UnexpectedShape);
     check(Name, "*1 $5 {s}:a ", unexpected);
     check(Names, "$5 {s}:a ", unexpected);
+    check(FirstName, ":1 ", unexpected);
+    check(Exec(vec![]), ":1 ", unexpected);
+    check(StreamNames, "*1 :1 ", unexpected);
     check(Names, "*1 *1 $5 {s}:a ", unexpected);
     check(Name, "=9 txt:{s}:a ", unexpected);
     check(StreamNames, "$1 a ", unexpected);
@@ -208,7 +211,7 @@ fn a_reply_of_another_shape_is_not_passed_on() {
 }
 
 #[test]
-fn scalars_pass_under_every_plan() {
+fn nulls_and_lines_pass_under_every_plan() {
     use ReplyPlan::*;
     for plan in [
         Name,
@@ -222,7 +225,7 @@ fn scalars_pass_under_every_plan() {
         TrackingInfo,
         Exec(vec![]),
     ] {
-        for same in ["+QUEUED ", ":1 ", "$-1 ", "*-1 ", "_ ", "-ERR^no "] {
+        for same in ["+QUEUED ", "$-1 ", "*-1 ", "_ ", "-ERR^no "] {
             check(plan.clone(), same, Ok(same));
         }
     }

@@ -241,7 +241,41 @@ fn agent(global: &Global) -> Vec<Finding> {
         )
     }];
     findings.extend(acceleration(&report["acceleration"]));
+    findings.extend(integrity(&report));
     findings
+}
+
+/// What integrity mode withheld since the agent's start.
+fn integrity(report: &Value) -> Option<Finding> {
+    if !report["integrity"].as_bool()? {
+        return Some(Finding::bad(
+            AREA,
+            "integrity",
+            Verdict::Warning,
+            "replies are not searched for names of the server's own",
+            "take `integrity = false` out of [agent] in agent.toml",
+        ));
+    }
+    let stores = report["stores"].as_array()?.iter();
+    let withheld: Vec<String> = stores
+        .filter_map(|store| {
+            let count = store["integrity_violations"]
+                .as_u64()
+                .filter(|it| *it > 0)?;
+            Some(format!("{count} of {}", store["name"].as_str()?))
+        })
+        .collect();
+    if withheld.is_empty() {
+        return Some(Finding::good(AREA, "integrity", "no reply was withheld"));
+    }
+    Some(Finding::bad(
+        AREA,
+        "integrity",
+        Verdict::Warning,
+        format!("replies were withheld: {}", withheld.join(", ")),
+        "a rule of flect's lets a name through, or the app stores its own prefix: report it with the \
+         command; the agent's log says when",
+    ))
 }
 
 fn acceleration(verdict: &Value) -> Option<Finding> {

@@ -9,6 +9,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
 use flect_agent::environment::{App, Directory, Environment};
+use flect_agent::integrity::Integrity;
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Message, Request};
 use tokio::signal::unix::{SignalKind, signal};
@@ -83,6 +84,8 @@ async fn serve(
         addresses,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
+        // Whoever has the operator's rights may see the server's own names.
+        integrity: Arc::new(Integrity::new(false, [])),
         directory: Directory::default(),
     });
     let docs = if prompt {
