@@ -8,13 +8,17 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
-    protocol, sdk, seed, sessions, smoke, tools, views, worker,
+    child, cli, clients, control, data, documentation, equality, kernel, libraries, limits,
+    operator, protocol, sdk, seed, sessions, smoke, tools, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    let roles: Vec<_> = kernel::ROLES.into_iter().chain(control::ROLES).collect();
+    let roles: Vec<_> = kernel::ROLES
+        .into_iter()
+        .chain(control::ROLES)
+        .chain(libraries::ROLES)
+        .collect();
     if let Some(code) = child::dispatch(&roles) {
         return code;
     }
@@ -53,6 +57,7 @@ fn of_every_kernel() -> Vec<Trial> {
 fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
+        libraries::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),
