@@ -225,9 +225,6 @@ async fn tracking(builder: &Builder, other: &Client) -> Result<()> {
     let _: Option<String> = client.get("tracked").await?;
     let () = other.set("tracked", 1, None, None, false).await?;
     println!("{:?}", timeout(WAIT_MAX, invalid.recv()).await?);
-    let _: Option<String> = client.get("tracked").await?;
-    let () = other.flushall(false).await?;
-    println!("{:?}", timeout(WAIT_MAX, invalid.recv()).await?);
     client.quit().await?;
     listener.abort();
     Ok(())

@@ -1,11 +1,14 @@
 // valkey-glide for Node.js: batches, scripts, pub/sub by configuration, scanning, functions of strings.
 const {
-  Batch, ClosingError, Decoder, GlideClient, GlideClientConfiguration, ProtocolVersion, RequestError, Script, TimeUnit,
+  Batch, ClosingError, Decoder, GlideClient, GlideClientConfiguration, Logger, ProtocolVersion, RequestError, Script, TimeUnit,
 } = require('@valkey/valkey-glide');
 
 const addresses = [{ host: process.env.VALKEY_HOST, port: Number(process.env.VALKEY_PORT) }];
 const say = (...words) => console.log(words.map(word => JSON.stringify(word)).join(' '));
 const open = (protocol, more) => GlideClient.createClient({ addresses, protocol, requestTimeout: 10000, ...more });
+
+// Its log goes to standard output, with the time.
+Logger.setLoggerConfig('off');
 
 async function run(protocol) {
   const client = await open(protocol, { clientName: 'glide' });
