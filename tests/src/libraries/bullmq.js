@@ -31,7 +31,7 @@ async function repeating() {
 
 async function events() {
   const queue = new Queue('events', { connection, defaultJobOptions: { removeOnComplete: { count: 5 } } });
-  const listener = new QueueEvents('events', { connection });
+  const listener = new QueueEvents('events', { connection, lastEventId: '0' });
   const seen = [];
   for (const name of ['added', 'active', 'completed', 'failed', 'progress', 'delayed', 'deduplicated', 'stalled', 'drained', 'paused', 'resumed', 'removed']) {
     listener.on(name, what => seen.push(`${name} ${what?.jobId ?? ''}`));

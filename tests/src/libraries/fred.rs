@@ -132,7 +132,7 @@ async fn transactions(client: &Client) -> Result<()> {
     let () = transaction.incr("t").await?;
     let () = transaction.get("none").await?;
     let () = transaction.hgetall("h").await?;
-    let all: Value = transaction.exec(true).await?;
+    let all: (i64, Option<String>, BTreeMap<String, i64>) = transaction.exec(true).await?;
     println!("{all:?}");
     let transaction = client.multi();
     let () = transaction.set("s", "text", None, None, false).await?;

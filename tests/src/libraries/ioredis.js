@@ -85,6 +85,7 @@ async function subscribers(protocol) {
   // The connection goes; channels and patterns come back by themselves.
   say(await redis.call('CLIENT', 'KILL', 'TYPE', 'PUBSUB') >= 2);
   await until('subscribing again', async () => await redis.publish('a', 'again') >= 3);
+  await until('the other', async () => (await redis.pubsub('NUMSUB', 'bytes'))[1] === 1);
   await until('messages', () => heard.length >= 3);
   say([...new Set(heard.map(one => one.join(' ')))].sort());
   for (const client of [redis, one, two]) client.disconnect();
