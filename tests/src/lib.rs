@@ -13,6 +13,7 @@
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
+//! | `libraries` | further clients and frameworks, as their users write programs with them |
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `seed` | the users' documentation, line by line |
@@ -53,6 +54,8 @@ pub mod equality;
 pub mod integrity;
 #[cfg(feature = "trials")]
 pub mod kernel;
+#[cfg(feature = "trials")]
+pub mod libraries;
 #[cfg(feature = "trials")]
 pub mod limits;
 #[cfg(feature = "trials")]

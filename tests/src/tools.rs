@@ -59,6 +59,18 @@ pub fn python_packages() -> PathBuf {
     tools().join("clients/python")
 }
 
+/// Further clients and frameworks for Node.js, behind those of [`node_modules`] in `NODE_PATH`.
+#[must_use]
+pub fn further_node_modules() -> PathBuf {
+    tools().join("libraries/node_modules")
+}
+
+/// Further clients and frameworks for Python, behind those of [`python_packages`] in `PYTHONPATH`.
+#[must_use]
+pub fn further_python_packages() -> PathBuf {
+    tools().join("libraries/python")
+}
+
 /// An app that has the built SDK installed as npm would, with the SDK's tests.
 #[must_use]
 pub fn sdk_app() -> PathBuf {

@@ -8,6 +8,7 @@ mod apt;
 mod bpf_linker;
 mod chromium;
 mod clients;
+mod libraries;
 mod progress;
 mod sdk;
 pub mod suite;
@@ -36,6 +37,8 @@ pub enum Part {
     Valkey,
     /// ioredis and redis-py.
     Clients,
+    /// Further clients and frameworks; after `Clients`.
+    Libraries,
     /// `@flect/sdk`, built, and its tests.
     Sdk,
     /// A browser without a window, for the status page.
@@ -65,6 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         Part::Bpf,
         Part::Valkey,
         Part::Clients,
+        Part::Libraries,
         Part::Sdk,
         Part::Chromium,
     ])?;
@@ -113,6 +117,7 @@ impl Part {
             Self::Bpf => bpf_linker::is_ready(),
             Self::Valkey => valkey::is_ready(),
             Self::Clients => clients::is_ready(),
+            Self::Libraries => libraries::is_ready(),
             Self::Sdk => sdk::is_ready(),
             Self::Chromium => chromium::is_ready(),
             Self::Tcl => suite::has_tcl(),
@@ -126,6 +131,7 @@ impl Part {
             Self::Bpf => bpf_linker::install(),
             Self::Valkey => valkey::install(),
             Self::Clients => clients::install(),
+            Self::Libraries => libraries::install(),
             Self::Sdk => sdk::install(),
             Self::Chromium => chromium::install(),
             Self::Tcl => suite::install_tcl(),

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, documentation, equality, integrity, kernel, limits,
-    operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
+    child, cli, clients, control, data, documentation, equality, integrity, kernel, libraries,
+    limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         .into_iter()
         .chain(control::ROLES)
         .chain(worker::ROLES)
+        .chain(libraries::ROLES)
         .collect();
     if let Some(code) = child::dispatch(&roles) {
         return code;
@@ -59,6 +60,7 @@ fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
         integrity::trials(),
+        libraries::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),
