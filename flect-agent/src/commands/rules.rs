@@ -169,12 +169,20 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     // ---- Operator.
     (FUNCTIONS, operator("the server has one function registry for all stores")),
     (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
-    ("acl|setuser", operator("users and their rights are the server's: a store is opened by its agent or its token")),
-    (SETTINGS, operator("it would load code into the server, or change how it runs, for all its stores")),
+    ("acl|setuser", operator("users and their rights are the server's, and a store is opened by its agent or its token")),
+    ("client|import-source", operator("whether keys expire while data is moved in is the whole server's setting")),
+    ("module|load module|loadex module|unload",
+        operator("a module is code of the server, which would run for all its stores")),
     (CLIENTS, operator("connections to the server are shared between sessions")),
     ("monitor", operator("it shows what all stores of the server do")),
-    (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
-    (REPLICATION, operator("replication and persistence concern all stores of the server")),
+    ("debug pfdebug pfselftest", operator("it reaches into the server itself, past the names of a store")),
+    ("migrate", operator("the server itself would connect to the other machine, with what it may reach there")),
+    ("restore-asking", operator("only the nodes of a cluster say it to each other")),
+    ("bgrewriteaof bgsave save",
+        operator("the server writes the data of all its stores to disk at once, when its operator says so")),
+    ("shutdown", operator("it would end the server for all its stores")),
+    ("failover replicaof slaveof", operator("whose copy the server is concerns all its stores")),
+    ("psync replconf sync", operator("a copy of the server holds the data of all its stores")),
     (DATABASES, operator("it exchanges the databases of all stores of the server")),
 ];
 
@@ -240,17 +248,8 @@ const FUNCTIONS: &str = "\
 const SCRIPT_CONTROL: &str = "\
     script|debug script|kill";
 
-const SETTINGS: &str = "\
-    client|import-source module|load module|loadex module|unload";
-
 const CLIENTS: &str = "\
     client|kill client|pause client|unblock client|unpause";
-
-const INTERNALS: &str = "\
-    debug migrate pfdebug pfselftest restore-asking";
-
-const REPLICATION: &str = "\
-    bgrewriteaof bgsave failover psync replconf replicaof save shutdown slaveof sync";
 
 const DATABASES: &str = "\
     swapdb";

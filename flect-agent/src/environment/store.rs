@@ -57,6 +57,7 @@ pub struct Store {
     reset_at: Mutex<Option<Stats>>,
     /// Bytes of keys and values, and how many keys, as somebody has measured; [`UNMEASURED`] before.
     measured: [AtomicU64; 2],
+    /// How fast its counts grow.
     pub rates: Rates,
     /// When this node began to serve it.
     pub since: Instant,
