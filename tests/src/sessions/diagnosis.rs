@@ -18,6 +18,8 @@ pub fn told(pair: &Pair) -> Result<()> {
 fn names(text: &str) -> BTreeSet<String> {
     let lines = text.lines().filter(|line| !line.starts_with("cmdstat_"));
     let lines = lines.filter(|line| !line.starts_with("latency_percentiles_"));
+    // The one that the app has come through is the store's only one.
+    let lines = lines.filter(|line| !line.starts_with("listener") || line.starts_with("listener0"));
     lines
         .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
         .collect()
@@ -89,7 +91,7 @@ pub fn slow(pair: &Pair) -> Result<()> {
     check(
         &mut neighbour,
         "CONFIG GET slowlog-log-slower-than",
-        "[slowlog-log-slower-than 10000]",
+        "[slowlog-log-slower-than, 10000]",
     )?;
     check(&mut wire, "CLIENT SETNAME me", "OK")?;
     check(&mut wire, "SET some:key value", "OK")?;
@@ -99,11 +101,11 @@ pub fn slow(pair: &Pair) -> Result<()> {
     said(&mut wire, &format!("SET some:key {long}"))?;
     let log = said(&mut wire, "SLOWLOG GET -1")?;
     for part in [
-        "[SET some:key value]".to_owned(),
-        "[EVAL return redis.call('get',KEYS[1]) 1 some:key]".to_owned(),
-        "[KEYS some*]".to_owned(),
-        format!("[SET some:key {}... (72 more bytes)]", "x".repeat(128)),
-        " me]".to_owned(),
+        "[SET, some:key, value]".to_owned(),
+        "[EVAL, return redis.call('get',KEYS[1]), 1, some:key]".to_owned(),
+        "[KEYS, some*]".to_owned(),
+        format!("[SET, some:key, {}... (72 more bytes)]", "x".repeat(128)),
+        ", me]".to_owned(),
     ] {
         ensure!(log.contains(&part), "{part}: {log}");
     }
@@ -120,15 +122,15 @@ pub fn slow(pair: &Pair) -> Result<()> {
     check(&mut wire, "SLOWLOG RESET", "OK")?;
     slow_script(&mut wire)?;
     let log = said(&mut wire, "SLOWLOG GET")?;
-    ensure!(log.contains("[EVAL local t"), "{log}");
+    ensure!(log.contains("[EVAL, local t"), "{log}");
     let latest = said(&mut wire, "LATENCY LATEST")?;
-    ensure!(latest.starts_with("[[command "), "{latest}");
+    ensure!(latest.starts_with("[[command, "), "{latest}");
     check(&mut wire, "CONFIG SET latency-monitor-threshold 0", "OK")
 }
 
 fn slow_script(wire: &mut Wire) -> Result<()> {
-    let script = "local t = redis.call('TIME') local from = t[1] * 1000000 + t[2] \
-        repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] - from > 30000 return 1";
+    // Time stands still in a script, so it counts: well over ten milliseconds on any machine.
+    let script = "local t = 0 for i = 1, 20000000 do t = t + i end return 1";
     let reply = wire.command(&["EVAL", script, "0"]).context("EVAL")?;
     ensure!(reply.text() == "1", "{reply:?}");
     Ok(())
