@@ -84,10 +84,10 @@ impl ConfigSet {
                 return Err(error(&[text, name, b"'"]));
             }
             let is = |known: &&str| name.eq_ignore_ascii_case(known.as_bytes());
-            if IMMUTABLE.iter().any(|known| is(known)) {
+            if IMMUTABLE.iter().any(is) {
                 return Err(failed(name, "can't set immutable config"));
             }
-            if PROTECTED.iter().any(|known| is(known)) {
+            if PROTECTED.iter().any(is) {
                 return Err(failed(name, "can't set protected config"));
             }
             let twice = |(other, _): &(Vec<u8>, Vec<u8>)| {
