@@ -2,6 +2,7 @@
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
 mod clients;
+mod diagnosis;
 mod isolation;
 mod scripts;
 
@@ -28,6 +29,9 @@ pub fn trials() -> Vec<Trial> {
             ("clients_of_all_workers", clients::many),
             ("databases", databases),
             ("scripts", lua),
+            ("diagnosis", diagnosis::told),
+            ("info_has_every_field", diagnosis::info),
+            ("slow_commands_are_its_own", diagnosis::slow),
             ("channels_are_apart", isolation::channels),
             ("operators_commands_are_refused", isolation::refused),
             ("scripts_keep_to_their_store", scripts::undeclared),

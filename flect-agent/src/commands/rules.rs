@@ -177,10 +177,17 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     // ---- Operator.
     (FUNCTIONS, operator("the server has one function registry for all stores")),
     (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
-    ("acl|setuser", operator("users and their rights are the server's: a store is opened by its agent or its token")),
-    (SETTINGS, operator("it would load code into the server, or change how it runs, for all its stores")),
-    (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
-    (REPLICATION, operator("replication and persistence concern all stores of the server")),
+    ("acl|setuser", operator("users and their rights are the server's, and a store is opened by its agent or its token")),
+    ("module|load module|loadex module|unload",
+        operator("a module is code of the server, which would run for all its stores")),
+    ("debug pfdebug pfselftest", operator("it reaches into the server itself, past the names of a store")),
+    ("migrate", operator("the server itself would connect to the other machine, with what it may reach there")),
+    ("restore-asking", operator("only the nodes of a cluster say it to each other")),
+    ("bgrewriteaof bgsave save",
+        operator("the server writes the data of all its stores to disk at once, when its operator says so")),
+    ("shutdown", operator("it would end the server for all its stores")),
+    ("failover replicaof slaveof", operator("whose copy the server is concerns all its stores")),
+    ("psync replconf sync", operator("a copy of the server holds the data of all its stores")),
 ];
 
 const STRINGS: &str = "\
@@ -244,15 +251,6 @@ const FUNCTIONS: &str = "\
 
 const SCRIPT_CONTROL: &str = "\
     script|debug script|kill";
-
-const SETTINGS: &str = "\
-    module|load module|loadex module|unload";
-
-const INTERNALS: &str = "\
-    debug migrate pfdebug pfselftest restore-asking";
-
-const REPLICATION: &str = "\
-    bgrewriteaof bgsave failover psync replconf replicaof save shutdown slaveof sync";
 
 #[cfg(test)]
 mod tests {

@@ -285,8 +285,12 @@ impl Worker {
         let key = job.session;
         let bytes = self.checked(key, bytes);
         if let Some(session) = self.sessions.get_mut(key) {
-            let latency_us = self.now_us.wrapping_sub(job.since_us);
+            let mut latency_us = self.now_us.wrapping_sub(job.since_us);
             session.meter.reply(latency_us);
+            if matches!(job.task, Task::ConfigSet(_)) {
+                // It has waited for the registry, which is no matter of the store's.
+                latency_us = 0;
+            }
             if let Some(command) = job.command {
                 session.meter.carried_out(command.number, latency_us);
             }

@@ -56,6 +56,7 @@ impl Worker {
             Local::Slowlog => out = answer::slowlog(&store.diagnosis, request),
             Local::Commandlog if !self.environment.facts.has_commandlog => {
                 let error = commands::unknown_command_error(request.args());
+                self.current = None;
                 self.refuse(key, &error);
                 return Outcome::Taken;
             }

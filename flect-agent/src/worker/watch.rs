@@ -13,6 +13,7 @@ use super::upstream::{Owed, Upstream};
 use crate::commands::{self, Command, Flags, Policy};
 use crate::diagnosis::{Arguments, Entry, Kind};
 use crate::environment::Setting;
+use crate::metrics::stats;
 use crate::registry::now_seconds;
 use crate::resp::request::Request;
 
@@ -44,8 +45,9 @@ impl Worker {
         let mut slow = false;
         if !owed.blocking {
             session.meter.reply(latency_us);
+            let rejected = error.is_some_and(stats::is_rejection);
             if let Some(command) = owed.command
-                && settings.latency_tracking()
+                && !rejected
             {
                 session.meter.carried_out(command, latency_us);
             }
