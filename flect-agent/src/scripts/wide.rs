@@ -97,7 +97,7 @@ fn words<'a>(script: &'a [u8], tokens: &[Token]) -> Vec<&'a [u8]> {
 }
 
 /// What is between the quotes of a string.
-fn string<'a>(word: &'a [u8]) -> Option<&'a [u8]> {
+fn string(word: &[u8]) -> Option<&[u8]> {
     let (quote, rest) = word.split_first()?;
     let (_, inside) = rest.split_last()?;
     matches!(quote, b'\'' | b'"').then_some(inside)

@@ -117,10 +117,10 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
-        if session.transaction.is_some() {
-            if let Some(outcome) = self.queue_wide(key, command, scoped, request) {
-                return outcome;
-            }
+        if session.transaction.is_some()
+            && let Some(outcome) = self.queue_wide(key, command, scoped, request)
+        {
+            return outcome;
         }
         if !self.idle_or_wait(key) {
             return Outcome::Later;
