@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::arena::Key;
 use super::session::{Gate, Session};
-use super::{EPOCH, Message, memory};
+use super::{Between, EPOCH, Message, memory};
 use crate::commands::{self, Command, Flags, Lookup};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -43,7 +43,7 @@ impl Worker {
         };
         session.store.pause.end();
         for entry in self.environment.directory.of_store(session.store.number) {
-            entry.mailbox.send(Message::Unpaused);
+            entry.mailbox.send(Message::Clients(Between::Unpaused));
         }
     }
 
