@@ -467,8 +467,9 @@ impl Worker {
         for key in std::mem::take(&mut self.flush_sessions) {
             if let Some(session) = self.sessions.get_mut(key) {
                 session.flush_queued = false;
-                self.flush_session(key);
+                // Before its client knows, so that others' CLIENT LIST and KILL see what it has.
                 self.tell(key);
+                self.flush_session(key);
             }
         }
     }
