@@ -470,6 +470,7 @@ impl Worker {
                 // Before its client knows, so that others' CLIENT LIST and KILL see what it has.
                 self.tell(key);
                 self.flush_session(key);
+                self.tell(key);
             }
         }
     }
