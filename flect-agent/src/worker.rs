@@ -43,11 +43,11 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
-use crate::environment::{App, Entry, Environment, Setting, Store};
+use crate::environment::{App, Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
 use arena::{Arena, Key};
-pub use clients::Back;
+pub use clients::{Back, Between};
 use jobs::Job;
 use lanes::StoreLanes;
 pub use mailbox::Mailbox;
@@ -134,38 +134,8 @@ pub enum Message {
     Store(Arc<Store>),
     /// The store is gone: end its sessions and its connections.
     Retire(Arc<Store>),
-    /// The session ends: another of its store wants it.
-    Kill {
-        /// Which one.
-        entry: Arc<Entry>,
-        /// Who waits for that.
-        back: Option<Back>,
-    },
-    /// The session waits no longer for what it is blocked on.
-    Unblock {
-        /// Which one.
-        entry: Arc<Entry>,
-        /// It is told an error instead of what it is told after its time.
-        error: bool,
-        /// Who waits for that.
-        back: Back,
-    },
-    /// What a session asked of this worker or another is done.
-    Done {
-        /// Which session.
-        ticket: Ticket,
-        /// Its reply, if that was open.
-        reply: Option<Vec<u8>>,
-    },
-    /// A store's pause is over: look after those that wait.
-    Unpaused,
-    /// Commands of a store for its sessions that monitor.
-    Lines {
-        /// Whose.
-        store: Arc<Store>,
-        /// Whole lines; `None` when they were too many to be sent.
-        lines: Option<Arc<[u8]>>,
-    },
+    /// Another worker, or this one, about a store's sessions.
+    Clients(Between),
     /// End: close everything and return.
     Stop,
 }
@@ -469,12 +439,7 @@ impl Worker {
                 Message::Kept(JobTicket(key), kept) => self.settings_kept(key, kept),
                 Message::Store(store) => self.add_store(store),
                 Message::Retire(store) => self.retire_store(&store),
-                Message::Kill { entry, back } => self.kill(&entry, back),
-                Message::Unblock { entry, error, back } => self.unblock(&entry, error, back),
-                Message::Done { ticket, reply } => self.errand_done(ticket.0, reply),
-                // Each turn looks after them.
-                Message::Unpaused => {}
-                Message::Lines { store, lines } => self.take_lines(&store, lines.as_deref()),
+                Message::Clients(message) => self.take_from_worker(message),
                 Message::Stop => return false,
             }
         }
@@ -537,6 +502,8 @@ impl Worker {
         for key in std::mem::take(&mut self.flush_sessions) {
             if let Some(session) = self.sessions.get_mut(key) {
                 session.flush_queued = false;
+                // Before its client knows, so that others' CLIENT LIST and KILL see what it has.
+                self.tell(key);
                 self.flush_session(key);
                 self.tell(key);
             }

@@ -235,6 +235,18 @@ mod tests {
         );
     }
 
+    /// What it may do to connections is to end their waiting.
+    #[test]
+    fn the_housekeeper_ends_no_connection() {
+        let rules = housekeeper(&UserKey::random().credentials("h"));
+        let about_clients: Vec<_> = rules
+            .iter()
+            .filter(|rule| rule.contains("client"))
+            .collect();
+        assert_eq!(about_clients, ["+client|unblock"]);
+        assert!(!rules.iter().any(|rule| rule == "+@all" || rule == "~*"));
+    }
+
     #[test]
     fn foreign_channel_rules_are_seen() {
         let prefix = Prefix::parse("{abc}").unwrap();

@@ -40,11 +40,12 @@ pub fn line(client: &Client<'_>, shown: Shown, out: &mut String) {
         + look.input_free_bytes
         + look.output_bytes_max
         + argument_bytes;
-    let events = if look.output_bytes > 0 && look.flags & MONITOR == 0 && !client.asks {
-        "rw"
-    } else {
-        "r"
-    };
+    let events =
+        if look.output_bytes > WRITTEN_AT_ONCE_BYTES && look.flags & MONITOR == 0 && !client.asks {
+            "rw"
+        } else {
+            "r"
+        };
     // The number of the descriptor is the agent's, and would tell how many others it serves.
     let descriptor = entry.id.saturating_add(DESCRIPTORS_BEFORE);
     // Writing to a String cannot fail.
@@ -81,3 +82,6 @@ pub fn line(client: &Client<'_>, shown: Shown, out: &mut String) {
 
 /// A server's first client has a descriptor about so large.
 const DESCRIPTORS_BEFORE: u64 = 7;
+
+/// Replies up to here go out at once; a client that has more waiting does not read them.
+const WRITTEN_AT_ONCE_BYTES: u64 = 16 * 1024;

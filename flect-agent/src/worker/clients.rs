@@ -13,11 +13,47 @@ use super::session::{Gate, Lane, Session};
 use super::upstream::{Owed, Recipient, Upstream};
 use super::{Message, Ticket, Worker};
 use crate::clients::{self, Asked, Client, Filter, Shown, line};
-use crate::environment::{Entry, Look};
+use crate::environment::{Entry, Look, Store};
 use crate::resp::encode;
 use crate::resp::request::Request;
 
 const NO_SUCH_CLIENT: &[u8] = b"-ERR No such client\r\n";
+
+/// What workers tell each other about a store's sessions.
+pub enum Between {
+    /// The session ends: another of its store wants it.
+    Kill {
+        /// Which one.
+        entry: Arc<Entry>,
+        /// Who waits for that.
+        back: Option<Back>,
+    },
+    /// The session waits no longer for what it is blocked on.
+    Unblock {
+        /// Which one.
+        entry: Arc<Entry>,
+        /// It is told an error instead of what it is told after its time.
+        error: bool,
+        /// Who waits for that.
+        back: Back,
+    },
+    /// What a session asked of this worker or another is done.
+    Done {
+        /// Which session.
+        ticket: Ticket,
+        /// Its reply, if that was open.
+        reply: Option<Vec<u8>>,
+    },
+    /// A store's pause is over: look after those that wait.
+    Unpaused,
+    /// Commands of a store for its sessions that monitor.
+    Lines {
+        /// Whose.
+        store: Arc<Store>,
+        /// Whole lines; `None` when they were too many to be sent.
+        lines: Option<Arc<[u8]>>,
+    },
+}
 
 /// Who is told when something asked of another worker is done.
 pub struct Back {
@@ -35,6 +71,17 @@ pub struct Errand {
 }
 
 impl Worker {
+    pub(super) fn take_from_worker(&mut self, message: Between) {
+        match message {
+            Between::Kill { entry, back } => self.kill(&entry, back),
+            Between::Unblock { entry, error, back } => self.unblock(&entry, error, back),
+            Between::Done { ticket, reply } => self.errand_done(ticket.0, reply),
+            // Each turn looks after them.
+            Between::Unpaused => {}
+            Between::Lines { store, lines } => self.take_lines(&store, lines.as_deref()),
+        }
+    }
+
     /// Tells the directory what a session is doing now.
     pub(super) fn tell(&self, key: Key<Session>) {
         if let Some(session) = self.sessions.get(key) {
@@ -212,7 +259,7 @@ impl Worker {
         for entry in others {
             let back = (!queued).then(|| self.back(key));
             let mailbox = entry.mailbox.clone();
-            mailbox.send(Message::Kill { entry, back });
+            mailbox.send(Message::Clients(Between::Kill { entry, back }));
         }
         let errand = Errand {
             pending,
@@ -298,7 +345,8 @@ impl Back {
     /// Says that it is done, and what the reply is if that was open.
     pub fn done(self, reply: Option<Vec<u8>>) {
         let ticket = self.ticket;
-        self.mailbox.send(Message::Done { ticket, reply });
+        self.mailbox
+            .send(Message::Clients(Between::Done { ticket, reply }));
     }
 }
 

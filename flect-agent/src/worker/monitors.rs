@@ -14,7 +14,7 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::lanes;
 use super::session::{Answer, Replies, Session};
-use super::{Message, Worker};
+use super::{Between, Message, Worker};
 use crate::clients::{command_line, quoted};
 use crate::commands::{Command, Flags, Policy};
 use crate::environment::{Entry, Store};
@@ -235,7 +235,7 @@ impl Worker {
                 // A worker that is so far behind ends its monitoring sessions.
                 let lines = fits.then(|| lines.clone());
                 let store = store.clone();
-                mailbox.send(Message::Lines { store, lines });
+                mailbox.send(Message::Clients(Between::Lines { store, lines }));
             }
             self.show_lines(number, Some(&lines));
         }

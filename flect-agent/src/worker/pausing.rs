@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Worker;
 use super::arena::Key;
 use super::session::{Gate, Session};
-use super::{EPOCH, Message, memory};
+use super::{Between, EPOCH, Message, memory};
 use crate::commands::{self, Command, Flags, Lookup};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -43,7 +43,7 @@ impl Worker {
         };
         session.store.pause.end();
         for entry in self.environment.directory.of_store(session.store.number) {
-            entry.mailbox.send(Message::Unpaused);
+            entry.mailbox.send(Message::Clients(Between::Unpaused));
         }
     }
 
@@ -69,7 +69,7 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let Some((_, all)) = session.store.pause.remaining(EPOCH.elapsed()) else {
+        let Some((rest, all)) = session.store.pause.remaining(EPOCH.elapsed()) else {
             return false;
         };
         let transaction = session.transaction.as_ref();
@@ -82,7 +82,12 @@ impl Worker {
         session.gate = Gate::Pause;
         session.doing.last_command = Some(command.number);
         self.held.push(key);
+        self.wake_within(rest);
         true
+    }
+
+    fn wake_within(&mut self, rest: Duration) {
+        self.pace = Some(self.pace.map_or(rest, |wait| wait.min(rest)));
     }
 
     /// Lets those go whose store's pause is over, and sees to it that the loop wakes for the others.
@@ -99,7 +104,7 @@ impl Worker {
                 _ if session.gate != Gate::Pause => {}
                 Some((rest, _)) => {
                     self.held.push(key);
-                    self.pace = Some(self.pace.map_or(rest, |wait| wait.min(rest)));
+                    self.wake_within(rest);
                 }
                 None => self.open_gate(key, Gate::Pause),
             }

@@ -15,7 +15,7 @@ use super::clients::{Back, Errand};
 use super::forward::Outcome;
 use super::session::{Gate, Lane, Session};
 use super::upstream::{Recipient, State, Upstream};
-use super::{Message, Worker};
+use super::{Between, Message, Worker};
 use crate::environment::Entry;
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -88,7 +88,7 @@ impl Worker {
             },
         );
         let mailbox = entry.mailbox.clone();
-        mailbox.send(Message::Unblock { entry, error, back });
+        mailbox.send(Message::Clients(Between::Unblock { entry, error, back }));
         Outcome::Taken
     }
 

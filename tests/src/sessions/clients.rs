@@ -1,6 +1,6 @@
 //! A store's clients look at each other, end each other and watch each other, and nobody else's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -262,6 +262,15 @@ pub fn many(pair: &Pair) -> Result<()> {
         wire.read()?;
     }
     check(&mut other, "GET count", &CLIENTS.to_string())?;
+    // It ends when it should, not when the agent happens to look, once a second.
+    let start = Instant::now();
+    for _ in 0..3 {
+        check(&mut other, "CLIENT PAUSE 50", "OK")?;
+        check(&mut other, "PING", "PONG")?;
+    }
+    let taken = start.elapsed();
+    ensure!(taken >= Duration::from_millis(147), "paused for {taken:?}");
+    ensure!(taken < Duration::from_millis(1500), "paused for {taken:?}");
     let said = other
         .command(&["CLIENT", "KILL", "USER", "default"])?
         .text();
