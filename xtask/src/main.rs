@@ -4,6 +4,7 @@
 
 mod build;
 mod demo;
+mod differ;
 mod sandbox;
 mod setup;
 mod test;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Args),
     /// Run a command with a private Valkey behind a private agent
     Sandbox(sandbox::Args),
+    /// Send random requests to a store and to a private Valkey, and compare every reply
+    Differ(differ::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::run(&args),
         Task::Sandbox(args) => sandbox::run(&args),
+        Task::Differ(args) => differ::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };
