@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, documentation, equality, kernel, limits, operator,
+    child, cli, clients, control, data, differ, documentation, equality, kernel, limits, operator,
     protocol, sdk, seed, sessions, smoke, tools, views, worker,
 };
 use libtest_mimic::{Arguments, Trial};
@@ -53,6 +53,7 @@ fn of_every_kernel() -> Vec<Trial> {
 fn of_the_host() -> Vec<Trial> {
     [
         worker::trials(),
+        differ::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),

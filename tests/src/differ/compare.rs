@@ -95,6 +95,7 @@ pub fn of(request: &Request) -> Compare {
         },
         "CONFIG" if request.word(1) == "GET" => Compare::UnorderedPairs,
         "COMMAND" if matches!(request.word(1).as_str(), "LIST" | "") => Compare::Unordered,
+        "ACL" if request.word(1) == "CAT" => Compare::Unordered,
         "LOLWUT" => Compare::Type,
         "ACL" if request.word(1) == "GENPASS" => Compare::Length,
         _ => Compare::Bytes,
@@ -140,11 +141,37 @@ impl Compare {
         }
     }
 
-    /// The rule where nothing more can be asked: a cursor cannot be followed inside EXEC.
-    fn queued(&self) -> &Self {
+    /// The rule where nothing more can be asked: a cursor cannot be followed inside EXEC or a pipeline.
+    #[must_use]
+    pub fn queued(&self) -> &Self {
         match self {
             Self::Scan(_) => &Self::Type,
             rule => rule,
+        }
+    }
+}
+
+/// UNSUBSCRIBE without names confirms them in the order of such a hash: gives the names out anew, in
+/// their own order, and leaves the counts where they are.
+pub fn sort_confirmations(frames: &mut [Frame]) {
+    let name_of = |frame: &Frame| match frame {
+        Frame::Many(_, items)
+            if items
+                .first()
+                .is_some_and(|w| w.text().ends_with(b"unsubscribe")) =>
+        {
+            items.get(1).cloned()
+        }
+        _ => None,
+    };
+    let mut names: Vec<_> = frames.iter().filter_map(name_of).collect();
+    names.sort_by(|a, b| b.cmp(a));
+    for frame in frames {
+        if name_of(frame).is_some()
+            && let Frame::Many(_, items) = frame
+            && let Some(name) = names.pop()
+        {
+            items[1] = name;
         }
     }
 }

@@ -138,6 +138,16 @@ impl<'a> Player<'a> {
                 thread::sleep(UNHEARD_PAUSE);
             }
         }
+        if requests.len() > 1 {
+            for (rule, _) in &mut outcome.own {
+                *rule = rule.queued().clone();
+            }
+        }
+        if let [request] = requests
+            && request.args.len() == 1
+        {
+            sort_confirmations(&mut outcome.own);
+        }
         self.read_others(name, &mut outcome)?;
         self.read_unblocked(&mut outcome)?;
         Ok(outcome)
@@ -281,6 +291,19 @@ impl<'a> Player<'a> {
             .lines()
             .find_map(|line| line.strip_prefix("blocked_clients:"));
         Ok(count.context("no blocked_clients")?.trim().parse()?)
+    }
+}
+
+fn sort_confirmations(own: &mut [(Compare, Said)]) {
+    let frames = own.iter().filter_map(|(_, said)| match said {
+        Said::Frame(frame) => Some(frame.clone()),
+        _ => None,
+    });
+    let mut frames: Vec<_> = frames.collect();
+    compare::sort_confirmations(&mut frames);
+    let places = own.iter_mut().filter(|(_, said)| is_frame(said));
+    for ((_, said), frame) in places.zip(frames) {
+        *said = Said::Frame(frame);
     }
 }
 
