@@ -55,6 +55,7 @@ impl Worker {
             );
             return Outcome::Taken;
         }
+        let queues = session.transaction.is_some();
         let own = session.needs_own() || session.heavy || placement != Placement::Shared;
         match self.names_granted(key, command, request) {
             Granted::Yes => {}
@@ -64,7 +65,8 @@ impl Worker {
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
         };
-        if matches!(command.name, "wait" | "waitaof") {
+        // In a transaction the ECHO would be queued as well, and WAIT does not wait there.
+        if matches!(command.name, "wait" | "waitaof") && !queues {
             // WAIT is about this connection's last write. The server notes the replication offset
             // at every command (`c->woff` in server.c), so one more brings it up to date with the
             // writes that went over the shared connection.

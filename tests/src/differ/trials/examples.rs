@@ -26,6 +26,14 @@ const DIFFERENT: &[(&str, &str)] = &[
         "client|list",
         "the private one has the operator's connections as well",
     ),
+    (
+        "client|info",
+        "`cmd` is client|list: branch clients makes it whole",
+    ),
+    (
+        "command",
+        "without arguments it is refused: the store's user lacks the right to a container",
+    ),
     ("info", "branch diag makes it whole"),
     ("monitor", "it ends the talk; trials of its own hold it"),
     (
