@@ -7,7 +7,9 @@
 //! | [`wire`] | a small RESP client that hides nothing: raw bytes in, every reply type out |
 //! | [`child`] | this executable as a child process, for what must run inside an app's cgroup |
 //! | [`bed`] | the bed: everything an end-to-end test needs, removed again whatever happens |
-//! | `pair` | a store and a private Valkey side by side: what differs is a bug |
+//! | [`quoting`] | arguments as text |
+//! | [`pair`] | a store and a private Valkey side by side: what differs is a bug |
+//! | [`differ`] | random sequences of requests on both, and every reply compared |
 //! | `scenario` | conversations as text, held with both |
 //! | `protocol` | malformed input, long pipelines, large values, slow readers, ends of connections |
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
@@ -35,8 +37,12 @@ pub mod tools;
 pub mod wire;
 
 pub mod child;
+pub mod quoting;
 
 pub mod bed;
+pub mod pair;
+
+pub mod differ;
 
 #[cfg(feature = "trials")]
 pub mod cli;
@@ -60,8 +66,6 @@ pub mod libraries;
 pub mod limits;
 #[cfg(feature = "trials")]
 pub mod operator;
-#[cfg(feature = "trials")]
-pub mod pair;
 #[cfg(feature = "trials")]
 pub mod protocol;
 #[cfg(feature = "trials")]

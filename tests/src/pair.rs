@@ -5,11 +5,14 @@
 
 use std::fs;
 use std::io;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+#[cfg(feature = "trials")]
 use libtest_mimic::{Failed, Trial};
 
+use crate::bed::builder::Builder;
 use crate::bed::{APP1, Acceleration, Bed};
 use crate::wire::Wire;
 
@@ -51,11 +54,16 @@ impl Pair {
     /// # Errors
     /// When one of them cannot be made.
     pub fn start(acceleration: Acceleration) -> Result<Self> {
-        let bed = Bed::builder()
-            .stores(2)
-            .acceleration(acceleration)
-            .start()?;
-        let private = Bed::builder().direct(true).start()?;
+        Self::of(Bed::builder().acceleration(acceleration))
+    }
+
+    /// Makes both beds, the store's as told and the other one with the same server.
+    ///
+    /// # Errors
+    /// When one of them cannot be made.
+    pub fn of(builder: Builder) -> Result<Self> {
+        let private = builder.clone().direct(true).start()?;
+        let bed = builder.stores(2).start()?;
         let prefix = bed.prefix("store1")?;
         Ok(Self {
             bed,
@@ -69,9 +77,17 @@ impl Pair {
     /// # Errors
     /// Whatever connect says.
     pub fn connect(&self, side: Side) -> io::Result<Wire> {
+        Wire::new(self.stream(side)?)
+    }
+
+    /// A new connection, without a client.
+    ///
+    /// # Errors
+    /// Whatever connect says.
+    pub fn stream(&self, side: Side) -> io::Result<TcpStream> {
         match side {
-            Side::Store => self.bed.connect(APP1),
-            Side::Private => Wire::connect(self.private.address()),
+            Side::Store => self.bed.connector(APP1)?.connect(self.bed.address()),
+            Side::Private => TcpStream::connect(self.private.address()),
         }
     }
 
@@ -97,8 +113,14 @@ impl Pair {
     /// Whether bytes name the store as the server knows it.
     #[must_use]
     pub fn leaks(&self, bytes: &[u8]) -> bool {
-        let inside = self.prefix.trim_matches(['{', '}']).as_bytes();
+        let inside = self.secret();
         bytes.windows(inside.len()).any(|window| window == inside)
+    }
+
+    /// The store's name as the server knows it, without its braces.
+    #[must_use]
+    pub fn secret(&self) -> &[u8] {
+        self.prefix.trim_matches(['{', '}']).as_bytes()
     }
 
     /// The agent's memory now, as `flect status` says.
@@ -145,6 +167,7 @@ impl Pair {
 }
 
 /// One trial per body and acceleration, each with a pair of its own.
+#[cfg(feature = "trials")]
 #[must_use]
 pub fn trials(module: &str, bodies: &[(&str, Body)]) -> Vec<Trial> {
     let mut all = Vec::new();

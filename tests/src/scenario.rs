@@ -32,6 +32,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::bed::agent::wait_until;
 use crate::pair::{Pair, Side, shown};
+use crate::quoting::split;
 use crate::wire::{Value, Wire};
 
 /// How long a client waits for what must not come.
@@ -337,61 +338,9 @@ fn count(text: &str) -> Result<usize> {
     Ok(if text.is_empty() { 1 } else { text.parse()? })
 }
 
-/// Splits a line into arguments.
-fn split(line: &str) -> Result<Vec<Vec<u8>>> {
-    let mut args = Vec::new();
-    let mut rest = line.trim_start().as_bytes();
-    while let Some(&first) = rest.first() {
-        let mut arg = Vec::new();
-        if first == b'"' || first == b'\'' {
-            let mut at = 1;
-            loop {
-                match (first, rest.get(at..).unwrap_or_default()) {
-                    (b'"', [b'\\', b'x', high, low, ..]) => {
-                        let digits = [*high, *low];
-                        arg.push(u8::from_str_radix(std::str::from_utf8(&digits)?, 16)?);
-                        at += 4;
-                    }
-                    (_, [b'\\', byte, ..]) => {
-                        arg.push(match byte {
-                            b'n' => b'\n',
-                            b'r' => b'\r',
-                            b't' => b'\t',
-                            other => *other,
-                        });
-                        at += 2;
-                    }
-                    (quote, [byte, ..]) if *byte == quote => break,
-                    (_, [byte, ..]) => {
-                        arg.push(*byte);
-                        at += 1;
-                    }
-                    (_, []) => bail!("an open quote"),
-                }
-            }
-            rest = &rest[at + 1..];
-        } else {
-            let end = rest.iter().position(|b| *b == b' ').unwrap_or(rest.len());
-            arg.extend_from_slice(&rest[..end]);
-            rest = &rest[end..];
-        }
-        args.push(arg);
-        rest = rest.trim_ascii_start();
-    }
-    Ok(args)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arguments_are_split_as_in_valkey_cli() {
-        let args = split(r#"SET  "a \"b\r\x00" 'it\'s' "" c"d"#).unwrap();
-        let expect: [&[u8]; 5] = [b"SET", b"a \"b\r\0", b"it's", b"", b"c\"d"];
-        assert_eq!(args, expect);
-        assert!(split("\"a").is_err());
-    }
 
     #[test]
     fn numbers_are_taken_as_equal() {

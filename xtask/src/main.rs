@@ -4,6 +4,7 @@
 
 mod build;
 mod demo;
+mod differ;
 mod sandbox;
 mod setup;
 mod suite;
@@ -38,6 +39,8 @@ enum Task {
     Sandbox(sandbox::Args),
     /// Run Valkey's own tests against a store and a private Valkey
     Suite(suite::Args),
+    /// Send random requests to a store and to a private Valkey, and compare every reply
+    Differ(differ::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Sandbox(args) => sandbox::run(&args),
         Task::Suite(args) => suite::run(&args),
+        Task::Differ(args) => differ::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

@@ -63,6 +63,7 @@ impl Worker {
             session.gate = Gate::Idle;
             return Outcome::Later;
         }
+        let queues = session.transaction.is_some();
         let own = session.needs_own() || session.heavy || placement != Placement::Shared;
         if command.name == "exec"
             && let Some(outcome) = self.before_exec(key)
@@ -84,7 +85,8 @@ impl Worker {
             }
             self.ask_server_id(upstream);
         }
-        if matches!(command.name, "wait" | "waitaof") {
+        // In a transaction the ECHO would be queued as well, and WAIT does not wait there.
+        if matches!(command.name, "wait" | "waitaof") && !queues {
             // WAIT is about this connection's last write. The server notes the replication offset
             // at every command (`c->woff` in server.c), so one more brings it up to date with the
             // writes that went over the shared connection.

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, documentation, equality, integrity, kernel, libraries,
-    limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
+    child, cli, clients, control, data, differ, documentation, equality, integrity, kernel,
+    libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -61,6 +61,7 @@ fn of_the_host() -> Vec<Trial> {
         worker::trials(),
         integrity::trials(),
         libraries::trials(),
+        differ::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),

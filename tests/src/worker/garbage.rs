@@ -75,6 +75,8 @@ pub fn ends(node: &mut Node) -> Result<()> {
                 server: "redis".to_owned(),
                 version: "7.2.4".to_owned(),
                 databases: 16,
+                release: flect_agent::commands::Version { major: 8, minor: 0 },
+                has_commandlog: false,
             },
             housekeeper: store.credentials.clone(),
             integrity: Arc::new(Integrity::new(true, [])),
