@@ -6,12 +6,15 @@
 
 mod cache;
 mod data;
+mod functions;
 mod lexer;
+pub mod payload;
 mod sha;
 mod tail_calls;
 mod text;
 
 pub use cache::{Known, Scripts};
+pub use functions::{FunctionNames, Library, load_error};
 pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;
 
