@@ -117,6 +117,17 @@ impl Admin {
         Ok(credentials)
     }
 
+    /// The user who works on libraries of functions, made or brought up to date.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_librarian(&mut self) -> Result<Credentials, AdminError> {
+        let credentials = self.key.credentials("flect.librarian");
+        let rules = users::librarian(&credentials, &self.commands);
+        self.set_user(&credentials.user, &rules).await?;
+        Ok(credentials)
+    }
+
     /// What stores there are.
     pub fn registry(&mut self) -> &mut Registry<ConnectionManager> {
         &mut self.registry

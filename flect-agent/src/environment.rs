@@ -50,6 +50,8 @@ pub struct Environment {
     pub facts: ServerFacts,
     /// The user of the agent's own store-wide work: it may list names, and read no value.
     pub housekeeper: Credentials,
+    /// The user who works on libraries of functions, and can do nothing else.
+    pub librarian: Credentials,
     /// The sessions of this node.
     pub directory: Directory,
 }

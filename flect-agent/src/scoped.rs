@@ -9,8 +9,11 @@
 mod answer;
 mod begin;
 mod flush;
+mod function_words;
+mod functions;
 mod info;
 mod keys;
+mod library;
 mod names;
 mod rename;
 mod script;
@@ -25,6 +28,7 @@ use crate::store::{Namespace, Prefix};
 pub use answer::Reply;
 pub use begin::{Asker, SYNTAX_ERROR, database};
 pub use flush::Flush;
+pub use functions::Functions;
 pub use info::Info;
 pub use keys::{Count, Keys, Page, RandomKey};
 pub use names::Names;
@@ -42,6 +46,8 @@ pub enum Target {
     Store,
     /// The user who may only SORT.
     Sorter,
+    /// The agent's user who may only work on libraries of functions.
+    Librarian,
     /// The store's own user, in the app's protocol: the reply goes to the app as it is.
     App,
 }
@@ -96,6 +102,8 @@ pub enum Task {
     Rename(Rename),
     /// SCRIPT LOAD, EXISTS, FLUSH, and looking for a script.
     Script(Script),
+    /// FUNCTION and SCRIPT KILL.
+    Functions(Box<Functions>),
     /// A script that asks for names.
     Run(Box<Run>),
     /// A request whose reply is passed on as it is.
@@ -116,6 +124,7 @@ impl Task {
             Self::Settings(task) => task.ask(),
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
+            Self::Functions(task) => task.ask(),
             Self::Run(task) => task.ask(context),
             Self::Forward(target, request) => Step::Ask {
                 target: *target,
@@ -153,6 +162,7 @@ impl Task {
             Self::Settings(task) => task.take(&reply, context),
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
+            Self::Functions(task) => task.take(&reply, context),
             Self::Run(task) => task.take(&reply, context),
             Self::Forward(..) => Step::Done(Vec::new()),
         }
@@ -170,7 +180,7 @@ impl Task {
     /// Whether the app is told of an error; else the task reads it.
     fn minds_errors(&self) -> bool {
         match self {
-            Self::Rename(_) => false,
+            Self::Rename(_) | Self::Functions(_) => false,
             Self::Script(task) => task.minds_errors(),
             _ => true,
         }

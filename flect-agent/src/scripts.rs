@@ -14,7 +14,7 @@ mod tail_calls;
 mod text;
 
 pub use cache::{Known, Scripts};
-pub use functions::{FunctionNames, Library, load_error};
+pub use functions::{FunctionNames, Library, NAMES as FUNCTION_NAMES, load_error};
 pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;
 

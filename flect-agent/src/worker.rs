@@ -208,6 +208,7 @@ pub fn spawn(
         jobs: Arena::new(),
         stores: Vec::new(),
         housekeeper: None,
+        librarian: None,
         next_address: 0,
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -255,6 +256,7 @@ pub(crate) struct Worker {
     /// By the store's number; nothing where a store has gone.
     stores: Vec<Option<StoreLanes>>,
     housekeeper: Option<Key<Upstream>>,
+    librarian: Option<Key<Upstream>>,
     /// The address that the next connection tries first.
     next_address: usize,
     /// Sessions that may have something to do.

@@ -32,6 +32,7 @@ pub(super) fn scoped(
         database: place.database,
         databases: DATABASES_DEFAULT,
         clients: 1,
+        scripts_run: false,
         patterns: &|| 0,
     };
     let mut task = match Task::for_request(scoped, request, &asker) {
@@ -94,6 +95,8 @@ fn reply(scoped: Scoped) -> &'static str {
         Scoped::Info | Scoped::ConfigGet => "only what an app may know of the server",
         Scoped::DbSize | Scoped::PubsubNumpat => "the store's own number",
         Scoped::FlushDb | Scoped::FlushAll => "OK, once all is done",
+        Scoped::Function => "as from a registry of the store's own",
+        Scoped::ScriptKill => "OK, or that no script of the store's runs",
         Scoped::Move | Scoped::CopyAcrossDatabases => "1 or 0, as Valkey has it",
         Scoped::SortWithPatterns => reply_words(ReplyShape::Verbatim),
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: arguments are read as Valkey reads them, and refused in its words.
 
-use super::{Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task};
+use super::{Count, Flush, Functions, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task};
 use crate::commands::{self, Lookup, Scoped};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -29,6 +29,8 @@ pub struct Asker<'a> {
     pub databases: u32,
     /// The store's sessions on this node.
     pub clients: usize,
+    /// Whether a script of the store's is under way on this node.
+    pub scripts_run: bool,
     /// How many distinct patterns they subscribe to.
     pub patterns: &'a dyn Fn() -> usize,
 }
@@ -86,6 +88,9 @@ impl Task {
             }
             Scoped::Move => move_key(asker, request).map(Task::Rename),
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
+            Scoped::Function => Functions::for_request(request, asker)
+                .map(|task| Task::Functions(Box::new(task))),
+            Scoped::ScriptKill => Ok(Task::Functions(Box::new(Functions::kill_script(asker)))),
             Scoped::SortWithPatterns => {
                 let mut bytes = Vec::new();
                 let command = match commands::lookup(request.arg(0), None) {
@@ -100,7 +105,7 @@ impl Task {
 }
 
 /// Valkey's words for a subcommand with too many arguments (`addReplySubcommandSyntaxError`).
-fn subcommand_syntax_error(request: &Request<'_>) -> Vec<u8> {
+pub(super) fn subcommand_syntax_error(request: &Request<'_>) -> Vec<u8> {
     let container = request.arg(0).to_ascii_uppercase();
     let text = [
         b"ERR unknown subcommand or wrong number of arguments for '",

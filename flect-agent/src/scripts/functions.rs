@@ -12,7 +12,7 @@ use crate::store::Prefix;
 pub struct FunctionNames(String);
 
 /// What stands before a store's id in the names of its functions.
-const NAMES: &str = "flect_";
+pub const NAMES: &str = "flect_";
 
 /// What the agent's note in a server's text begins with; the number is that of the note's form.
 const NOTE: &str = "--[[flect 1 ";

@@ -123,6 +123,7 @@ impl Worker {
             database: session.database,
             databases: self.environment.facts.databases,
             clients: session.store.sessions(),
+            scripts_run: true,
             patterns: &|| session.store.patterns.distinct(),
         };
         match Task::for_request(scoped, request, &asker) {

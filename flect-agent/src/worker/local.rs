@@ -42,6 +42,7 @@ impl Worker {
         match local {
             Local::ScriptFlush => return self.script_flush(key, request),
             Local::ScriptShow => self.script_show(key, request),
+            Local::ScriptDebug => self.script_debug(key, request),
             Local::ClientReply => self.client_reply(key, request),
             Local::Quit => self.finish_with(key, b"+OK\r\n"),
             Local::Reset => self.reset(key),

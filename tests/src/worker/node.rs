@@ -53,10 +53,12 @@ impl Node {
         };
         let mut admin = runtime.block_on(Admin::connect(&valkey))?;
         let housekeeper = runtime.block_on(admin.ensure_housekeeper())?;
+        let librarian = runtime.block_on(admin.ensure_librarian())?;
         let environment = Arc::new(Environment {
             addresses: vec![bed.address()],
             facts: admin.facts().clone(),
             housekeeper,
+            librarian,
             directory: Directory::default(),
         });
         let (sender, requests) = tokio::sync::mpsc::unbounded_channel();

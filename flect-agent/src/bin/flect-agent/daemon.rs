@@ -88,6 +88,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         addresses: config.valkey.address.resolve()?,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
+        librarian: admin.ensure_librarian().await?,
         directory: Directory::default(),
     });
     let (requests, wanted) = mpsc::unbounded_channel();

@@ -83,6 +83,7 @@ async fn serve(
         addresses,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
+        librarian: admin.ensure_librarian().await?,
         directory: Directory::default(),
     });
     let docs = if prompt {
@@ -125,6 +126,7 @@ async fn serve(
                 Some(Request::UsersMissing) => {
                     // The next command tells what is wrong, if it fails again.
                     let _ = admin.ensure_housekeeper().await;
+                    let _ = admin.ensure_librarian().await;
                     let _ = admin.ensure_users(&store).await;
                 }
                 None => return Ok(()),
