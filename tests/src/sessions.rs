@@ -22,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
             ("connection", connection),
             ("databases", databases),
             ("scripts", lua),
+            ("functions", functions),
             ("channels_are_apart", isolation::channels),
             ("operators_commands_are_refused", isolation::refused),
             ("scripts_keep_to_their_store", scripts::undeclared),
@@ -58,4 +59,8 @@ fn databases(pair: &Pair) -> Result<()> {
 fn lua(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("sessions/scripts.txt"))?;
     scenario::check(pair, include_str!("sessions/lua.txt"))
+}
+
+fn functions(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/functions.txt"))
 }
