@@ -13,6 +13,7 @@ use crate::config;
 use crate::environment::{Credentials, ServerFacts, Store};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
+use crate::scripts::FunctionNames;
 use crate::store::{Prefix, Slug};
 use users::UserKey;
 pub use users::hex;
@@ -180,12 +181,39 @@ impl Admin {
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))?;
+        self.remove_libraries(prefix).await?;
         // The names of its scripts go with it.
         let result: redis::RedisResult<()> = redis::cmd("DEL")
             .arg(format!("{SCRIPT_NAMES}{prefix}"))
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))
+    }
+
+    /// Takes a removed store's functions away.
+    async fn remove_libraries(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
+        let names = FunctionNames::of(prefix);
+        let libraries: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
+            redis::cmd("FUNCTION")
+                .arg("LIST")
+                .arg("LIBRARYNAME")
+                .arg(names.of_server(b"*"))
+                .query_async(&mut self.connection)
+                .await;
+        for mut library in libraries.map_err(|cause| self.server(cause))? {
+            let name = library.remove("library_name");
+            let name = name.and_then(|name| redis::from_redis_value::<String>(name).ok());
+            let Some(name) = name.filter(|name| names.of_app(name.as_bytes()).is_some()) else {
+                continue;
+            };
+            let result: redis::RedisResult<()> = redis::cmd("FUNCTION")
+                .arg("DELETE")
+                .arg(name)
+                .query_async(&mut self.connection)
+                .await;
+            result.map_err(|cause| self.server(cause))?;
+        }
+        Ok(())
     }
 
     /// Makes the store's users as they should be; again after the server has lost them.

@@ -1,6 +1,7 @@
 //! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
+mod functions;
 mod isolation;
 mod scripts;
 
@@ -23,6 +24,8 @@ pub fn trials() -> Vec<Trial> {
             ("databases", databases),
             ("scripts", lua),
             ("functions", functions),
+            ("functions_keep_to_their_store", functions::kept_apart),
+            ("functions_move_by_dump", functions::moved),
             ("channels_are_apart", isolation::channels),
             ("operators_commands_are_refused", isolation::refused),
             ("scripts_keep_to_their_store", scripts::undeclared),

@@ -120,9 +120,7 @@ fn local(local: Local) -> &'static str {
         Local::ScriptFlush => {
             "the server has one cache of scripts: the store's own are forgotten, others' stay"
         }
-        Local::ScriptDebug => {
-            "a debugged script stops the whole server, so only NO is taken"
-        }
+        Local::ScriptDebug => "a debugged script stops the whole server, so only NO is taken",
         Local::ScriptShow => {
             "the server's text has the agent's shim in front; the app sees its own"
         }

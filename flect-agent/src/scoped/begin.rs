@@ -2,7 +2,9 @@
 //!
 //! Invariant: arguments are read as Valkey reads them, and refused in its words.
 
-use super::{Count, Flush, Functions, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task};
+use super::{
+    Count, Flush, Functions, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task,
+};
 use crate::commands::{self, Lookup, Scoped};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -88,8 +90,9 @@ impl Task {
             }
             Scoped::Move => move_key(asker, request).map(Task::Rename),
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
-            Scoped::Function => Functions::for_request(request, asker)
-                .map(|task| Task::Functions(Box::new(task))),
+            Scoped::Function => {
+                Functions::for_request(request, asker).map(|task| Task::Functions(Box::new(task)))
+            }
             Scoped::ScriptKill => Ok(Task::Functions(Box::new(Functions::kill_script(asker)))),
             Scoped::SortWithPatterns => {
                 let mut bytes = Vec::new();

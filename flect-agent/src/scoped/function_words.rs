@@ -76,9 +76,8 @@ fn flush(request: &Request<'_>) -> Result<Command, Vec<u8>> {
     if request.argc() > 3 {
         return Err(subcommand_syntax_error(request));
     }
-    let known = |mode: &[u8]| {
-        mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async")
-    };
+    let known =
+        |mode: &[u8]| mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async");
     if !request.get(2).is_none_or(known) {
         return Err(plain("FUNCTION FLUSH only supports SYNC|ASYNC option"));
     }

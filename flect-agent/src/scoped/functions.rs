@@ -16,12 +16,21 @@ use crate::store::Prefix;
 /// What was asked for.
 #[derive(Debug)]
 pub(super) enum Command {
-    Load { library: Library, replace: bool },
-    List { pattern: Option<Vec<u8>>, code: bool },
+    Load {
+        library: Library,
+        replace: bool,
+    },
+    List {
+        pattern: Option<Vec<u8>>,
+        code: bool,
+    },
     Delete(Vec<u8>),
     Flush,
     Dump,
-    Restore { libraries: Vec<Library>, policy: Restore },
+    Restore {
+        libraries: Vec<Library>,
+        policy: Restore,
+    },
     Stats,
     KillFunction,
     KillScript,
@@ -162,7 +171,12 @@ impl Functions {
             Stage::Count(running) => match library::held(reply, &self.names) {
                 Some(held) => {
                     let functions = held.iter().map(|held| held.functions.len()).sum();
-                    Step::Done(library::stats(running.as_ref(), held.len(), functions, context.protocol))
+                    Step::Done(library::stats(
+                        running.as_ref(),
+                        held.len(),
+                        functions,
+                        context.protocol,
+                    ))
                 }
                 None => misunderstood(),
             },
@@ -261,7 +275,10 @@ impl Functions {
         let goes = |held: &Held| *policy == Restore::Flush || comes(held);
         let kept = held.iter().filter(|held| !goes(held));
         library::bounded(kept, libraries)?;
-        let gone = held.iter().filter(|held| goes(held)).map(|held| self.delete(held));
+        let gone = held
+            .iter()
+            .filter(|held| goes(held))
+            .map(|held| self.delete(held));
         let new = libraries.iter().map(|library| Edit {
             name: self.names.of_server(library.name.as_bytes()),
             text: Some(library.server_text(&self.prefix, self.databases)),
@@ -300,10 +317,7 @@ impl Functions {
             return Step::Done(change.reply);
         };
         let step = match &next.text {
-            Some(text) => ask(
-                Target::Librarian,
-                &[b"FUNCTION".as_slice(), b"LOAD", text],
-            ),
+            Some(text) => ask(Target::Librarian, &[b"FUNCTION".as_slice(), b"LOAD", text]),
             None => ask(
                 Target::Librarian,
                 &[b"FUNCTION".as_slice(), b"DELETE", &next.name],

@@ -33,7 +33,10 @@ impl FunctionNames {
     /// Those of a store.
     #[must_use]
     pub fn of(prefix: &Prefix) -> Self {
-        Self(format!("{NAMES}{}_", prefix.as_str().trim_matches(['{', '}'])))
+        Self(format!(
+            "{NAMES}{}_",
+            prefix.as_str().trim_matches(['{', '}'])
+        ))
     }
 
     /// What they begin with.
@@ -118,7 +121,10 @@ impl Library {
         let (first_line, body) = self.text.split_at(end);
         let body = body.get(1..).unwrap_or_default();
         let shimmed = text::library(body, prefix, names.beginning(), databases);
-        let hex: String = first_line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = first_line
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let added: Vec<String> = added(body, &shimmed.body)
             .iter()
             .map(ToString::to_string)
@@ -293,8 +299,7 @@ fn call_of_nothing(text: &str) -> String {
         let (name, rest) = rest.split_once('\'')?;
         let is_ours = rest == " (a nil value)"
             && head.starts_with("ERR Error registering functions: ")
-            && (kind == "field"
-                || ["loadstring", "load", "getfenv", "setfenv"].contains(&name));
+            && (kind == "field" || ["loadstring", "load", "getfenv", "setfenv"].contains(&name));
         is_ours.then(|| {
             format!("{head}Script attempted to access nonexistent global variable '{name}'")
         })

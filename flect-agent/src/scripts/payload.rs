@@ -236,10 +236,17 @@ mod tests {
             &[245, 0xc3, 2, 5, 0x20, 0],
             &[245, 0xc5],
         ] {
-            assert_eq!(signed(body), Err("Failed loading library payload"), "{body:?}");
+            assert_eq!(
+                signed(body),
+                Err("Failed loading library payload"),
+                "{body:?}"
+            );
         }
         // "aaaaaa": one byte as it is, then five from one byte back.
-        assert_eq!(signed(&[245, 0xc3, 4, 6, 0, b'a', 0x60, 0]), Ok(vec![b"aaaaaa".to_vec()]));
+        assert_eq!(
+            signed(&[245, 0xc3, 4, 6, 0, b'a', 0x60, 0]),
+            Ok(vec![b"aaaaaa".to_vec()])
+        );
         assert_eq!(signed(&[245, 0xc0, 0xff]), Ok(vec![b"-1".to_vec()]));
     }
 }

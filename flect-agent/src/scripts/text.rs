@@ -94,12 +94,7 @@ pub(super) struct LibraryText {
 }
 
 /// The server's text of a library, behind its first line. `names` is what the store's functions begin with.
-pub(super) fn library(
-    body: &[u8],
-    prefix: &Prefix,
-    names: &str,
-    databases: u32,
-) -> LibraryText {
+pub(super) fn library(body: &[u8], prefix: &Prefix, names: &str, databases: u32) -> LibraryText {
     let tokens = tokens(body);
     let preface = LIBRARY
         .replace("STORE", &format!("'{prefix}'"))

@@ -73,7 +73,10 @@ fn brings_library(command: &Command) -> bool {
 }
 
 fn runs(command: &Command) -> bool {
-    matches!(kind(command), Some(Kind::Text | Kind::Name | Kind::Function))
+    matches!(
+        kind(command),
+        Some(Kind::Text | Kind::Name | Kind::Function)
+    )
 }
 
 impl Worker {

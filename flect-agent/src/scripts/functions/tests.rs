@@ -16,15 +16,32 @@ fn texts_come_back_byte_for_byte() {
         assert_eq!(library.name, "a");
         let server = library.server_text(&prefix(), 16);
         let shown = String::from_utf8_lossy(&server).into_owned();
-        assert!(shown.starts_with("#!lua name=flect_abc_a\n--[[flect 1 "), "{shown}");
+        assert!(
+            shown.starts_with("#!lua name=flect_abc_a\n--[[flect 1 "),
+            "{shown}"
+        );
         assert_eq!(shown.lines().count(), text.lines().count().max(2), "{text}");
         assert_eq!(Library::app_text(&server).as_deref(), Some(text.as_bytes()));
-        for placeholder in ["STORE", "COMMANDS", "DATABASES", "KNOWN", "SHIM", "WORDS", "NAMES", "GIVEN", "ENTER", "user_script"] {
+        for placeholder in [
+            "STORE",
+            "COMMANDS",
+            "DATABASES",
+            "KNOWN",
+            "SHIM",
+            "WORDS",
+            "NAMES",
+            "GIVEN",
+            "ENTER",
+            "user_script",
+        ] {
             assert!(!shown.contains(placeholder), "{placeholder}");
         }
     }
     assert_eq!(Library::app_text(b"#!lua name=a\nfoo"), None);
-    assert_eq!(Library::app_text(b"#!lua name=a\n--[[flect 1 zz 3 ]]"), None);
+    assert_eq!(
+        Library::app_text(b"#!lua name=a\n--[[flect 1 zz 3 ]]"),
+        None
+    );
 }
 
 #[test]
@@ -36,7 +53,10 @@ fn first_lines_are_read_as_the_server_reads_them() {
     assert_eq!(error(b"#!lua name=\"a\n"), "Invalid library metadata");
     assert_eq!(error(b"#!lua \"name=a\"b\n"), "Invalid library metadata");
     assert_eq!(error(b"#!lua\n"), "Library name was not given");
-    assert_eq!(error(b"#!lua foo=1 name=a\n"), "Invalid metadata value given: foo=1");
+    assert_eq!(
+        error(b"#!lua foo=1 name=a\n"),
+        "Invalid metadata value given: foo=1"
+    );
     assert!(error(b"#!lua name=a NAME=b\n").contains("multiple times"));
     assert_eq!(error(b"#!lua name=a-b\n"), BAD_NAME);
     assert_eq!(error(b"#!lua name=\n"), BAD_NAME);
@@ -58,7 +78,12 @@ fn no_stores_names_begin_as_anothers() {
 #[test]
 fn errors_of_the_shim_are_the_servers() {
     let names = FunctionNames::of(&prefix());
-    let said = |text: &str| load_error(&format!("ERR Error registering functions: ERR user_function:{text}"), &names);
+    let said = |text: &str| {
+        load_error(
+            &format!("ERR Error registering functions: ERR user_function:{text}"),
+            &names,
+        )
+    };
     assert_eq!(
         said("2: bad argument #1 to 'second_argument' (function expected, got number)"),
         "ERR Error registering functions: ERR second argument to server.register_function must be a function"
@@ -67,6 +92,12 @@ fn errors_of_the_shim_are_the_servers() {
         said("3: attempt to call field 'call' (a nil value)"),
         "ERR Error registering functions: ERR user_function:3: Script attempted to access nonexistent global variable 'call'"
     );
-    assert_eq!(said("3: x"), "ERR Error registering functions: ERR user_function:3: x");
-    assert_eq!(load_error("ERR Function flect_abc_f already exists", &names), "ERR Function f already exists");
+    assert_eq!(
+        said("3: x"),
+        "ERR Error registering functions: ERR user_function:3: x"
+    );
+    assert_eq!(
+        load_error("ERR Function flect_abc_f already exists", &names),
+        "ERR Function f already exists"
+    );
 }
