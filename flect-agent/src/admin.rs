@@ -15,6 +15,7 @@ use crate::config;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
+use crate::scripts::FunctionNames;
 use crate::store::{Prefix, Slug};
 use users::UserKey;
 pub use users::hex;
@@ -122,6 +123,17 @@ impl Admin {
         Ok(credentials)
     }
 
+    /// The user who works on libraries of functions, made or brought up to date.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_librarian(&mut self) -> Result<Credentials, AdminError> {
+        let credentials = self.key.credentials("flect.librarian");
+        let rules = users::librarian(&credentials, &self.commands);
+        self.set_user(&credentials.user, &rules).await?;
+        Ok(credentials)
+    }
+
     /// What stores there are.
     pub fn registry(&mut self) -> &mut Registry<ConnectionManager> {
         &mut self.registry
@@ -174,12 +186,39 @@ impl Admin {
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))?;
+        self.remove_libraries(prefix).await?;
         // The names of its scripts go with it.
         let result: redis::RedisResult<()> = redis::cmd("DEL")
             .arg(format!("{SCRIPT_NAMES}{prefix}"))
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))
+    }
+
+    /// Takes a removed store's functions away.
+    async fn remove_libraries(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
+        let names = FunctionNames::of(prefix);
+        let libraries: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
+            redis::cmd("FUNCTION")
+                .arg("LIST")
+                .arg("LIBRARYNAME")
+                .arg(names.of_server(b"*"))
+                .query_async(&mut self.connection)
+                .await;
+        for mut library in libraries.map_err(|cause| self.server(cause))? {
+            let name = library.remove("library_name");
+            let name = name.and_then(|name| redis::from_redis_value::<String>(name).ok());
+            let Some(name) = name.filter(|name| names.of_app(name.as_bytes()).is_some()) else {
+                continue;
+            };
+            let result: redis::RedisResult<()> = redis::cmd("FUNCTION")
+                .arg("DELETE")
+                .arg(name)
+                .query_async(&mut self.connection)
+                .await;
+            result.map_err(|cause| self.server(cause))?;
+        }
+        Ok(())
     }
 
     /// Makes the store's users as they should be; again after the server has lost them.

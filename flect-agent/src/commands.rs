@@ -156,6 +156,11 @@ pub enum Scoped {
     PubsubShardChannels,
     /// `PUBSUB NUMPAT`: the number of distinct patterns that the store's sessions subscribe to.
     PubsubNumpat,
+    /// `FUNCTION LOAD`, `LIST`, `DELETE`, `FLUSH`, `DUMP`, `RESTORE`, `STATS`, `KILL`: about the store's own
+    /// libraries in the server's one registry.
+    Function,
+    /// `SCRIPT KILL`: ends a script of the store's own.
+    ScriptKill,
     /// `MOVE key db`: a RENAMENX into another database's names; 0 when the key is not there.
     Move,
     /// `COPY source destination DB db [REPLACE]`: a COPY into another database's names.
@@ -219,6 +224,8 @@ pub enum Local {
     ClusterDisabled,
     /// `SCRIPT FLUSH [ASYNC|SYNC]`: the store's scripts are forgotten; the server's cache stays.
     ScriptFlush,
+    /// `SCRIPT DEBUG YES|SYNC|NO`: `NO` is taken.
+    ScriptDebug,
     /// `SCRIPT SHOW sha1`: the app's own text.
     ScriptShow,
     /// `SLOWLOG GET|LEN|RESET`: the store's slow commands on this node.

@@ -64,6 +64,8 @@ pub struct Environment {
     pub housekeeper: Credentials,
     /// What no reply may hold.
     pub integrity: Arc<Integrity>,
+    /// The user who works on libraries of functions, and can do nothing else.
+    pub librarian: Credentials,
     /// The sessions of this node.
     pub directory: Directory,
 }

@@ -250,6 +250,10 @@ fn rights(target: Target, place: &Place, command: &str) -> Vec<String> {
             "the agent's housekeeper: it may list names and statistics and read no value".to_owned(),
             format!("the agent keeps only what begins with {prefix}"),
         ],
+        Target::Librarian => vec![
+            "the agent's librarian: it may work on libraries of functions and do nothing else".to_owned(),
+            format!("the agent keeps only what begins with {prefix}"),
+        ],
         Target::Sorter => vec![
             "a user of this store that can do nothing but SORT: Valkey grants BY and GET only with read access to every key".to_owned(),
             "only rewritten requests reach it".to_owned(),

@@ -11,9 +11,12 @@ mod begin;
 mod config_set;
 mod fill;
 mod flush;
+mod function_words;
+mod functions;
 mod gather;
 mod info;
 mod keys;
+mod library;
 mod memory_stats;
 mod names;
 mod rename;
@@ -32,6 +35,7 @@ pub use begin::{Asker, SYNTAX_ERROR, database};
 pub use config_set::ConfigSet;
 pub use fill::{Fill, Queued};
 pub use flush::Flush;
+pub use functions::Functions;
 pub use info::{Info, Own};
 pub use keys::{Count, Keys, Page, RandomKey};
 pub use memory_stats::MemoryStats;
@@ -50,6 +54,8 @@ pub enum Target {
     Store,
     /// The user who may only SORT.
     Sorter,
+    /// The agent's user who may only work on libraries of functions.
+    Librarian,
     /// The store's own user, in the app's protocol: the reply goes to the app as it is.
     App,
 }
@@ -118,6 +124,8 @@ pub enum Task {
     Rename(Rename),
     /// SCRIPT LOAD, EXISTS, FLUSH, and looking for a script.
     Script(Script),
+    /// FUNCTION and SCRIPT KILL.
+    Functions(Box<Functions>),
     /// A script that asks for names.
     Run(Box<Run>),
     /// Names for what a transaction has queued.
@@ -142,6 +150,7 @@ impl Task {
             Self::MemoryStats(task) => task.ask(),
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
+            Self::Functions(task) => task.ask(),
             Self::Run(task) => task.ask(context),
             Self::Fill(task) => task.ask(),
             Self::Forward(target, request) => Step::Ask {
@@ -182,6 +191,7 @@ impl Task {
             Self::MemoryStats(task) => task.take(&reply, context),
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
+            Self::Functions(task) => task.take(&reply, context),
             Self::Run(task) => task.take(&reply, context),
             Self::Fill(task) => task.take(&reply, context),
             Self::Forward(..) => Step::Done(Vec::new()),
@@ -207,7 +217,7 @@ impl Task {
     /// Whether the app is told of an error; else the task reads it.
     fn minds_errors(&self) -> bool {
         match self {
-            Self::Rename(_) => false,
+            Self::Rename(_) | Self::Functions(_) => false,
             Self::Script(task) => task.minds_errors(),
             _ => true,
         }

@@ -6,13 +6,16 @@
 
 mod cache;
 mod data;
+mod functions;
 mod lexer;
+pub mod payload;
 mod sha;
 mod tail_calls;
 mod text;
 mod wide;
 
 pub use cache::{Known, Scripts};
+pub use functions::{FunctionNames, Library, NAMES as FUNCTION_NAMES, load_error};
 pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;
 pub use wide::{GENERIC, Walks, is_about_all_keys};

@@ -247,6 +247,7 @@ pub fn spawn(
         housekeeper: None,
         pages: 0,
         pages_wanted: VecDeque::new(),
+        librarian: None,
         next_address: 0,
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -308,6 +309,7 @@ pub(crate) struct Worker {
     pages: usize,
     /// Jobs that want one, with what they ask.
     pages_wanted: VecDeque<(Key<Job>, Vec<u8>)>,
+    librarian: Option<Key<Upstream>>,
     /// The address that the next connection tries first.
     next_address: usize,
     /// Sessions that may have something to do.

@@ -3,6 +3,7 @@
 
 mod clients;
 mod diagnosis;
+mod functions;
 mod isolation;
 mod scripts;
 
@@ -32,6 +33,9 @@ pub fn trials() -> Vec<Trial> {
             ("diagnosis", diagnosis::told),
             ("info_has_every_field", diagnosis::info),
             ("slow_commands_are_its_own", diagnosis::slow),
+            ("functions", functions),
+            ("functions_keep_to_their_store", functions::kept_apart),
+            ("functions_move_by_dump", functions::moved),
             ("channels_are_apart", isolation::channels),
             ("operators_commands_are_refused", isolation::refused),
             ("scripts_keep_to_their_store", scripts::undeclared),
@@ -68,4 +72,8 @@ fn databases(pair: &Pair) -> Result<()> {
 fn lua(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("sessions/scripts.txt"))?;
     scenario::check(pair, include_str!("sessions/lua.txt"))
+}
+
+fn functions(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/functions.txt"))
 }

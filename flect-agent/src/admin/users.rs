@@ -149,6 +149,24 @@ pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
     rules
 }
 
+/// The rules of the librarian: libraries of functions of the whole server and what runs there, and no key.
+/// Not FUNCTION RESTORE, which waits forever for a library that never comes to its end, nor FLUSH and DUMP.
+pub fn librarian(credentials: &Credentials, known: &HashSet<String>) -> Vec<String> {
+    let mut rules = without_rights(credentials);
+    let names = [
+        "function|load",
+        "function|list",
+        "function|delete",
+        "function|stats",
+        "function|kill",
+        "script|kill",
+        "script|show",
+    ];
+    let names = names.into_iter().filter(|name| known.contains(*name));
+    rules.extend(names.map(|name| format!("+{name}")));
+    rules
+}
+
 /// A user that can log in and do nothing.
 fn without_rights(credentials: &Credentials) -> Vec<String> {
     vec![

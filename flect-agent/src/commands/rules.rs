@@ -130,6 +130,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("pubsub|numpat", scoped(Scoped::PubsubNumpat)),
     ("move", scoped(Scoped::Move)),
     ("swapdb", scoped(Scoped::SwapDb)),
+    (FUNCTIONS, scoped(Scoped::Function)),
+    ("script|kill", scoped(Scoped::ScriptKill)),
 
     // ---- Local: state of the session, or of no server.
     ("hello", local(Local::Hello)),
@@ -171,12 +173,11 @@ pub(super) const RULES: &[(&str, Rule)] = &[
         local(Local::Acl)),
     ("script|flush", local(Local::ScriptFlush)),
     ("script|show", local(Local::ScriptShow)),
+    ("script|debug", local(Local::ScriptDebug)),
     ("asking clusterscan", local(Local::ClusterDisabled)),
     (CLUSTER, local(Local::ClusterDisabled)),
 
     // ---- Operator.
-    (FUNCTIONS, operator("the server has one function registry for all stores")),
-    (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
     ("acl|setuser", operator("users and their rights are the server's, and a store is opened by its agent or its token")),
     ("module|load module|loadex module|unload",
         operator("a module is code of the server, which would run for all its stores")),
@@ -218,7 +219,7 @@ const KEYSPACE: &str = "\
 /// The worker sends the text that [`crate::scripts`] makes of the app's; keys that are declared get the
 /// prefix as all do.
 const SCRIPTS: &str = "\
-    eval eval_ro evalsha evalsha_ro";
+    eval eval_ro evalsha evalsha_ro fcall fcall_ro";
 
 /// CLUSTER KEYSLOT is a pure function of its argument, and COMMAND GETKEYS gives back what it is given.
 const NAMELESS: &str = "\
@@ -246,11 +247,8 @@ const CLUSTER: &str = "\
     cluster|shards cluster|slaves cluster|slot-stats cluster|slots cluster|syncslots";
 
 const FUNCTIONS: &str = "\
-    fcall fcall_ro function|delete function|dump function|flush function|kill function|list \
+    function|delete function|dump function|flush function|kill function|list \
     function|load function|restore function|stats";
-
-const SCRIPT_CONTROL: &str = "\
-    script|debug script|kill";
 
 #[cfg(test)]
 mod tests {

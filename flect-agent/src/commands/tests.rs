@@ -250,7 +250,6 @@ fn nothing_server_wide_is_forwarded() {
         "acl|setuser",
         "acl|log",
         "function|load",
-        "fcall",
         "client|list",
         "client|kill",
         "pubsub|channels",

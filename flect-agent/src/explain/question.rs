@@ -39,6 +39,7 @@ pub(super) fn scoped(
         database: place.database,
         databases: DATABASES_DEFAULT,
         own: &Own::default,
+        scripts_run: false,
         patterns: &|| 0,
         view: &View::default,
     };
@@ -105,6 +106,8 @@ fn reply(scoped: Scoped) -> &'static str {
         Scoped::DbSize | Scoped::PubsubNumpat => "the store's own number",
         Scoped::ConfigSet => "OK, once every agent's part of it is kept",
         Scoped::FlushDb | Scoped::FlushAll => "OK, once all is done",
+        Scoped::Function => "as from a registry of the store's own",
+        Scoped::ScriptKill => "OK, or that no script of the store's runs",
         Scoped::Move | Scoped::CopyAcrossDatabases => "1 or 0, as Valkey has it",
         Scoped::SortWithPatterns => reply_words(ReplyShape::Verbatim),
         Scoped::SwapDb => "OK",

@@ -78,6 +78,12 @@ fn scoped(scoped: Scoped) -> &'static str {
         Scoped::PubsubNumpat => {
             "it is about all subscribers: the agent counts the patterns of the store's sessions"
         }
+        Scoped::Function => {
+            "the server has one registry of functions: names in it bear the store's id, and a user that can do nothing else works on them"
+        }
+        Scoped::ScriptKill => {
+            "the server runs one script at a time: the agent ends it only when it is surely the store's"
+        }
         Scoped::Move => "a store's databases are part of its keys' names, so a move is a RENAMENX",
         Scoped::CopyAcrossDatabases => {
             "a store's databases are part of its keys' names, so a copy to another database is a COPY to another name"
@@ -136,6 +142,7 @@ fn local(local: Local) -> &'static str {
         Local::ScriptFlush => {
             "the server has one cache of scripts: the store's own are forgotten, others' stay"
         }
+        Local::ScriptDebug => "a debugged script stops the whole server, so only NO is taken",
         Local::ScriptShow => {
             "the server's text has the agent's shim in front; the app sees its own"
         }

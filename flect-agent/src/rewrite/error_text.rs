@@ -4,7 +4,7 @@
 //! a bounded look ahead.
 
 use super::reply::{ScriptNames, store_prefix};
-use crate::scripts::{SHA_BYTES, Sha};
+use crate::scripts::{FUNCTION_NAMES as NAMES, SHA_BYTES, Sha};
 use crate::store::Namespace;
 
 /// The longest name of an ACL user that is recognised; the agent's own are far shorter.
@@ -42,7 +42,7 @@ pub(super) fn append(
         let found = match rest[0] {
             b'{' => store_name(rest, whole, prefix),
             byte if byte == USER[0] => user(rest, whole),
-            _ => script(rest, whole, scripts),
+            _ => script(rest, whole, prefix, scripts),
         };
         match found {
             Found::Nothing => {
@@ -59,6 +59,10 @@ pub(super) fn append(
                 out.extend_from_slice(SCRIPT);
                 out.extend_from_slice(app.as_bytes());
                 at += SCRIPT.len() + SHA_BYTES;
+            }
+            Found::Function { bytes } => {
+                out.extend_from_slice(SCRIPT);
+                at += SCRIPT.len() + bytes;
             }
             Found::Undecided => return at,
         }
@@ -80,6 +84,10 @@ enum Found {
     /// `script: ` and what the server calls it.
     Script {
         app: Sha,
+    },
+    /// `script: ` and what stands before a function's name.
+    Function {
+        bytes: usize,
     },
     Undecided,
 }
@@ -157,15 +165,20 @@ fn user(text: &[u8], whole: bool) -> Found {
     }
 }
 
-/// `script: 5bf9...`, as the app calls it.
-fn script(text: &[u8], whole: bool, scripts: &[ScriptNames]) -> Found {
-    if scripts.is_empty() {
-        return Found::Nothing;
-    }
+/// `script: 5bf9...` or `script: flect_k7m2x_name`, as the app calls it.
+fn script(text: &[u8], whole: bool, prefix: &[u8], scripts: &[ScriptNames]) -> Found {
     match begins(text, whole, SCRIPT) {
         None => return Found::Undecided,
         Some(false) => return Found::Nothing,
         Some(true) => {}
+    }
+    match function(&text[SCRIPT.len()..], whole, prefix) {
+        Some(0) => {}
+        Some(bytes) => return Found::Function { bytes },
+        None => return Found::Undecided,
+    }
+    if scripts.is_empty() {
+        return Found::Nothing;
     }
     let Some(sha) = text.get(SCRIPT.len()..SCRIPT.len() + SHA_BYTES) else {
         return if whole {
@@ -178,4 +191,17 @@ fn script(text: &[u8], whole: bool, scripts: &[ScriptNames]) -> Found {
         .iter()
         .find(|names| names.server.as_bytes() == sha)
         .map_or(Found::Nothing, |names| Found::Script { app: names.app })
+}
+
+/// How many bytes stand before a function's own name; `None` when there are too few to tell.
+fn function(text: &[u8], whole: bool, prefix: &[u8]) -> Option<usize> {
+    let id = prefix.get(1..prefix.len() - 1).unwrap_or_default();
+    let mut bytes = 0;
+    for part in [NAMES.as_bytes(), id, b"_"] {
+        if !begins(&text[bytes..], whole, part)? {
+            return Some(0);
+        }
+        bytes += part.len();
+    }
+    Some(bytes)
 }

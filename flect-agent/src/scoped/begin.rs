@@ -3,8 +3,8 @@
 //! Invariant: arguments are read as Valkey reads them, and refused in its words.
 
 use super::{
-    ConfigSet, Count, Flush, Info, Keys, MemoryStats, Names, Own, Page, RandomKey, Rename,
-    Settings, Target, Task, View,
+    ConfigSet, Count, Flush, Functions, Info, Keys, MemoryStats, Names, Own, Page, RandomKey,
+    Rename, Settings, Target, Task, View,
 };
 use crate::commands::{self, Lookup, Scoped};
 use crate::resp::number;
@@ -32,6 +32,8 @@ pub struct Asker<'a> {
     pub databases: u32,
     /// What INFO tells of the store.
     pub own: &'a dyn Fn() -> Own,
+    /// Whether a script of the store's is under way on this node.
+    pub scripts_run: bool,
     /// How many distinct patterns they subscribe to.
     pub patterns: &'a dyn Fn() -> usize,
     /// What the store has otherwise than its server.
@@ -97,6 +99,10 @@ impl Task {
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
             // A script's: the worker makes it.
             Scoped::SwapDb => Err(SYNTAX_ERROR.to_vec()),
+            Scoped::Function => {
+                Functions::for_request(request, asker).map(|task| Task::Functions(Box::new(task)))
+            }
+            Scoped::ScriptKill => Ok(Task::Functions(Box::new(Functions::kill_script(asker)))),
             Scoped::SortWithPatterns => {
                 let mut bytes = Vec::new();
                 let command = match commands::lookup(request.arg(0), None) {

@@ -3,13 +3,13 @@
 --
 -- STORE stands for the store's prefix, DATABASES for the number of databases, COMMANDS for the commands
 -- whose arguments or replies hold names (';get:1;mget:1.-1.1 ...', see scripts/data.rs), KNOWN for those
--- that the script spells out. The agent's last argument is the prefix of the session's database, and after
--- a NUL the names that the agent has walked for (see scoped/gather.rs). WIDE stands for wide.lua in the scripts
--- that may need it.
+-- that the script spells out. GIVEN and ENTER are what differs in a library, see scripts/library.lua. The
+-- agent's last argument is the prefix of the session's database, and after a NUL the names that the agent has
+-- walked for (see scoped/gather.rs). WIDE stands for wide.lua in the scripts that may need it.
 --
 -- What keeps stores apart is the store's own ACL user; this only makes names short.
 local redis,server,loadstring,load=(function()
-local raw,G,keys,argv,error,type,select,string,make=redis,_G,KEYS,ARGV,error,type,select,string,loadstring
+local raw,G,keys,argv,error,type,select,string,make=redis,_G,GIVEN,error,type,select,string,loadstring
 local P,Q=argv[#argv],STORE
 argv[#argv]=nil
 local walked=string.find(P,'\0',1,true)
@@ -36,12 +36,13 @@ end
 -- the environment of functions that all share, by getmetatable('').__index. None of it gets through.
 if getmetatable(G) and rawget(G,'setfenv') then
 local get,set,plain,m,E=getfenv,setfenv,make,getmetatable(''),{}
+local N=get(1)
 if m then m.__metatable=false end
 E._G=E
 E.getfenv=function(f)
 if type(f)~='function' then f=tonumber(f) or 1 if f>0 then f=f+1 end end
 local e=get(f)
-if e==G then e=E end
+if e==G or e==N then e=E end
 return e
 end
 E.setfenv=function(f,e)
@@ -58,7 +59,7 @@ return f,e
 end
 E.loadstring,E.load=make,false
 setmetatable(E,{__index=G,__newindex=G,__metatable=false})
-set(2,E)
+ENTER
 end
 
 -- What a command's arguments are: 1 where only the first is a name, false where none is.
@@ -345,5 +346,5 @@ local t,p={},f()
 while p and p~='' do t[#t+1]=p p=f() end
 return compile(table.concat(t),name or '=(load)')
 end
-return R,R,compile,collect
+return R,R,compile,collect,function(p) P=p end
 end)();

@@ -3,7 +3,7 @@
 //! Invariant: the app's lines keep their numbers, so nothing that is put in holds a line break; what
 //! the server takes from the first line (`#!lua flags=...`) stays the first line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use super::data::{COMMANDS, READS, code_of};
@@ -19,16 +19,37 @@ pub struct Shim {
     tails: [String; 2],
 }
 
-/// The shim's source with its comments left out, on one line.
-static SOURCE: LazyLock<String> = LazyLock::new(|| {
-    line(include_str!("shim.lua")).replace("COMMANDS", &format!("'{}'", *COMMANDS))
+/// The shim's source.
+static SOURCE: LazyLock<String> = LazyLock::new(|| one_line(include_str!("shim.lua")));
+
+/// What differs between scripts and libraries.
+static SCRIPT: LazyLock<String> = LazyLock::new(|| {
+    SOURCE
+        .replace("GIVEN", "KEYS,ARGV")
+        .replace("ENTER", "set(2,E)")
+        .replace("COMMANDS", &format!("'{}'", *COMMANDS))
+});
+
+/// The same for libraries of functions, around the shim: what a library is bound to is told to it by
+/// `bind`, and a run begins with `begin`.
+static LIBRARY: LazyLock<String> = LazyLock::new(|| {
+    let shim = SOURCE
+        .replace("local redis,server,loadstring,load=(function()", "")
+        .replace("GIVEN", "{},{STORE..':'}")
+        .replace("ENTER", "env=E")
+        .replace("user_script", "user_function")
+        .replace("COMMANDS", &format!("'{}'", *COMMANDS));
+    let shim = shim.replace("WIDE", "");
+    let shim = shim.trim_end().trim_end_matches("end)();");
+    one_line(include_str!("library.lua")).replace("SHIM", shim)
 });
 
 /// What stands in the place of `WIDE` in scripts that may need it.
 static WIDE: LazyLock<String> =
-    LazyLock::new(|| line(include_str!("wide.lua")).replace("READS", &format!("'{}'", *READS)));
+    LazyLock::new(|| one_line(include_str!("wide.lua")).replace("READS", &format!("'{}'", *READS)));
 
-fn line(source: &str) -> String {
+/// A source with its comments left out, on one line.
+fn one_line(source: &str) -> String {
     source
         .lines()
         .map(str::trim)
@@ -48,7 +69,7 @@ impl Shim {
             text.replace("STORE", &format!("'{prefix}'"))
                 .replace("DATABASES", &databases.to_string())
         };
-        let text = fill(&SOURCE);
+        let text = fill(&SCRIPT);
         let (head, tail) = text.split_once("KNOWN").unwrap_or((&text, ""));
         Self {
             head: head.to_owned(),
@@ -72,6 +93,72 @@ impl Shim {
         tail_calls::wrap(script, &tokens, &mut text);
         text
     }
+}
+
+/// What stands in front of a library's text, and the text: where the shim ends, and where bytes were put
+/// into the text.
+pub(super) struct LibraryText {
+    pub(super) preface: String,
+    pub(super) body: Vec<u8>,
+}
+
+/// The server's text of a library, behind its first line. `names` is what the store's functions begin with.
+pub(super) fn library(body: &[u8], prefix: &Prefix, names: &str, databases: u32) -> LibraryText {
+    let tokens = tokens(body);
+    let preface = LIBRARY
+        .replace("STORE", &format!("'{prefix}'"))
+        .replace("DATABASES", &databases.to_string())
+        .replace("NAMES", &format!("'{names}'"))
+        .replace("WORDS", &words(body, &tokens))
+        .replace("KNOWN", &known(body, &tokens));
+    let mut text = Vec::with_capacity(body.len() + tail_calls::ROOM_BYTES);
+    tail_calls::wrap(body, &tokens, &mut text);
+    LibraryText {
+        preface,
+        body: text,
+    }
+}
+
+/// Fields of a table that a library may give to `register_function`: the server takes them in any case,
+/// and refuses those that it does not know.
+const FIELDS: [(&str, u8); 4] = [
+    ("function_name", 1),
+    ("callback", 2),
+    ("flags", 0),
+    ("description", 0),
+];
+
+/// The fields that a library's text spells out, as a list of a name and what it is in turn.
+fn words(body: &[u8], tokens: &[Token]) -> String {
+    let mut fields: BTreeMap<String, u8> = FIELDS
+        .iter()
+        .map(|(name, kind)| ((*name).to_owned(), *kind))
+        .collect();
+    for pair in tokens.windows(2) {
+        let word = &body[pair[0].start..pair[0].end];
+        let word = match word {
+            [b'\'' | b'"', inside @ .., _] => inside,
+            word => word,
+        };
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        if word.is_empty() || !word.iter().all(is_word) {
+            continue;
+        }
+        let word = String::from_utf8_lossy(word).into_owned();
+        let known = FIELDS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(&word));
+        let next = &body[pair[1].start..pair[1].end];
+        match known {
+            Some((_, kind)) => fields.insert(word, *kind),
+            None if (next == b"=" || next == b"]") && fields.len() < KNOWN_MAX => {
+                fields.insert(word, 0)
+            }
+            None => None,
+        };
+    }
+    let field = |(name, kind): (String, u8)| format!("'{name}',{kind},");
+    fields.into_iter().map(field).collect()
 }
 
 /// The script's own strings that are names of commands, as fields of a Lua table.

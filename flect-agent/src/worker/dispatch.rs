@@ -140,6 +140,7 @@ impl Worker {
                 let states = self.environment.directory.states(session.store.number);
                 Own::of(&session.store, states, session.entry.asked.port())
             },
+            scripts_run: true,
             patterns: &|| session.store.patterns.distinct(),
             view: &|| View::of(&session.store, session.entry.asked.port()),
         };

@@ -325,6 +325,17 @@ impl Worker {
                 self.housekeeper = Some(key);
                 Some(key)
             }
+            Target::Librarian => {
+                if let Some(key) = self.librarian
+                    && self.upstreams.get(key).is_some()
+                {
+                    return Some(key);
+                }
+                let credentials = self.environment.librarian.clone();
+                let key = self.connect(&credentials, Role::Housekeeper, Protocol::Resp2, None)?;
+                self.librarian = Some(key);
+                Some(key)
+            }
             Target::Sorter => self.sorter_lane(store, protocol),
         }
     }

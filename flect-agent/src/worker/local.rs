@@ -51,6 +51,7 @@ impl Worker {
             | Local::MemoryMallocStats
             | Local::MemoryPurge
             | Local::Acl => return self.observe(key, local, request),
+            Local::ScriptDebug => self.script_debug(key, request),
             Local::ClientReply => self.client_reply(key, request),
             Local::ClientKill => return self.client_kill(key, request),
             Local::ClientUnblock => return self.client_unblock(key, request),

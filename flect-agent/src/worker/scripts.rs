@@ -17,9 +17,11 @@ use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
 use crate::scoped::{Run, SYNTAX_ERROR, Script, Task};
-use crate::scripts::{Known, Sha, Walks, is_about_all_keys};
+use crate::scripts::{FunctionNames, Known, Sha, Walks, is_about_all_keys};
 
 const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
+
+const NO_DEBUGGER: &[u8] = b"-NOPERM SCRIPT DEBUG is not available in a store: a script that is debugged stops or copies the whole server; ask the operator of this Valkey\r\n";
 
 const TOO_LONG: &[u8] =
     b"-ERR the script is too long for a store: the agent takes at most 1 MiB\r\n";
@@ -46,6 +48,8 @@ enum Kind {
     Name,
     Load,
     Exists,
+    /// FCALL.
+    Function,
 }
 
 fn kind(command: &Command) -> Option<Kind> {
@@ -54,17 +58,26 @@ fn kind(command: &Command) -> Option<Kind> {
         "evalsha" | "evalsha_ro" => Some(Kind::Name),
         "script|load" => Some(Kind::Load),
         "script|exists" => Some(Kind::Exists),
+        "fcall" | "fcall_ro" => Some(Kind::Function),
         _ => None,
     }
 }
 
 /// Whether a request of this command must be there as a whole, or in its beginning, before it is sent on.
 pub(super) fn concerns(command: &Command) -> bool {
-    kind(command).is_some()
+    kind(command).is_some() || brings_library(command)
+}
+
+/// Whether a request must be there as a whole, since it brings libraries of functions.
+fn brings_library(command: &Command) -> bool {
+    matches!(command.name, "function|load" | "function|restore")
 }
 
 fn runs(command: &Command) -> bool {
-    matches!(kind(command), Some(Kind::Text | Kind::Name))
+    matches!(
+        kind(command),
+        Some(Kind::Text | Kind::Name | Kind::Function)
+    )
 }
 
 impl Worker {
@@ -80,7 +93,7 @@ impl Worker {
             return None;
         }
         match kind {
-            Kind::Text | Kind::Name => {
+            Kind::Text | Kind::Name | Kind::Function => {
                 let script = match self.replacement(key, command, request.arg(1)) {
                     Some(Ok(script)) => script,
                     Some(Err(outcome)) => return Some(outcome),
@@ -105,6 +118,13 @@ impl Worker {
             return Some(Ok(Replacement {
                 bytes: known.server_text().to_vec(),
                 plan: plan(known.app, known.server),
+            }));
+        }
+        if matches!(kind(command), Some(Kind::Function)) {
+            let prefix = &self.sessions.get(key)?.store.prefix;
+            return Some(Ok(Replacement {
+                bytes: FunctionNames::of(prefix).of_server(script),
+                plan: ReplyPlan::Verbatim,
             }));
         }
         let Some(app) = Sha::parse(script) else {
@@ -143,6 +163,13 @@ impl Worker {
         bytes: &[u8],
     ) -> Result<(StreamRewriter, Key<Upstream>), Unready> {
         let session = self.sessions.get_mut(key).ok_or(Unready::Later)?;
+        if brings_library(command) {
+            if session.input_bytes_max == SCRIPT_INPUT_BYTES_MAX {
+                return Err(Unready::Refused(TOO_LONG));
+            }
+            session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+            return Err(Unready::Later);
+        }
         let head = session.scanner.head(bytes).ok_or(Unready::Later)?;
         let argc = head.argc;
         let (Some(script), Some(keys)) = (head.arg(1), head.arg(2)) else {
@@ -349,6 +376,21 @@ impl Worker {
                 self.answer(key, &reply);
             }
             None => self.answer(key, NO_SCRIPT),
+        }
+    }
+
+    /// `SCRIPT DEBUG YES|SYNC|NO`: a script that is debugged waits for its session's words while all stores
+    /// wait for it, or in a copy of the whole server.
+    pub(super) fn script_debug(&mut self, key: Key<Session>, request: &Request<'_>) {
+        let mode = request.arg(2);
+        let is = |word: &[u8]| mode.eq_ignore_ascii_case(word);
+        if is(b"no") {
+            self.answer(key, b"+OK\r\n");
+        } else if is(b"yes") || is(b"sync") {
+            self.note_refused(key);
+            self.refuse(key, NO_DEBUGGER);
+        } else {
+            self.answer(key, b"-ERR Use SCRIPT DEBUG YES/SYNC/NO\r\n");
         }
     }
 

@@ -79,6 +79,7 @@ pub fn ends(node: &mut Node) -> Result<()> {
                 has_commandlog: false,
             },
             housekeeper: store.credentials.clone(),
+            librarian: store.credentials.clone(),
             integrity: Arc::new(Integrity::new(true, [])),
             directory: Directory::default(),
         });

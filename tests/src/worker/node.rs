@@ -60,11 +60,13 @@ impl Node {
         };
         let mut admin = runtime.block_on(Admin::connect(&valkey))?;
         let housekeeper = runtime.block_on(admin.ensure_housekeeper())?;
+        let librarian = runtime.block_on(admin.ensure_librarian())?;
         let environment = Arc::new(Environment {
             addresses: vec![bed.address()],
             facts: admin.facts().clone(),
             housekeeper,
             integrity: Arc::new(Integrity::new(true, [bed.address().to_string()])),
+            librarian,
             directory: Directory::default(),
         });
         let (sender, requests) = tokio::sync::mpsc::unbounded_channel();

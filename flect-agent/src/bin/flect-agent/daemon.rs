@@ -94,6 +94,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         integrity: integrity.clone(),
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
+        librarian: admin.ensure_librarian().await?,
         directory: Directory::default(),
     });
     let (requests, wanted) = mpsc::unbounded_channel();

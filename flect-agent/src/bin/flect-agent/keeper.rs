@@ -340,6 +340,7 @@ impl Keeper {
 
     async fn make_users(&mut self) -> Result<(), AdminError> {
         self.admin.ensure_housekeeper().await?;
+        self.admin.ensure_librarian().await?;
         for store in self.stores.served().values() {
             self.admin.ensure_users(store).await?;
         }

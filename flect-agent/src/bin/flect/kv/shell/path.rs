@@ -86,6 +86,7 @@ async fn serve(
         housekeeper: admin.ensure_housekeeper().await?,
         // Whoever has the operator's rights may see the server's own names.
         integrity: Arc::new(Integrity::new(false, [])),
+        librarian: admin.ensure_librarian().await?,
         directory: Directory::default(),
     });
     let docs = if prompt {
@@ -132,6 +133,7 @@ async fn serve(
                 Some(Request::UsersMissing) => {
                     // The next command tells what is wrong, if it fails again.
                     let _ = admin.ensure_housekeeper().await;
+                    let _ = admin.ensure_librarian().await;
                     let _ = admin.ensure_users(&store).await;
                 }
                 None => return Ok(()),
