@@ -187,6 +187,10 @@ pub enum Local {
     ClientNoTouch,
     /// `CLIENT CAPA capability ...`: `+OK`; a store never redirects.
     ClientCapa,
+    /// `CLIENT GETREDIR`: the app's id of the session that invalidations go to.
+    ClientGetRedir,
+    /// `CLIENT TRACKINGINFO`: in the app's own ids and prefixes.
+    ClientTrackingInfo,
     /// `ACL WHOAMI`: the name the session authenticated with, or `default`.
     AclWhoami,
     /// `READONLY`, `READWRITE`: `+OK`; they mean something in a cluster only.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::worker::mailbox::Mailboxes;
 pub use limits::Limits;
 pub use store::{Patterns, Store};
 
@@ -93,6 +94,7 @@ impl App {
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Mutex<Vec<Arc<Entry>>>,
+    pub(crate) mailboxes: Mailboxes,
 }
 
 /// A session in the directory.
@@ -102,6 +104,8 @@ pub struct Entry {
     pub id: u64,
     /// The store's number.
     pub store: usize,
+    /// The number of the worker that serves it.
+    pub worker: usize,
     /// The app's address as it sees it, and the address that it asked for.
     pub peer: SocketAddr,
     /// The address that the app asked for.
@@ -146,6 +150,16 @@ impl Directory {
         if let Some(index) = entries.iter().position(|other| Arc::ptr_eq(other, entry)) {
             entries.swap_remove(index);
         }
+    }
+
+    /// A session of a store by its CLIENT ID.
+    #[must_use]
+    pub fn find(&self, store: usize, id: u64) -> Option<Arc<Entry>> {
+        let entries = lock(&self.entries);
+        let mut entries = entries.iter();
+        entries
+            .find(|entry| entry.store == store && entry.id == id)
+            .cloned()
     }
 
     /// The sessions of one store, oldest first.

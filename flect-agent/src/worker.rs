@@ -14,13 +14,16 @@ mod input;
 mod jobs;
 mod lanes;
 mod local;
+pub(crate) mod mailbox;
 mod memory;
 mod outbox;
 mod pace;
+mod redirect;
 mod replies;
 mod scripts;
 mod session;
 mod stalls;
+mod tracking;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -116,6 +119,17 @@ pub enum Message {
     Store(Arc<Store>),
     /// The store is gone: end its sessions and its connections.
     Retire(Arc<Store>),
+    /// A session's invalidations shall go to this one: let it keep a connection, and tell its id.
+    Pin {
+        /// The number of both sessions' store.
+        store: usize,
+        /// The session that shall get them.
+        id: u64,
+        /// Who wants to know.
+        asker: redirect::Asker,
+    },
+    /// The answer.
+    Pinned(Ticket, redirect::Found),
     /// End: close everything and return.
     Stop,
 }
@@ -195,6 +209,11 @@ pub fn spawn(
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (sender, messages) = mpsc::channel();
+    let mailbox = mailbox::Mailbox {
+        sender: sender.clone(),
+        waker: waker.clone(),
+    };
+    environment.directory.mailboxes.enter(number, mailbox);
     let sessions = Arc::new(AtomicUsize::new(0));
     let upstreams = Arc::new(AtomicUsize::new(0));
     let mut worker = Worker {
@@ -377,6 +396,8 @@ impl Worker {
                 Message::Granted(Ticket(key), granted) => self.granted(key, granted),
                 Message::Store(store) => self.add_store(store),
                 Message::Retire(store) => self.retire_store(&store),
+                Message::Pin { store, id, asker } => self.pin(store, id, asker),
+                Message::Pinned(Ticket(key), found) => self.pinned(key, found),
                 Message::Stop => return false,
             }
         }

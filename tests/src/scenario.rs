@@ -8,6 +8,7 @@
 //! | `a GET k` | send, and read one reply |
 //! | `a: GET k` | send only |
 //! | `a<` `a< 3` | read one reply, or three |
+//! | `a?<` | read one reply, with every number taken as equal |
 //! | `a? CLIENT ID` | one reply, with every number taken as equal |
 //! | `a@ SMEMBERS s` | one reply, in any order |
 //! | `a~ TIME` | one reply, of which only the type counts |
@@ -19,7 +20,7 @@
 //! | `sleep 20` | wait so many milliseconds |
 //! | `resp2` `resp3` | at the beginning: only in this protocol |
 //!
-//! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`.
+//! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`. `$b` is the CLIENT ID of connection b.
 
 use std::collections::BTreeMap;
 use std::net::Shutdown;
@@ -50,7 +51,7 @@ struct Scenario<'a> {
 enum Step<'a> {
     Command(&'a str, Vec<Vec<u8>>, Compare),
     Send(&'a str, Vec<Vec<u8>>),
-    Read(&'a str, usize),
+    Read(&'a str, usize, Compare),
     Silent(&'a str),
     ShutDown(&'a str),
     Close(&'a str),
@@ -118,6 +119,7 @@ fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Resul
         side,
         protocol,
         connections: BTreeMap::new(),
+        ids: BTreeMap::new(),
     };
     let mut transcript = Vec::new();
     for (line, step) in &scenario.steps {
@@ -141,25 +143,29 @@ struct Player<'a> {
     side: Side,
     protocol: u8,
     connections: BTreeMap<String, Wire>,
+    /// What each has for a CLIENT ID.
+    ids: BTreeMap<String, String>,
 }
 
 impl Player<'_> {
     fn step(&mut self, step: &Step<'_>) -> Result<Vec<String>> {
         Ok(match step {
             Step::Command(name, args, compare) => {
+                let args = self.with_ids(args)?;
                 let wire = self.connection(name)?;
-                wire.send(args)?;
+                wire.send(&args)?;
                 let said = read(wire, *compare)?;
                 vec![self.checked(said)]
             }
             Step::Send(name, args) => {
-                self.connection(name)?.send(args)?;
+                let args = self.with_ids(args)?;
+                self.connection(name)?.send(&args)?;
                 Vec::new()
             }
-            Step::Read(name, count) => {
+            Step::Read(name, count, compare) => {
                 let mut all = Vec::new();
                 for _ in 0..*count {
-                    let said = read(self.connection(name)?, Compare::Bytes)?;
+                    let said = read(self.connection(name)?, *compare)?;
                     all.push(self.checked(said));
                 }
                 all
@@ -198,9 +204,24 @@ impl Player<'_> {
             if self.protocol == 3 {
                 wire.command(&["HELLO", "3"])?;
             }
+            let id = wire.command(&["CLIENT", "ID"])?.text();
+            self.ids.insert(name.to_owned(), id);
             self.connections.insert(name.to_owned(), wire);
         }
         self.connections.get_mut(name).context("just made")
+    }
+
+    /// The arguments with ids in place of the connections' names.
+    fn with_ids(&mut self, args: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+        let mut all = args.to_vec();
+        for arg in &mut all {
+            if let [b'$', name] = arg.as_slice() {
+                let name = char::from(*name).to_string();
+                self.connection(&name)?;
+                *arg = self.ids[&name].clone().into_bytes();
+            }
+        }
+        Ok(all)
     }
 
     /// No reply may hold the store's name on the server.
@@ -298,8 +319,9 @@ fn parse_step(line: &str) -> Result<Step<'_>> {
         "@" => Step::Command(name, split(rest)?, Compare::Sorted),
         "~" => Step::Command(name, split(rest)?, Compare::Type),
         ":" => Step::Send(name, split(rest)?),
-        "<" if rest.is_empty() => Step::Read(name, 1),
-        "<" => Step::Read(name, rest.parse()?),
+        "<" if rest.is_empty() => Step::Read(name, 1, Compare::Bytes),
+        "<" => Step::Read(name, rest.parse()?, Compare::Bytes),
+        "?<" => Step::Read(name, 1, Compare::Numbers),
         "!" => Step::Silent(name),
         "|" => Step::ShutDown(name),
         "/" => Step::Close(name),

@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
             ("transactions", transactions),
             ("blocking", blocking),
             ("pubsub", pubsub),
+            ("tracking", tracking),
             ("connection", connection),
             ("databases", databases),
             ("scripts", lua),
@@ -45,6 +46,11 @@ fn blocking(pair: &Pair) -> Result<()> {
 
 fn pubsub(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("sessions/pubsub.txt"))
+}
+
+fn tracking(pair: &Pair) -> Result<()> {
+    pair.bed.start_neighbour("store1")?;
+    scenario::check(pair, include_str!("sessions/tracking.txt"))
 }
 
 fn connection(pair: &Pair) -> Result<()> {

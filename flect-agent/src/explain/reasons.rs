@@ -105,6 +105,9 @@ fn local(local: Local) -> &'static str {
         Local::ClientNoTouch => {
             "connections to the server are shared; it is accepted and does nothing"
         }
+        Local::ClientGetRedir | Local::ClientTrackingInfo => {
+            "the agent keeps what the session asked to be tracked, in its own ids and prefixes"
+        }
         Local::ClientCapa => "a store never redirects; it is accepted and does nothing",
         Local::AclWhoami => {
             "users of the server are the agent's; the session has the name it logged in with"

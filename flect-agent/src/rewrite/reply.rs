@@ -19,7 +19,7 @@ pub use pubsub::{Ack, AckKind};
 use cursor::Cursor;
 use names::Stripped;
 use pubsub::Word;
-use roles::{Frame, Frames, Role};
+use roles::{Frame, Frames, Name, Role};
 
 use super::error_text;
 pub use super::stream::Advance;
@@ -45,6 +45,10 @@ pub struct ReplyRewriter {
     /// The text of a bulk error so far.
     error: Vec<u8>,
     ack: Option<Ack>,
+    /// The app's id of the session that invalidations go to.
+    redirection: u64,
+    /// The reply told that it is gone.
+    broken: bool,
     /// Nobody will see the output: names need not be found.
     blind: bool,
 }
@@ -72,6 +76,7 @@ impl ReplyRewriter {
         self.frames.clear();
         self.error.clear();
         self.ack = None;
+        self.broken = false;
         self.blind = false;
         self.role = Role::of(&plan);
         self.scripts.clear();
@@ -89,6 +94,17 @@ impl ReplyRewriter {
             _ => {}
         }
         self.state = State::Value;
+    }
+
+    /// What the app calls the session that invalidations of this connection go to.
+    pub fn set_redirection(&mut self, id: u64) {
+        self.redirection = id;
+    }
+
+    /// Whether the reply just done told that this session is gone.
+    #[must_use]
+    pub fn tells_broken_redirection(&self) -> bool {
+        self.broken
     }
 
     /// Whoever asked is gone: the rest of the reply is read only to find its end.
@@ -215,6 +231,9 @@ impl ReplyRewriter {
             Header::Line { kind: b':' } if role == Role::AckCount => {
                 return self.ack_count(cursor);
             }
+            Header::Line { kind: b':' } if role == Role::Redirection => {
+                return self.redirection(cursor, out);
+            }
             Header::Line { .. } => {
                 cursor.at += bytes;
                 self.state = State::Line;
@@ -320,6 +339,23 @@ impl ReplyRewriter {
                 cursor.at += header;
                 self.state = State::Payload { left: payload + 2 };
             }
+            Role::MessageChannel if kind == b'$' => {
+                let known = &rest[..rest.len().min(payload)];
+                if payload != pubsub::INVALIDATION_CHANNEL.len()
+                    || !pubsub::INVALIDATION_CHANNEL.starts_with(known)
+                {
+                    let role = Role::Name(Name::Channel);
+                    return self.bulk(cursor, kind, header, payload, role, namespace, out);
+                }
+                if known.len() < payload {
+                    return Ok(false);
+                }
+                if let Some(frame) = self.frames.top_mut() {
+                    frame.role = Role::PubsubFrame(Word::Invalidation);
+                }
+                cursor.at += header;
+                self.state = State::Payload { left: payload + 2 };
+            }
             Role::Name(name) if kind == b'$' => {
                 let known = &rest[..rest.len().min(payload)];
                 let stripped = match names::strip(name, namespace, known, known.len() == payload) {
@@ -406,6 +442,23 @@ impl ReplyRewriter {
             ack.count = count;
         }
         cursor.at += end + 1;
+        self.end_value();
+        Ok(true)
+    }
+
+    /// The app's id of a session instead of the server's id of its connection.
+    fn redirection(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        let rest = &cursor.input[cursor.at..];
+        let Some(end) = memchr::memchr(b'\n', rest) else {
+            return Ok(false);
+        };
+        self.broken = true;
+        cursor.skip(end + 1, out);
+        encode::integer(i64::try_from(self.redirection).unwrap_or(i64::MAX), out);
         self.end_value();
         Ok(true)
     }

@@ -18,6 +18,7 @@ use super::arena::Key;
 use super::lanes::{self, StoreLanes};
 use super::outbox::Outbox;
 use super::session::{Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
+use super::tracking::Tracking;
 use super::{Accepted, Worker};
 use crate::environment::{Entry, Named, Store};
 use crate::metrics::Meter;
@@ -101,7 +102,7 @@ impl Worker {
             return turn_away(accepted.stream, TOO_MANY_CLIENTS);
         };
         meter.bytes_in.add(accepted.early.len() as u64);
-        let session = session(accepted, store, id, meter);
+        let session = session(accepted, store, id, self.number, meter);
         let key = self.sessions.insert(session);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(key) else {
@@ -146,6 +147,7 @@ impl Worker {
             let entry = Arc::new(Entry {
                 id,
                 store: store.number,
+                worker: self.number,
                 peer: session.entry.peer,
                 asked: session.entry.asked,
                 since: session.entry.since,
@@ -167,6 +169,7 @@ impl Worker {
         // The socket is closed on drop either way; an error says it is no longer watched.
         let _ = self.poll.registry().deregister(&mut session.socket);
         self.environment.directory.leave(&session.entry);
+        self.pin_ended(&session);
         session.forget_patterns();
         session.store.leave();
         self.count.store(self.sessions.len(), Ordering::Relaxed);
@@ -189,7 +192,13 @@ fn turn_away(stream: std::net::TcpStream, reply: &[u8]) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) -> Session {
+fn session(
+    accepted: Accepted,
+    store: Arc<Store>,
+    id: u64,
+    worker: usize,
+    meter: Arc<Meter>,
+) -> Session {
     let version = match accepted.protocol {
         Protocol::Resp2 => 2,
         Protocol::Resp3 => 3,
@@ -197,6 +206,7 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) ->
     let entry = Arc::new(Entry {
         id,
         store: store.number,
+        worker,
         peer: accepted.peer,
         asked: accepted.asked,
         since: Instant::now(),
@@ -232,7 +242,11 @@ fn session(accepted: Accepted, store: Arc<Store>, id: u64, meter: Arc<Meter>) ->
         subscribed: Subscribed::default(),
         patterns: HashSet::new(),
         pattern_changes: VecDeque::new(),
-        tracking: false,
+        tracking: Tracking::default(),
+        tracking_after: None,
+        redirect_found: None,
+        redirected_to: false,
+        redirect_askers: Vec::new(),
         user: accepted.user,
         replies: Replies::On,
         heavy: false,

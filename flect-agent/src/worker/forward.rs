@@ -83,12 +83,7 @@ impl Worker {
         match command.name {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
-            "client|tracking" => {
-                // What the server refuses changes nothing: only OFF ends tracking.
-                let off = |word: &[u8]| word.eq_ignore_ascii_case(b"off");
-                session.tracking = !request.get(2).is_some_and(off);
-                lane.tainted = true;
-            }
+            "client|caching" => session.tracking.cache(request),
             _ => {}
         }
         let blocking = placement == Placement::Dedicated(Need::Blocking);
@@ -112,6 +107,10 @@ impl Worker {
         ) else {
             return;
         };
+        if session.transaction.is_none() && !command.name.starts_with("client|") {
+            // CLIENT CACHING is about one command (`resetClient` in networking.c).
+            session.tracking.caching = false;
+        }
         let (plan, frames) = follow_state(session, command, plan, argc);
         let muted = match session.replies {
             Replies::On => false,
@@ -296,6 +295,10 @@ fn follow_state(
                 session.selecting = Some(transaction.database);
                 session.gate = Gate::Idle;
             }
+            if transaction.tracking.is_some() {
+                session.tracking_after = transaction.tracking;
+                session.gate = Gate::Idle;
+            }
             return (ReplyPlan::Exec(transaction.plans), 1);
         }
         "discard" => {
@@ -309,6 +312,7 @@ fn follow_state(
             session.transaction = Some(Transaction {
                 plans: Vec::new(),
                 database: session.database,
+                tracking: None,
                 needs_memory: false,
             });
             return (plan, 1);

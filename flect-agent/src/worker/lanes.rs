@@ -324,6 +324,9 @@ impl Worker {
             session.database = database;
             session.entry.named().database = database;
         }
+        if let Some(tracking) = session.tracking_after.take() {
+            session.tracking = tracking;
+        }
         match session.lane {
             Lane::Own(upstream) => {
                 if !session.needs_own() && session.stream.is_none() {
@@ -334,6 +337,7 @@ impl Worker {
             Lane::Shared(_) => session.lane = Lane::None,
             Lane::None => {}
         }
+        self.settle_pin(key);
         self.open_gate(key, Gate::Idle);
         if let Some(session) = self.sessions.get(key)
             && session.finishing

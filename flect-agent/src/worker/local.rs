@@ -8,6 +8,7 @@ use super::admission::{TOO_MANY_CLIENTS, WRONG_PASSWORD};
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
+use super::tracking::Tracking;
 use crate::commands::Local;
 use crate::environment::Entry;
 use crate::resp::request::Request;
@@ -110,6 +111,10 @@ impl Worker {
                 }
                 encode::ok(&mut out);
             }
+            Local::ClientGetRedir => {
+                encode::integer(session.tracking_now().redirection(), &mut out)
+            }
+            Local::ClientTrackingInfo => session.tracking_now().info(protocol, &mut out),
             Local::AclWhoami => encode::bulk(&session.user, &mut out),
             Local::ClusterDisabled => return Err(CLUSTER_DISABLED.to_vec()),
             Local::ReadOnly => encode::ok(&mut out),
@@ -164,7 +169,10 @@ impl Worker {
         session.transaction = None;
         session.selecting = None;
         session.watching = false;
-        session.tracking = false;
+        session.tracking = Tracking::default();
+        session.tracking_after = None;
+        session.redirect_found = None;
+        session.redirected_to = false;
         session.subscribed = Subscribed::default();
         session.pattern_changes.clear();
         session.forget_patterns();

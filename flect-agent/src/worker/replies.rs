@@ -144,7 +144,11 @@ impl Worker {
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
                 Some(Recipient::Greeting) | None => {
-                    (upstream.skip(rest, &self.nobody, dropped), None)
+                    let advance = upstream.skip(rest, &self.nobody, dropped);
+                    if upstream.client_id.is_none() {
+                        upstream.greeting.extend_from_slice(dropped);
+                    }
+                    (advance, None)
                 }
             };
             let advance = advance.map_err(|error| {
@@ -182,7 +186,9 @@ impl Worker {
         let refused = upstream.refused;
         if upstream.unasked {
             upstream.unasked = false;
+            let broken = upstream.rewriter.tells_broken_redirection();
             if let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key)) {
+                session.tracking.broken |= broken;
                 session.reply_bytes = 0;
                 session.settle();
             }
@@ -214,7 +220,7 @@ impl Worker {
                 self.greeting_refused(&text);
                 self.fail_upstream(key);
             }
-            Recipient::Greeting => {}
+            Recipient::Greeting => self.greeted(key),
             Recipient::Job(job) => self.resume_job(job),
             Recipient::Session(session_key) => {
                 if let Some(session) = self.sessions.get_mut(session_key) {
@@ -275,6 +281,11 @@ fn begin_frame(
         Owner::Unknown => Ok(false),
         Owner::Unasked => {
             upstream.unasked = true;
+            if let Role::Own(session) = upstream.role
+                && let Some(session) = sessions.get(session)
+            {
+                upstream.rewriter.set_redirection(session.tracking.redirect);
+            }
             upstream.rewriter.start(ReplyPlan::Pubsub);
             Ok(true)
         }

@@ -11,6 +11,8 @@ use mio::net::TcpStream;
 
 use super::arena::Key;
 use super::outbox::Outbox;
+use super::redirect::{Asker, Found};
+use super::tracking::Tracking;
 use super::upstream::Upstream;
 use crate::environment::{App, Entry, Store};
 use crate::metrics::Meter;
@@ -91,7 +93,15 @@ pub struct Session {
     pub patterns: HashSet<Vec<u8>>,
     /// What the server has not confirmed yet of them, in order.
     pub pattern_changes: VecDeque<PatternChange>,
-    pub tracking: bool,
+    pub tracking: Tracking,
+    /// What a queued CLIENT TRACKING makes of it if the EXEC under way succeeds.
+    pub tracking_after: Option<Tracking>,
+    /// What has been found out about the session that invalidations shall go to.
+    pub redirect_found: Option<Found>,
+    /// Other sessions' invalidations come to it.
+    pub redirected_to: bool,
+    /// Who waits for the id of its connection.
+    pub redirect_askers: Vec<Asker>,
     /// Whom ACL WHOAMI names: the user of the last AUTH.
     pub user: Vec<u8>,
     pub replies: Replies,
@@ -150,6 +160,8 @@ pub enum Gate {
     Grant,
     /// Until the store may have more commands.
     Pace,
+    /// Until the connection is known that invalidations shall go to.
+    Redirect,
 }
 
 /// A request on its way that does not fit the buffer.
@@ -173,6 +185,8 @@ pub struct Transaction {
     pub plans: Vec<ReplyPlan>,
     /// The database that a queued SELECT will have chosen by then.
     pub database: u32,
+    /// What a queued CLIENT TRACKING will have made of tracking by then.
+    pub tracking: Option<Tracking>,
     /// A queued command may make the store larger.
     pub needs_memory: bool,
 }
@@ -220,7 +234,19 @@ impl Session {
 
     /// The session needs state on the server.
     pub fn needs_own(&self) -> bool {
-        self.transaction.is_some() || self.watching || self.subscribed.any() || self.tracking
+        self.transaction.is_some()
+            || self.watching
+            || self.subscribed.any()
+            || self.tracking.on
+            || self.redirected_to
+    }
+
+    /// What tracking will be when the next request is carried out.
+    pub fn tracking_now(&self) -> &Tracking {
+        let queued = self.transaction.as_ref();
+        queued
+            .and_then(|transaction| transaction.tracking.as_ref())
+            .unwrap_or(&self.tracking)
     }
 
     /// One more reply will come from upstream.
@@ -275,8 +301,13 @@ impl Session {
         }
     }
 
-    /// A reply was an error or null; if it was EXEC's, a queued SELECT has not happened.
+    /// A reply was an error or null; if it was EXEC's, what was queued has not happened. Nothing is
+    /// sent behind an EXEC that would change the session, so its reply is the last one.
     pub fn refused_exec(&mut self) {
+        if self.in_flight > 1 {
+            return;
+        }
+        self.tracking_after = None;
         if self.selecting.take().is_some() {
             self.select(self.database);
         }

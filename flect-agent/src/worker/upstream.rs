@@ -58,6 +58,10 @@ pub struct Upstream {
     pub error: bool,
     /// When it was last given back to the pool.
     pub idle_since: Instant,
+    /// The reply to the greeting so far.
+    pub greeting: Vec<u8>,
+    /// Its id on the server, once the greeting is answered.
+    pub client_id: Option<u64>,
 }
 
 /// Who uses a connection.
@@ -152,18 +156,18 @@ impl Upstream {
             refused: false,
             error: false,
             idle_since: Instant::now(),
+            greeting: Vec::new(),
+            client_id: None,
         };
         let user = credentials.user.as_bytes();
         let password = credentials.password.as_bytes();
-        match protocol {
-            Protocol::Resp2 => {
-                encode::request(&[b"AUTH", user, password], upstream.out.tail());
-            }
-            Protocol::Resp3 => {
-                let words: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user, password];
-                encode::request(&words, upstream.out.tail());
-            }
-        }
+        let version: &[u8] = match protocol {
+            Protocol::Resp2 => b"2",
+            Protocol::Resp3 => b"3",
+        };
+        // Its reply holds the connection's id, which no further right is needed for.
+        let words: [&[u8]; 5] = [b"HELLO", version, b"AUTH", user, password];
+        encode::request(&words, upstream.out.tail());
         upstream.owed.push_back(Owed {
             to: Recipient::Greeting,
             plan: ReplyPlan::Verbatim,
