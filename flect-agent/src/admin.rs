@@ -10,7 +10,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::config;
-use crate::environment::{Credentials, ServerFacts, Store};
+use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::{Prefix, Slug};
@@ -230,6 +230,31 @@ impl Admin {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .extend(patterns.iter().cloned());
+        Ok(())
+    }
+
+    /// Writes down what apps of a store have set for it, and lets it obey on this node.
+    ///
+    /// # Errors
+    /// When the registry cannot be changed, or the store is gone.
+    pub async fn keep_settings(
+        &mut self,
+        store: &Store,
+        changes: &[(Setting, i64)],
+    ) -> Result<(), AdminError> {
+        let slug = store.slug();
+        let change = |record: &mut Record| {
+            // A store of the same name may have taken the place of one that is gone.
+            let changes = changes.iter().filter(|_| record.prefix == store.prefix);
+            for (setting, value) in changes {
+                settings::keep(&mut record.settings, *setting, *value);
+            }
+        };
+        let record = self.registry.change(&slug, change).await?;
+        if record.prefix != store.prefix {
+            return Err(AdminError::Refused(format!("store '{slug}' is gone")));
+        }
+        store.settings().set(&record.settings);
         Ok(())
     }
 

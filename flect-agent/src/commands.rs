@@ -139,6 +139,9 @@ pub enum Scoped {
     Info,
     /// `CONFIG GET pattern ...`: settings of the server that an app may know.
     ConfigGet,
+    /// `CONFIG SET name value ...`: the store's own settings change; the server's only seem to, where
+    /// they have that value already.
+    ConfigSet,
     /// `PUBSUB CHANNELS [pattern]`: the store's channels that have subscribers.
     PubsubChannels,
     /// `PUBSUB SHARDCHANNELS [pattern]`: the same of shard channels.

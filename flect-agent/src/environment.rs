@@ -4,6 +4,7 @@
 //! from a name or an address.
 
 mod limits;
+pub mod settings;
 mod store;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::worker::mailbox::Mailboxes;
 pub use limits::Limits;
+pub use settings::{Setting, Settings};
 pub use store::{Patterns, Store};
 
 /// A user of the shared Valkey. Its `Debug` output hides the password.

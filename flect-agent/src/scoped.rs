@@ -8,6 +8,7 @@
 
 mod answer;
 mod begin;
+mod config_set;
 mod flush;
 mod info;
 mod keys;
@@ -18,12 +19,14 @@ mod script_run;
 mod settings;
 mod walk;
 
+use crate::environment::Setting;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::ReplyPlan;
 use crate::store::{Namespace, Prefix};
 
 pub use answer::Reply;
 pub use begin::{Asker, SYNTAX_ERROR, database};
+pub use config_set::ConfigSet;
 pub use flush::Flush;
 pub use info::Info;
 pub use keys::{Count, Keys, Page, RandomKey};
@@ -31,7 +34,7 @@ pub use names::Names;
 pub use rename::Rename;
 pub use script::{NAMES as SCRIPT_NAMES, Script};
 pub use script_run::Run;
-pub use settings::Settings;
+pub use settings::{Settings, View};
 
 /// Which of the agent's connections a question goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub enum Step {
         /// The request.
         request: Vec<u8>,
     },
+    /// Keep these settings of the store's, and go on with the reply that says what became of it.
+    Keep(Vec<(Setting, i64)>),
     /// The app's reply; the task is over.
     Done(Vec<u8>),
     /// The task is over, and the request is to be looked at once more.
@@ -92,6 +97,8 @@ pub enum Task {
     Names(Names),
     /// CONFIG GET.
     Settings(Settings),
+    /// CONFIG SET.
+    ConfigSet(ConfigSet),
     /// MOVE and COPY to another database.
     Rename(Rename),
     /// SCRIPT LOAD, EXISTS, FLUSH, and looking for a script.
@@ -114,6 +121,7 @@ impl Task {
             Self::Info(task) => task.ask(),
             Self::Names(task) => task.ask(context),
             Self::Settings(task) => task.ask(),
+            Self::ConfigSet(task) => task.ask(),
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
             Self::Run(task) => task.ask(context),
@@ -151,6 +159,7 @@ impl Task {
             Self::Info(task) => task.take(&reply, context),
             Self::Names(task) => task.take(&reply, context),
             Self::Settings(task) => task.take(&reply, context),
+            Self::ConfigSet(task) => task.take(&reply),
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
             Self::Run(task) => task.take(&reply, context),

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
-use crate::environment::{App, Environment, Store};
+use crate::environment::{App, Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
 use arena::{Arena, Key};
@@ -115,6 +115,8 @@ pub enum Message {
     Accept(Box<Accepted>),
     /// The patterns that a session waits for are granted, or not.
     Granted(Ticket, bool),
+    /// A store's settings are kept, or not.
+    Kept(JobTicket, bool),
     /// Serve this store too. Its number is new.
     Store(Arc<Store>),
     /// The store is gone: end its sessions and its connections.
@@ -138,6 +140,10 @@ pub enum Message {
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket(Key<Session>);
 
+/// Names a waiting store-wide command to another thread.
+#[derive(Clone, Copy, Debug)]
+pub struct JobTicket(Key<Job>);
+
 /// What a worker asks of the control side.
 pub enum Request {
     /// The store's user shall be able to subscribe to these patterns (as stored).
@@ -150,6 +156,17 @@ pub enum Request {
         worker: usize,
         /// For which session.
         ticket: Ticket,
+    },
+    /// A store's settings shall be these, on all nodes and for ever.
+    Settings {
+        /// Whose settings.
+        store: Arc<Store>,
+        /// What is new.
+        changes: Vec<(Setting, i64)>,
+        /// Which worker asks.
+        worker: usize,
+        /// For which command.
+        job: JobTicket,
     },
     /// The server does not know the agent's users any more (it has been restarted, say).
     UsersMissing,
@@ -394,6 +411,7 @@ impl Worker {
             match message {
                 Message::Accept(accepted) => self.accept(*accepted),
                 Message::Granted(Ticket(key), granted) => self.granted(key, granted),
+                Message::Kept(JobTicket(key), kept) => self.settings_kept(key, kept),
                 Message::Store(store) => self.add_store(store),
                 Message::Retire(store) => self.retire_store(&store),
                 Message::Pin { store, id, asker } => self.pin(store, id, asker),

@@ -147,6 +147,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("client|capa", local(Local::ClientCapa)),
     ("acl|whoami", local(Local::AclWhoami)),
     ("config|get", scoped(Scoped::ConfigGet)),
+    ("config|set", scoped(Scoped::ConfigSet)),
     ("readonly readwrite", local(Local::ReadOnly)),
     ("role", local(Local::Role)),
     ("script|flush", local(Local::ScriptFlush)),
@@ -232,7 +233,7 @@ const USERS: &str = "\
     acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users";
 
 const SETTINGS: &str = "\
-    client|import-source config|resetstat config|rewrite config|set module|load module|loadex \
+    client|import-source config|resetstat config|rewrite module|load module|loadex \
     module|unload";
 
 const CLIENTS: &str = "\

@@ -210,15 +210,15 @@ fn errors_are_valkeys() {
 
 #[test]
 fn refusals_say_why_and_who_can() {
-    let Lookup::Known(command) = lookup(b"config", Some(b"set")) else {
-        panic!("no CONFIG SET")
+    let Lookup::Known(command) = lookup(b"replicaof", None) else {
+        panic!("no REPLICAOF")
     };
     let Policy::Operator(why) = command.policy else {
         panic!("{:?}", command.policy)
     };
     assert_eq!(
         String::from_utf8(refusal(command, why)).unwrap(),
-        "-NOPERM CONFIG SET is not available in a store: settings are the whole server's; ask the operator of this Valkey\r\n"
+        "-NOPERM REPLICAOF is not available in a store: replication and persistence concern all stores of the server; ask the operator of this Valkey\r\n"
     );
 }
 

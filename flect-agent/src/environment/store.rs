@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::limits::Limits;
+use super::settings::Settings;
 use super::{Credentials, lock};
 use crate::metrics::Meter;
 use crate::registry::{Record, TokenDigest};
@@ -37,6 +38,7 @@ pub struct Store {
     pub scripts: Arc<Scripts>,
     /// What it may use on this node.
     pub limits: Limits,
+    settings: Settings,
     /// Open sessions on this node.
     sessions: AtomicUsize,
     /// The last CLIENT ID given to one of the store's sessions.
@@ -78,6 +80,7 @@ impl Store {
             patterns: Patterns::default(),
             scripts: Arc::default(),
             limits: Limits::default(),
+            settings: Settings::default(),
             sessions: AtomicUsize::new(0),
             client_ids: AtomicU64::new(0),
             names: ArcSwap::from_pointee(names),
@@ -89,10 +92,17 @@ impl Store {
         store
     }
 
-    /// Takes over what its record says of limits and token now. Sessions that are open stay open.
+    /// Takes over what its record says of limits, settings and token now. Sessions that are open stay open.
     pub fn follow(&self, record: &Record) {
         self.limits.set(&record.limits);
+        self.settings.set(&record.settings);
         self.token.store(record.token.clone().map(Arc::new));
+    }
+
+    /// What its apps have set for it.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Its name.

@@ -4,7 +4,7 @@ use super::{Explanation, Place, arguments, reply_words, rights};
 use crate::commands::{ReplyShape, Scoped};
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner, Scanned};
-use crate::scoped::{Asker, Context, Step, Task};
+use crate::scoped::{Asker, Context, Step, Task, View};
 
 pub(super) fn scoped(
     scoped: Scoped,
@@ -33,6 +33,7 @@ pub(super) fn scoped(
         databases: DATABASES_DEFAULT,
         clients: 1,
         patterns: &|| 0,
+        view: &View::default,
     };
     let mut task = match Task::for_request(scoped, request, &asker) {
         Ok(task) => task,
@@ -93,6 +94,7 @@ fn reply(scoped: Scoped) -> &'static str {
         Scoped::PubsubChannels | Scoped::PubsubShardChannels => reply_words(ReplyShape::Channels),
         Scoped::Info | Scoped::ConfigGet => "only what an app may know of the server",
         Scoped::DbSize | Scoped::PubsubNumpat => "the store's own number",
+        Scoped::ConfigSet => "OK, once every agent's part of it is kept",
         Scoped::FlushDb | Scoped::FlushAll => "OK, once all is done",
         Scoped::Move | Scoped::CopyAcrossDatabases => "1 or 0, as Valkey has it",
         Scoped::SortWithPatterns => reply_words(ReplyShape::Verbatim),

@@ -63,6 +63,9 @@ fn scoped(scoped: Scoped) -> &'static str {
         Scoped::ConfigGet => {
             "settings are the whole server's: the agent passes on those that an app may know"
         }
+        Scoped::ConfigSet => {
+            "a store has settings of its own, which the agents keep and obey; what holds for the whole server is refused unless it has that value already"
+        }
         Scoped::PubsubChannels | Scoped::PubsubShardChannels => {
             "it is about all channels: the agent lists the store's own"
         }

@@ -81,9 +81,10 @@ fn every_policy_is_explained() {
         ("SCAN x", "scoped none:  ! ERR invalid cursor"),
         ("FLUSHDB NOW", "scoped none:  ! ERR syntax error"),
         ("SELECT 3", "local none: "),
+        ("CONFIG SET a b", "scoped agent: CONFIG GET a"),
         (
-            "CONFIG SET a b",
-            "operator none:  ! NOPERM CONFIG SET is not available in a store: settings are the whole server's; ask the operator of this Valkey",
+            "REPLICAOF no one",
+            "operator none:  ! NOPERM REPLICAOF is not available in a store: replication and persistence concern all stores of the server; ask the operator of this Valkey",
         ),
         (
             "GET",

@@ -3,6 +3,7 @@
 //! Fields that this release does not know are kept, so that an older command does not undo what a
 //! newer one wrote.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct Record {
     /// What it may use.
     #[serde(default, skip_serializing_if = "Limits::is_none")]
     pub limits: Limits,
+    /// What its apps have set for it with CONFIG SET, where that is not Valkey's default.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
     /// What the password of a connection must be, where it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenDigest>,
@@ -103,6 +107,7 @@ impl Record {
             prefix,
             created_at: now_seconds(),
             limits,
+            settings: BTreeMap::new(),
             token: None,
             filling: false,
             other: Map::new(),

@@ -2,7 +2,10 @@
 //!
 //! Invariant: arguments are read as Valkey reads them, and refused in its words.
 
-use super::{Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task};
+use super::{
+    ConfigSet, Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task,
+    View,
+};
 use crate::commands::{self, Lookup, Scoped};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -31,6 +34,8 @@ pub struct Asker<'a> {
     pub clients: usize,
     /// How many distinct patterns they subscribe to.
     pub patterns: &'a dyn Fn() -> usize,
+    /// What the store has otherwise than its server.
+    pub view: &'a dyn Fn() -> View,
 }
 
 impl Task {
@@ -82,8 +87,9 @@ impl Task {
             }
             Scoped::ConfigGet => {
                 let patterns = request.args().skip(2).map(<[u8]>::to_vec).collect();
-                Ok(Task::Settings(Settings::new(patterns)))
+                Ok(Task::Settings(Settings::new(patterns, (asker.view)())))
             }
+            Scoped::ConfigSet => config_set(asker, request).map(Task::ConfigSet),
             Scoped::Move => move_key(asker, request).map(Task::Rename),
             Scoped::CopyAcrossDatabases => copy(asker, request).map(Task::Rename),
             Scoped::SortWithPatterns => {
@@ -167,6 +173,16 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
         at += 2;
     }
     Ok(page)
+}
+
+fn config_set(asker: &Asker<'_>, request: &Request<'_>) -> Result<ConfigSet, Vec<u8>> {
+    if !request.argc().is_multiple_of(2) {
+        return Err(SYNTAX_ERROR.to_vec());
+    }
+    let word = |at| request.arg(at).to_vec();
+    let names = (2..request.argc()).step_by(2);
+    let pairs = names.map(|at| (word(at), word(at + 1))).collect();
+    Ok(ConfigSet::new(pairs, (asker.view)()))
 }
 
 fn move_key(asker: &Asker<'_>, request: &Request<'_>) -> Result<Rename, Vec<u8>> {

@@ -7,7 +7,7 @@ use super::session::{Gate, Session};
 use crate::commands::{self, Command, Local, Lookup, Policy, Scoped};
 use crate::resp::Protocol;
 use crate::resp::request::Request;
-use crate::scoped::{Asker, Task};
+use crate::scoped::{Asker, Task, View};
 
 impl Worker {
     /// Takes one request as far as it can be taken now.
@@ -131,6 +131,7 @@ impl Worker {
             databases: self.environment.facts.databases,
             clients: session.store.sessions(),
             patterns: &|| session.store.patterns.distinct(),
+            view: &|| View::of(&session.store, session.entry.asked.port()),
         };
         match Task::for_request(scoped, request, &asker) {
             Ok(_) if !self.turn_or_wait(key) => return Outcome::Later,

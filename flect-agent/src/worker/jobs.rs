@@ -6,6 +6,7 @@ use super::arena::Key;
 use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
+use crate::environment::Setting;
 use crate::resp::Protocol;
 use crate::rewrite::reply::ReplyPlan;
 use crate::scoped::{Context, Step, Target, Task};
@@ -117,6 +118,7 @@ impl Worker {
                     self.finish_job(&job, &bytes);
                 }
             }
+            Step::Keep(changes) => self.keep_settings(key, changes),
             Step::Again => {
                 if let Some(job) = self.remove_job(key) {
                     self.open_gate(job.session, Gate::Job);
@@ -141,6 +143,37 @@ impl Worker {
                     owed.plan = plan;
                 }
             }
+        }
+    }
+
+    /// Asks the control side to keep settings of the job's store; [`Worker::settings_kept`] goes on.
+    fn keep_settings(&mut self, key: Key<Job>, changes: Vec<(Setting, i64)>) {
+        let Some(job) = self.jobs.get(key) else {
+            return;
+        };
+        let Some(lanes) = lanes::of(&mut self.stores, Some(job.store)) else {
+            return;
+        };
+        let request = super::Request::Settings {
+            store: lanes.store.clone(),
+            changes,
+            worker: self.number,
+            job: super::JobTicket(key),
+        };
+        // The control side ends only with the process.
+        let _ = self.control.send(request);
+    }
+
+    /// The control side has answered.
+    pub(super) fn settings_kept(&mut self, key: Key<Job>, kept: bool) {
+        if let Some(job) = self.jobs.get_mut(key) {
+            job.reply = if kept {
+                b"+OK\r\n".to_vec()
+            } else {
+                b"-ERR CONFIG SET failed - the agent could not keep the settings; try again\r\n"
+                    .to_vec()
+            };
+            self.resume_job(key);
         }
     }
 

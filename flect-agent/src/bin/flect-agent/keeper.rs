@@ -20,6 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::node::{Node, Usage};
 use crate::serving::Serving;
+use crate::settings::Changes;
 use crate::stores::Stores;
 
 /// How often the registry's version is asked for: changes are to be effective within a second even
@@ -46,6 +47,7 @@ pub struct Keeper {
     run_id: String,
     repaired_at: Option<Instant>,
     repair_due: bool,
+    changes: Changes,
 }
 
 impl Keeper {
@@ -66,6 +68,7 @@ impl Keeper {
             run_id: String::new(),
             repaired_at: None,
             repair_due: false,
+            changes: Changes::default(),
         };
         if keeper.config.agent.create_stores {
             for slug in keeper.config.apps.iter().flat_map(|app| &app.stores) {
@@ -91,6 +94,7 @@ impl Keeper {
             tokio::select! {
                 () = changed.notified() => self.look_at_registry().await?,
                 Some(request) = wanted.recv() => self.serve_worker(request).await,
+                () = until(self.changes.next_at()) => self.keep_settings().await,
                 _ = poll.tick() => {
                     if polls.is_multiple_of(POLLS_PER_LOOK) {
                         let reachable = self.look_at_server().await;
@@ -235,6 +239,15 @@ impl Keeper {
                     worker.send(Message::Granted(ticket, result.is_ok()));
                 }
             }
+            Request::Settings {
+                store,
+                changes,
+                worker,
+                job,
+            } => {
+                self.changes.add(store, &changes, worker, job);
+                self.keep_settings().await;
+            }
             Request::UsersMissing => {
                 if self
                     .repaired_at
@@ -245,6 +258,17 @@ impl Keeper {
                     self.repair_due = true;
                 }
             }
+        }
+    }
+
+    /// Writes the settings that apps have asked for, as far as they may be written now.
+    async fn keep_settings(&mut self) {
+        while let Some(due) = self.changes.due() {
+            let kept = self.admin.keep_settings(&due.store, &due.wanted).await;
+            if let Err(error) = &kept {
+                tracing::warn!(store = %due.store.slug(), %error, "settings not kept");
+            }
+            due.answer(&self.workers, kept.is_ok());
         }
     }
 
@@ -283,6 +307,14 @@ impl Keeper {
             Ok(count) => tracing::info!(count, "settings of Valkey applied"),
             Err(error) => tracing::warn!(%error, "the environment's settings could not be applied"),
         }
+    }
+}
+
+/// Waits until then; for ever where there is nothing to wait for.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

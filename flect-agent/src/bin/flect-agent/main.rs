@@ -14,6 +14,7 @@ mod node;
 mod page;
 mod refusals;
 mod serving;
+mod settings;
 mod status;
 mod stores;
 

@@ -122,6 +122,10 @@ async fn serve(
                     let granted = admin.grant(&store, &patterns).await.is_ok();
                     worker.send(Message::Granted(ticket, granted));
                 }
+                Some(Request::Settings { store, changes, job, .. }) => {
+                    let kept = admin.keep_settings(&store, &changes).await.is_ok();
+                    worker.send(Message::Kept(job, kept));
+                }
                 Some(Request::UsersMissing) => {
                     // The next command tells what is wrong, if it fails again.
                     let _ = admin.ensure_housekeeper().await;
