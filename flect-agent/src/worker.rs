@@ -9,6 +9,7 @@
 mod admission;
 mod arena;
 mod dispatch;
+pub(crate) mod events;
 mod forward;
 mod input;
 mod jobs;
@@ -424,6 +425,7 @@ impl Worker {
 
     fn tick(&mut self, now: Instant) {
         self.close_idle_lanes(now);
+        self.look_after_listeners();
         self.look_after_stalls(now);
         self.forget_ended();
     }

@@ -14,6 +14,8 @@ pub mod events {
     pub const KEYSPACE: u32 = 1;
     /// `E`: messages on `__keyevent@n__:event`.
     pub const KEYEVENT: u32 = 1 << 1;
+    /// `n`: a key that was not there.
+    pub const NEW: u32 = 1 << 14;
     /// What `A` stands for: everything but key misses (`m`) and new keys (`n`).
     pub const ALL: u32 = 0b10_0111_1111_1100;
 

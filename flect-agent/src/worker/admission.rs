@@ -241,6 +241,8 @@ fn session(
         watching: false,
         subscribed: Subscribed::default(),
         patterns: HashSet::new(),
+        event_channels: HashSet::new(),
+        events: Vec::new(),
         pattern_changes: VecDeque::new(),
         tracking: Tracking::default(),
         tracking_after: None,

@@ -61,6 +61,9 @@ impl Worker {
             Granted::Refused => return Outcome::Taken,
             Granted::Later => return Outcome::Later,
         }
+        if !self.listens(key, command, request) {
+            return Outcome::Later;
+        }
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
         };
@@ -83,6 +86,8 @@ impl Worker {
         match command.name {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
+            "subscribe" => session.note_channels(true, Some(request)),
+            "unsubscribe" => session.note_channels(false, Some(request)),
             "client|caching" => session.tracking.cache(request),
             _ => {}
         }
@@ -127,7 +132,10 @@ impl Worker {
             frames,
             muted,
             blocking,
-            patterns: matches!(command.name, "psubscribe" | "punsubscribe"),
+            patterns: matches!(
+                command.name,
+                "psubscribe" | "punsubscribe" | "subscribe" | "unsubscribe"
+            ),
             since_us: self.now_us,
         });
         self.queue_flush_upstream(upstream_key);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Token};
 
 use super::arena::Key;
+use super::events::Listener;
 use super::outbox::Flushed;
 use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
@@ -42,6 +43,7 @@ pub struct StoreLanes {
     pub paced: VecDeque<Key<Session>>,
     pub reserved: Option<Reserved>,
     meter: Option<Arc<Meter>>,
+    pub listener: Listener,
 }
 
 impl StoreLanes {
@@ -56,6 +58,7 @@ impl StoreLanes {
             paced: VecDeque::new(),
             reserved: None,
             meter: None,
+            listener: Listener::default(),
         }
     }
 
@@ -338,6 +341,7 @@ impl Worker {
             Lane::None => {}
         }
         self.settle_pin(key);
+        self.settle_events(key);
         self.open_gate(key, Gate::Idle);
         if let Some(session) = self.sessions.get(key)
             && session.finishing
@@ -395,8 +399,11 @@ impl Worker {
             match *to {
                 Recipient::Session(session) => self.close_session_of(session, key),
                 Recipient::Job(job) => self.fail_job(job),
-                Recipient::Greeting => {}
+                Recipient::Greeting | Recipient::Listening => {}
             }
+        }
+        if upstream.role == Role::Listener {
+            self.listener_failed(upstream.store);
         }
         if let Role::Own(session) = upstream.role {
             self.close_session_of(session, key);

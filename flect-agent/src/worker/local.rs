@@ -175,6 +175,8 @@ impl Worker {
         session.redirected_to = false;
         session.subscribed = Subscribed::default();
         session.pattern_changes.clear();
+        session.event_channels.clear();
+        session.events.clear();
         session.forget_patterns();
         session.replies = Replies::On;
         session.user = b"default".to_vec();

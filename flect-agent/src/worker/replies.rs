@@ -8,6 +8,7 @@ use super::arena::Key;
 use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
+use super::events::FRAME_BYTES_MAX;
 use crate::resp::Protocol;
 use crate::rewrite::reply::{Ack, AckKind, ReplyPlan};
 
@@ -143,10 +144,16 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::Greeting) | None => {
+                Some(Recipient::Greeting | Recipient::Listening) | None => {
                     let advance = upstream.skip(rest, &self.nobody, dropped);
                     if upstream.client_id.is_none() {
                         upstream.greeting.extend_from_slice(dropped);
+                    }
+                    if upstream.unasked
+                        && upstream.role == Role::Listener
+                        && upstream.frame.len() <= FRAME_BYTES_MAX
+                    {
+                        upstream.frame.extend_from_slice(dropped);
                     }
                     (advance, None)
                 }
@@ -186,11 +193,18 @@ impl Worker {
         let refused = upstream.refused;
         if upstream.unasked {
             upstream.unasked = false;
+            if upstream.role == Role::Listener {
+                self.take_event(key);
+                return Ok(());
+            }
             let broken = upstream.rewriter.tells_broken_redirection();
             if let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key)) {
                 session.tracking.broken |= broken;
                 session.reply_bytes = 0;
                 session.settle();
+            }
+            if let Some(session) = session_key {
+                self.settle_events(session);
             }
             return Ok(());
         }
@@ -215,12 +229,13 @@ impl Worker {
             self.close_upstream(key);
         }
         match front.to {
-            Recipient::Greeting if refused => {
+            Recipient::Greeting | Recipient::Listening if refused => {
                 let text = std::mem::take(&mut self.dropped);
                 self.greeting_refused(&text);
                 self.fail_upstream(key);
             }
             Recipient::Greeting => self.greeted(key),
+            Recipient::Listening => self.listening(key),
             Recipient::Job(job) => self.resume_job(job),
             Recipient::Session(session_key) => {
                 if let Some(session) = self.sessions.get_mut(session_key) {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use mio::net::TcpStream;
 
 use super::arena::Key;
+use super::events::{concerns_channel, concerns_pattern};
 use super::outbox::Outbox;
 use super::redirect::{Asker, Found};
 use super::tracking::Tracking;
@@ -91,6 +92,10 @@ pub struct Session {
     pub sought: Option<Sha>,
     /// Patterns that it subscribed to.
     pub patterns: HashSet<Vec<u8>>,
+    /// Channels of notifications that it subscribed to.
+    pub event_channels: HashSet<Vec<u8>>,
+    /// Notifications that wait for replies before them.
+    pub events: Vec<u8>,
     /// What the server has not confirmed yet of them, in order.
     pub pattern_changes: VecDeque<PatternChange>,
     pub tracking: Tracking,
@@ -160,6 +165,8 @@ pub enum Gate {
     Grant,
     /// Until the store may have more commands.
     Pace,
+    /// Until the store's notifications are listened to.
+    Listener,
     /// Until the connection is known that invalidations shall go to.
     Redirect,
 }
@@ -205,8 +212,10 @@ impl Subscribed {
     }
 }
 
-/// A PSUBSCRIBE or PUNSUBSCRIBE under way.
+/// A SUBSCRIBE, PSUBSCRIBE or the end of one under way.
 pub struct PatternChange {
+    /// Channels, of which only those of notifications count.
+    pub channels: bool,
     pub add: bool,
     /// Without names, PUNSUBSCRIBE gives up all.
     pub names: Vec<Vec<u8>>,
@@ -316,7 +325,29 @@ impl Session {
     /// It has asked for these patterns, or to give them up; the server confirms it later.
     pub fn note_patterns(&mut self, add: bool, request: &Request<'_>) {
         let names = request.args().skip(1).map(<[u8]>::to_vec).collect();
-        self.pattern_changes.push_back(PatternChange { add, names });
+        self.pattern_changes.push_back(PatternChange {
+            channels: false,
+            add,
+            names,
+        });
+    }
+
+    /// The same of channels. A request that streams is not looked at: there is none.
+    pub fn note_channels(&mut self, add: bool, request: Option<&Request<'_>>) {
+        let names = request.into_iter().flat_map(|request| request.args().skip(1));
+        self.pattern_changes.push_back(PatternChange {
+            channels: true,
+            add: add || request.is_none(),
+            names: names.map(<[u8]>::to_vec).collect(),
+        });
+    }
+
+    /// Whether it may want to hear of keyspace events.
+    pub fn wants_events(&self) -> bool {
+        !self.event_channels.is_empty()
+            || !self.pattern_changes.is_empty()
+            || matches!(self.gate, Gate::Listener)
+            || self.patterns.iter().any(|p| concerns_pattern(p))
     }
 
     /// The server has confirmed the first change under way, or refused it.
@@ -325,6 +356,19 @@ impl Session {
             return;
         };
         if refused {
+            return;
+        }
+        if change.channels {
+            if !change.add && change.names.is_empty() {
+                self.event_channels.clear();
+            }
+            for channel in change.names {
+                if !change.add {
+                    self.event_channels.remove(&channel);
+                } else if concerns_channel(&channel) {
+                    self.event_channels.insert(channel);
+                }
+            }
             return;
         }
         if !change.add && change.names.is_empty() {

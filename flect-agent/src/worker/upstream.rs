@@ -58,6 +58,8 @@ pub struct Upstream {
     pub error: bool,
     /// When it was last given back to the pool.
     pub idle_since: Instant,
+    /// The message to a listener so far.
+    pub frame: Vec<u8>,
     /// The reply to the greeting so far.
     pub greeting: Vec<u8>,
     /// Its id on the server, once the greeting is answered.
@@ -77,6 +79,8 @@ pub enum Role {
     Housekeeper,
     /// SORT with BY or GET.
     Sorter,
+    /// Notifications of the store's keys.
+    Listener,
 }
 
 /// How far a connection is.
@@ -123,6 +127,8 @@ pub enum Recipient {
     Job(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
+    /// A listener's PSUBSCRIBE.
+    Listening,
 }
 
 impl Upstream {
@@ -156,6 +162,7 @@ impl Upstream {
             refused: false,
             error: false,
             idle_since: Instant::now(),
+            frame: Vec::new(),
             greeting: Vec::new(),
             client_id: None,
         };
