@@ -295,17 +295,22 @@ impl Admin {
         let known = shown.bytes().filter_map(|letter| events::parse(&[letter]));
         let current = known.fold(0, |all, bits| all | bits);
         // Valkey 8.0 does not show `n` beside `A`, so it cannot be seen there.
-        let blind = if current & events::ALL == events::ALL { events::NEW } else { 0 };
+        let blind = if current & events::ALL == events::ALL {
+            events::NEW
+        } else {
+            0
+        };
         let again = wanted & blind != 0 && !self.new_keys_told;
         if wanted & !current & !blind == 0 && !again {
             return Ok(());
         }
         let mut letters = format!("{shown}{}", events::letters(wanted));
-        if wanted & events::NEW != 0 {
+        if (wanted | blind) & events::NEW != 0 {
             letters.push('n');
         }
-        self.apply_settings(&[("notify-keyspace-events", letters)]).await?;
-        self.new_keys_told = wanted & events::NEW != 0;
+        self.apply_settings(&[("notify-keyspace-events", letters)])
+            .await?;
+        self.new_keys_told = (wanted | blind) & events::NEW != 0;
         Ok(())
     }
 

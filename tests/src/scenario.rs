@@ -8,6 +8,7 @@
 //! | `a GET k` | send, and read one reply |
 //! | `a: GET k` | send only |
 //! | `a<` `a< 3` | read one reply, or three |
+//! | `a<*` | everything until nothing comes any more |
 //! | `a?<` | read one reply, with every number taken as equal |
 //! | `a? CLIENT ID` | one reply, with every number taken as equal |
 //! | `a@ SMEMBERS s` | one reply, in any order |
@@ -52,6 +53,7 @@ enum Step<'a> {
     Command(&'a str, Vec<Vec<u8>>, Compare),
     Send(&'a str, Vec<Vec<u8>>),
     Read(&'a str, usize, Compare),
+    All(&'a str),
     Silent(&'a str),
     ShutDown(&'a str),
     Close(&'a str),
@@ -169,6 +171,13 @@ impl Player<'_> {
                     all.push(self.checked(said));
                 }
                 all
+            }
+            Step::All(name) => {
+                let (bytes, _) = self.connection(name)?.read_until_silent(SILENCE * 4)?;
+                vec![match self.side == Side::Store && self.pair.leaks(&bytes) {
+                    true => format!("LEAK: {}", bytes.escape_ascii()),
+                    false => bytes.escape_ascii().to_string(),
+                }]
             }
             Step::Silent(name) => {
                 let silent = self.connection(name)?.is_silent_for(SILENCE)?;
@@ -320,6 +329,7 @@ fn parse_step(line: &str) -> Result<Step<'_>> {
         "~" => Step::Command(name, split(rest)?, Compare::Type),
         ":" => Step::Send(name, split(rest)?),
         "<" if rest.is_empty() => Step::Read(name, 1, Compare::Bytes),
+        "<*" => Step::All(name),
         "<" => Step::Read(name, rest.parse()?, Compare::Bytes),
         "?<" => Step::Read(name, 1, Compare::Numbers),
         "!" => Step::Silent(name),

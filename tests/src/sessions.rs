@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
             ("blocking", blocking),
             ("pubsub", pubsub),
             ("tracking", tracking),
+            ("notifications", notifications),
             ("connection", connection),
             ("databases", databases),
             ("scripts", lua),
@@ -51,6 +52,11 @@ fn pubsub(pair: &Pair) -> Result<()> {
 fn tracking(pair: &Pair) -> Result<()> {
     pair.bed.start_neighbour("store1")?;
     scenario::check(pair, include_str!("sessions/tracking.txt"))
+}
+
+fn notifications(pair: &Pair) -> Result<()> {
+    pair.bed.start_neighbour("store1")?;
+    scenario::check(pair, include_str!("sessions/notifications.txt"))
 }
 
 fn connection(pair: &Pair) -> Result<()> {

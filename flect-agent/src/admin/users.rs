@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::worker::events;
 use crate::commands::{self, Policy};
 use crate::environment::Credentials;
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
+use crate::worker::events;
 
 /// What the passwords of the agent's users are derived from, so that all agents of an environment
 /// agree on them and none has to be kept.

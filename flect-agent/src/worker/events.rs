@@ -10,11 +10,11 @@
 mod classes;
 mod glob;
 
+use super::Worker;
 use super::arena::Key;
 use super::lanes;
 use super::session::{Gate, Lane, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
-use super::Worker;
 use crate::commands::Command;
 use crate::environment::settings::events as flags;
 use crate::resp::request::Request;
@@ -121,11 +121,16 @@ impl Worker {
         if let Some(lanes) = lanes::of(&mut self.stores, Some(store)) {
             lanes.listener.upstream = upstream;
         }
-        let Some((key, upstream)) = upstream.and_then(|key| Some((key, self.upstreams.get_mut(key)?)))
+        let Some((key, upstream)) =
+            upstream.and_then(|key| Some((key, self.upstreams.get_mut(key)?)))
         else {
             return;
         };
-        let words = [b"PSUBSCRIBE", patterns[0].as_bytes(), patterns[1].as_bytes()];
+        let words = [
+            b"PSUBSCRIBE",
+            patterns[0].as_bytes(),
+            patterns[1].as_bytes(),
+        ];
         encode::request(&words, upstream.out.tail());
         upstream.owed.push_back(Owed {
             to: Recipient::Listening,
@@ -268,9 +273,10 @@ impl Worker {
     /// the reply, and never inside of one.
     pub(super) fn settle_events(&mut self, key: Key<Session>) {
         let blocked = match self.sessions.get(key).map(|session| session.lane) {
-            Some(Lane::Own(upstream)) => self.upstreams.get(upstream).is_some_and(|upstream| {
-                upstream.owed.front().is_some_and(|owed| owed.blocking)
-            }),
+            Some(Lane::Own(upstream)) => self
+                .upstreams
+                .get(upstream)
+                .is_some_and(|upstream| upstream.owed.front().is_some_and(|owed| owed.blocking)),
             _ => false,
         };
         let Some(session) = self.sessions.get_mut(key) else {
@@ -351,14 +357,29 @@ mod tests {
         };
         assert_eq!(read("__keyspace@0__:{s}:a:b"), Some((0, "a:b".into())));
         assert_eq!(read("__keyspace@0__:{s}/12:a"), Some((12, "a".into())));
-        for foreign in ["__keyspace@0__:{t}:a", "__keyspace@1__:{s}:a", "{s}:a", "__keyspace@0__:{s}x:a"] {
+        for foreign in [
+            "__keyspace@0__:{t}:a",
+            "__keyspace@1__:{s}:a",
+            "{s}:a",
+            "__keyspace@0__:{s}x:a",
+        ] {
             assert_eq!(read(foreign), None, "{foreign}");
         }
     }
 
     #[test]
     fn patterns_that_may_match_are_known() {
-        for pattern in ["*", "", "__key*__:*", "__keyspace@0__:k", "?", "[_]", "_", "\\_", "__keyevent@*:del"] {
+        for pattern in [
+            "*",
+            "",
+            "__key*__:*",
+            "__keyspace@0__:k",
+            "?",
+            "[_]",
+            "_",
+            "\\_",
+            "__keyevent@*:del",
+        ] {
             assert!(concerns_pattern(pattern.as_bytes()), "{pattern}");
         }
         for pattern in ["news*", "__keyspaces*", "k"] {

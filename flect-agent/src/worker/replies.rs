@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::arena::Key;
+use super::events::FRAME_BYTES_MAX;
 use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
-use super::events::FRAME_BYTES_MAX;
 use crate::resp::Protocol;
 use crate::rewrite::reply::{Ack, AckKind, ReplyPlan};
 

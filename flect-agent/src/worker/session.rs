@@ -334,7 +334,9 @@ impl Session {
 
     /// The same of channels. A request that streams is not looked at: there is none.
     pub fn note_channels(&mut self, add: bool, request: Option<&Request<'_>>) {
-        let names = request.into_iter().flat_map(|request| request.args().skip(1));
+        let names = request
+            .into_iter()
+            .flat_map(|request| request.args().skip(1));
         self.pattern_changes.push_back(PatternChange {
             channels: true,
             add: add || request.is_none(),

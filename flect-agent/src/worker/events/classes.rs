@@ -2,11 +2,20 @@
 
 /// Letters of `notify-keyspace-events` and their events.
 const CLASSES: &[(u8, &str)] = &[
-    (b'g', "del restore rename_from rename_to move_from move_to copy_to expire persist"),
+    (
+        b'g',
+        "del restore rename_from rename_to move_from move_to copy_to expire persist",
+    ),
     (b'$', "set setbit setrange incrby incrbyfloat append pfadd"),
-    (b'l', "lpush rpush lpop rpop linsert lset ltrim lrem sortstore"),
+    (
+        b'l',
+        "lpush rpush lpop rpop linsert lset ltrim lrem sortstore",
+    ),
     (b's', "sadd srem spop sinterstore sunionstore sdiffstore"),
-    (b'h', "hset hincrby hincrbyfloat hdel hexpire hpersist hexpired"),
+    (
+        b'h',
+        "hset hincrby hincrbyfloat hdel hexpire hpersist hexpired",
+    ),
     (
         b'z',
         "zadd zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zdiffstore zinterstore \
