@@ -450,7 +450,18 @@ async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerF
             .get(1)
             .and_then(|value| value.parse().ok())
             .unwrap_or(16),
+        has_commandlog: knows("commandlog", connection).await?,
     })
+}
+
+/// Whether the server has a command.
+async fn knows(command: &str, connection: &mut ConnectionManager) -> redis::RedisResult<bool> {
+    let found: Vec<redis::Value> = redis::cmd("COMMAND")
+        .arg("INFO")
+        .arg(command)
+        .query_async(connection)
+        .await?;
+    Ok(found.iter().any(|found| *found != redis::Value::Nil))
 }
 
 async fn commands(connection: &mut ConnectionManager) -> redis::RedisResult<HashSet<String>> {

@@ -16,7 +16,8 @@ mod table;
 
 pub use by_arguments::{placement, policy, streamable};
 pub use errors::{
-    arity_error, is_cross_protocol, refusal, unknown_command_error, unknown_subcommand_error,
+    arity_error, is_cross_protocol, refusal, subcommand_syntax_error, unknown_command_error,
+    unknown_subcommand_error,
 };
 pub use flags::{Flags, KeyFlags};
 pub use keyspec::{Begin, Find, KeySpec};
@@ -142,6 +143,8 @@ pub enum Scoped {
     /// `CONFIG SET name value ...`: the store's own settings change; the server's only seem to, where
     /// they have that value already.
     ConfigSet,
+    /// `MEMORY STATS`: the server's fields, with what the store's own data takes.
+    MemoryStats,
     /// `PUBSUB CHANNELS [pattern]`: the store's channels that have subscribers.
     PubsubChannels,
     /// `PUBSUB SHARDCHANNELS [pattern]`: the same of shard channels.
@@ -205,6 +208,24 @@ pub enum Local {
     ScriptFlush,
     /// `SCRIPT SHOW sha1`: the app's own text.
     ScriptShow,
+    /// `SLOWLOG GET|LEN|RESET`: the store's slow commands on this node.
+    Slowlog,
+    /// `COMMANDLOG GET|LEN|RESET`: its slow and its large ones.
+    Commandlog,
+    /// `LATENCY LATEST|HISTORY|GRAPH|RESET|DOCTOR|HISTOGRAM`: from the same, and what is counted.
+    Latency,
+    /// `CONFIG RESETSTAT`: what is counted of the store begins anew for its apps.
+    ConfigResetstat,
+    /// `CONFIG REWRITE`: what a Valkey without a file of settings says.
+    ConfigRewrite,
+    /// `MEMORY DOCTOR`: a diagnosis of the store's own memory.
+    MemoryDoctor,
+    /// `MEMORY MALLOC-STATS`: nothing, as where the allocator has none.
+    MemoryMallocStats,
+    /// `MEMORY PURGE`: `+OK`; memory is given back by the server as it sees fit.
+    MemoryPurge,
+    /// `ACL USERS|LIST|GETUSER|DRYRUN|LOG|LOAD|SAVE|DELUSER`: a store has one user, who may do everything.
+    Acl,
     /// `ROLE`: a primary without replicas: `["master", 0, []]`.
     Role,
 }

@@ -9,6 +9,7 @@ mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::worker::mailbox::Mailboxes;
@@ -42,6 +43,8 @@ pub struct ServerFacts {
     pub version: String,
     /// How many databases SELECT reaches.
     pub databases: u32,
+    /// Whether it has COMMANDLOG: Valkey 8.1 and later.
+    pub has_commandlog: bool,
 }
 
 /// One shared Valkey.
@@ -116,7 +119,12 @@ pub struct Entry {
     pub since: std::time::Instant,
     /// What the client said about itself.
     pub named: Mutex<Named>,
+    /// What INFO counts it among: [`STATES`], a bit each.
+    pub states: AtomicU8,
 }
+
+/// What INFO counts sessions by: blocked, subscribed, tracking, watching.
+pub const STATES: usize = 4;
 
 /// What a client says about itself, and what its connection looks like.
 #[derive(Debug, Default, Clone)]
@@ -162,6 +170,19 @@ impl Directory {
         entries
             .find(|entry| entry.store == store && entry.id == id)
             .cloned()
+    }
+
+    /// How many sessions of a store are in each of the [`STATES`].
+    #[must_use]
+    pub fn states(&self, store: usize) -> [usize; STATES] {
+        let mut counts = [0; STATES];
+        for entry in lock(&self.entries).iter().filter(|e| e.store == store) {
+            let states = entry.states.load(Ordering::Relaxed);
+            for (at, count) in counts.iter_mut().enumerate() {
+                *count += usize::from(states >> at & 1);
+            }
+        }
+        counts
     }
 
     /// The sessions of one store, oldest first.

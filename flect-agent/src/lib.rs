@@ -15,6 +15,7 @@
 //! | [`scripts`] | an app's Lua, made to see its store as a Valkey of its own |
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`metrics`] | what is counted for each store, and how it is told |
+//! | [`diagnosis`] | what an app is told of slow and large commands: SLOWLOG, LATENCY |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
@@ -33,6 +34,7 @@ pub mod admin;
 pub mod cgroup;
 pub mod commands;
 pub mod config;
+pub mod diagnosis;
 pub mod dump;
 pub mod environment;
 pub mod explain;

@@ -5,6 +5,7 @@
 //! | [`meter`] | what one worker counts for one store, without waiting for anybody |
 //! | [`histogram`] | latencies in powers of two |
 //! | [`sketch`] | the hottest keys, in bounded memory |
+//! | [`stats`] | what INFO and LATENCY tell an app of its own commands |
 //!
 //! Invariant: the sum over all workers is taken when somebody asks; the data path knows only its own
 //! [`Meter`]. Keys are the store's own, without its prefix.
@@ -12,6 +13,7 @@
 pub mod histogram;
 pub mod meter;
 pub mod sketch;
+pub mod stats;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -12,6 +12,7 @@ mod config_set;
 mod flush;
 mod info;
 mod keys;
+mod memory_stats;
 mod names;
 mod rename;
 mod script;
@@ -28,8 +29,9 @@ pub use answer::Reply;
 pub use begin::{Asker, SYNTAX_ERROR, database};
 pub use config_set::ConfigSet;
 pub use flush::Flush;
-pub use info::Info;
+pub use info::{Info, Own};
 pub use keys::{Count, Keys, Page, RandomKey};
+pub use memory_stats::MemoryStats;
 pub use names::Names;
 pub use rename::Rename;
 pub use script::{NAMES as SCRIPT_NAMES, Script};
@@ -97,6 +99,8 @@ pub enum Task {
     Names(Names),
     /// CONFIG GET.
     Settings(Settings),
+    /// MEMORY STATS.
+    MemoryStats(MemoryStats),
     /// CONFIG SET.
     ConfigSet(ConfigSet),
     /// MOVE and COPY to another database.
@@ -122,6 +126,7 @@ impl Task {
             Self::Names(task) => task.ask(context),
             Self::Settings(task) => task.ask(),
             Self::ConfigSet(task) => task.ask(),
+            Self::MemoryStats(task) => task.ask(),
             Self::Rename(task) => task.ask(),
             Self::Script(task) => task.ask(context),
             Self::Run(task) => task.ask(context),
@@ -160,6 +165,7 @@ impl Task {
             Self::Names(task) => task.take(&reply, context),
             Self::Settings(task) => task.take(&reply, context),
             Self::ConfigSet(task) => task.take(&reply),
+            Self::MemoryStats(task) => task.take(&reply, context),
             Self::Rename(task) => task.take(&reply),
             Self::Script(task) => task.take(&reply, context),
             Self::Run(task) => task.take(&reply, context),

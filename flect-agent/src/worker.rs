@@ -17,6 +17,7 @@ mod lanes;
 mod local;
 pub(crate) mod mailbox;
 mod memory;
+mod observe;
 mod outbox;
 mod pace;
 mod redirect;
@@ -26,6 +27,7 @@ mod session;
 mod stalls;
 mod tracking;
 mod upstream;
+mod watch;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +38,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
+use crate::diagnosis::Arguments;
 use crate::environment::{App, Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
 use crate::resp::Protocol;
@@ -262,6 +265,7 @@ pub fn spawn(
         paced: Vec::new(),
         pace: None,
         current: None,
+        noted: None,
         sampler: Sampler::default(),
     };
     for store in stores {
@@ -321,6 +325,8 @@ pub(crate) struct Worker {
     pace: Option<Duration>,
     /// The command of the request being taken.
     current: Option<&'static Command>,
+    /// The arguments of the store-wide command that begins.
+    noted: Option<Arguments>,
     /// Which requests' keys are noted.
     sampler: Sampler,
 }

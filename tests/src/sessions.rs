@@ -1,6 +1,7 @@
 //! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
+mod diagnosis;
 mod isolation;
 mod scripts;
 
@@ -24,6 +25,9 @@ pub fn trials() -> Vec<Trial> {
             ("connection", connection),
             ("databases", databases),
             ("scripts", lua),
+            ("diagnosis", diagnosis::told),
+            ("info_has_every_field", diagnosis::info),
+            ("slow_commands_are_its_own", diagnosis::slow),
             ("channels_are_apart", isolation::channels),
             ("operators_commands_are_refused", isolation::refused),
             ("scripts_keep_to_their_store", scripts::undeclared),

@@ -130,6 +130,8 @@ pub fn housekeeper(credentials: &Credentials) -> Vec<String> {
         "pubsub|channels",
         "pubsub|shardchannels",
         "config|get",
+        // Fields are taken from it, and no value that is of all stores.
+        "memory|stats",
         "command",
         "hmget",
         "hset",

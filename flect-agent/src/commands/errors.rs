@@ -6,6 +6,7 @@
 //! `src/server.c`.
 
 use super::Command;
+use crate::resp::request::Request;
 
 /// How many bytes of the name and of the arguments Valkey repeats.
 const ECHOED_BYTES_MAX: usize = 128;
@@ -39,6 +40,18 @@ pub fn unknown_subcommand_error(container: &[u8], subcommand: &[u8]) -> Vec<u8> 
     text.extend_from_slice(echoed(subcommand, ECHOED_BYTES_MAX));
     text.extend_from_slice(b"'. Try ");
     text.extend(container.iter().map(u8::to_ascii_uppercase));
+    text.extend_from_slice(b" HELP.");
+    one_line(text)
+}
+
+/// `-ERR unknown subcommand or wrong number of arguments for 'x'. Try PUBSUB HELP.`
+/// (`addReplySubcommandSyntaxError` in networking.c).
+#[must_use]
+pub fn subcommand_syntax_error(request: &Request<'_>) -> Vec<u8> {
+    let mut text = b"-ERR unknown subcommand or wrong number of arguments for '".to_vec();
+    text.extend_from_slice(echoed(request.arg(1), ECHOED_BYTES_MAX));
+    text.extend_from_slice(b"'. Try ");
+    text.extend(request.arg(0).iter().map(u8::to_ascii_uppercase));
     text.extend_from_slice(b" HELP.");
     one_line(text)
 }

@@ -150,6 +150,18 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("config|set", scoped(Scoped::ConfigSet)),
     ("readonly readwrite", local(Local::ReadOnly)),
     ("role", local(Local::Role)),
+    ("slowlog|get slowlog|len slowlog|reset", local(Local::Slowlog)),
+    ("commandlog|get commandlog|len commandlog|reset", local(Local::Commandlog)),
+    ("latency|doctor latency|graph latency|histogram latency|history latency|latest latency|reset",
+        local(Local::Latency)),
+    ("config|resetstat", local(Local::ConfigResetstat)),
+    ("config|rewrite", local(Local::ConfigRewrite)),
+    ("memory|doctor", local(Local::MemoryDoctor)),
+    ("memory|malloc-stats", local(Local::MemoryMallocStats)),
+    ("memory|purge", local(Local::MemoryPurge)),
+    ("memory|stats", scoped(Scoped::MemoryStats)),
+    ("acl|users acl|list acl|getuser acl|dryrun acl|log acl|load acl|save acl|deluser",
+        local(Local::Acl)),
     ("script|flush", local(Local::ScriptFlush)),
     ("script|show", local(Local::ScriptShow)),
     ("asking clusterscan", local(Local::ClusterDisabled)),
@@ -158,12 +170,20 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     // ---- Operator.
     (FUNCTIONS, operator("the server has one function registry for all stores")),
     (SCRIPT_CONTROL, operator("the server runs one script at a time, whosesoever it is")),
-    (USERS, operator("users and their rights are the server's")),
-    (SETTINGS, operator("settings are the whole server's")),
+    ("acl|setuser", operator("users and their rights are the server's, and a store is opened by its agent or its token")),
+    ("client|import-source", operator("whether keys expire while data is moved in is the whole server's setting")),
+    ("module|load module|loadex module|unload",
+        operator("a module is code of the server, which would run for all its stores")),
     (CLIENTS, operator("connections to the server are shared between sessions")),
-    (OBSERVATION, operator("it shows what all stores of the server do")),
-    (INTERNALS, operator("it reaches into the server itself, past the names of a store")),
-    (REPLICATION, operator("replication and persistence concern all stores of the server")),
+    ("monitor", operator("it shows what all stores of the server do")),
+    ("debug pfdebug pfselftest", operator("it reaches into the server itself, past the names of a store")),
+    ("migrate", operator("the server itself would connect to the other machine, with what it may reach there")),
+    ("restore-asking", operator("only the nodes of a cluster say it to each other")),
+    ("bgrewriteaof bgsave save",
+        operator("the server writes the data of all its stores to disk at once, when its operator says so")),
+    ("shutdown", operator("it would end the server for all its stores")),
+    ("failover replicaof slaveof", operator("whose copy the server is concerns all its stores")),
+    ("psync replconf sync", operator("a copy of the server holds the data of all its stores")),
     (DATABASES, operator("it exchanges the databases of all stores of the server")),
 ];
 
@@ -229,26 +249,8 @@ const FUNCTIONS: &str = "\
 const SCRIPT_CONTROL: &str = "\
     script|debug script|kill";
 
-const USERS: &str = "\
-    acl|deluser acl|dryrun acl|getuser acl|list acl|load acl|log acl|save acl|setuser acl|users";
-
-const SETTINGS: &str = "\
-    client|import-source config|resetstat config|rewrite module|load module|loadex \
-    module|unload";
-
 const CLIENTS: &str = "\
     client|kill client|pause client|unblock client|unpause";
-
-const OBSERVATION: &str = "\
-    commandlog|get commandlog|len commandlog|reset latency|doctor latency|graph \
-    latency|histogram latency|history latency|latest latency|reset memory|doctor \
-    memory|malloc-stats memory|purge memory|stats monitor slowlog|get slowlog|len slowlog|reset";
-
-const INTERNALS: &str = "\
-    debug migrate pfdebug pfselftest restore-asking";
-
-const REPLICATION: &str = "\
-    bgrewriteaof bgsave failover psync replconf replicaof save shutdown slaveof sync";
 
 const DATABASES: &str = "\
     swapdb";

@@ -218,7 +218,7 @@ fn refusals_say_why_and_who_can() {
     };
     assert_eq!(
         String::from_utf8(refusal(command, why)).unwrap(),
-        "-NOPERM REPLICAOF is not available in a store: replication and persistence concern all stores of the server; ask the operator of this Valkey\r\n"
+        "-NOPERM REPLICAOF is not available in a store: whose copy the server is concerns all its stores; ask the operator of this Valkey\r\n"
     );
 }
 

@@ -4,7 +4,7 @@
 //! that is what a private server would have. A worker reads a setting without waiting for anybody.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::resp::number;
 
@@ -175,12 +175,29 @@ impl Setting {
 #[derive(Debug)]
 pub struct Settings {
     values: [AtomicI64; SETTINGS.len()],
+    /// From how many microseconds a reply is looked at more closely.
+    watched_us: AtomicU32,
+}
+
+/// What is slow or large for a store, to be compared with every reply: `u32::MAX` where nothing is.
+fn watched_us(values: impl Fn(Setting) -> i64) -> u32 {
+    let never = i64::from(u32::MAX);
+    let slower_than_us = match values(SlowerThan) {
+        us if us < 0 || values(SlowMaxLen) == 0 => never,
+        us => us,
+    };
+    let spike_us = match values(LatencyMonitorThreshold) {
+        0 => never,
+        ms => ms.saturating_mul(1000),
+    };
+    u32::try_from(slower_than_us.min(spike_us).min(never)).unwrap_or(u32::MAX)
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             values: std::array::from_fn(|at| AtomicI64::new(SETTINGS[at].4)),
+            watched_us: AtomicU32::new(watched_us(Setting::default)),
         }
     }
 }
@@ -196,6 +213,8 @@ impl Settings {
             let value = value.unwrap_or(setting.default());
             self.values[*setting as usize].store(value, Ordering::Relaxed);
         }
+        let watched = watched_us(|setting| self.get(setting));
+        self.watched_us.store(watched, Ordering::Relaxed);
     }
 
     /// Every setting and its value.
@@ -216,6 +235,27 @@ impl Settings {
     #[must_use]
     pub fn notify_keyspace_events(&self) -> u32 {
         u32::try_from(self.get(NotifyKeyspaceEvents)).unwrap_or(0)
+    }
+
+    /// From how many microseconds a reply is slow or a spike.
+    #[inline]
+    #[must_use]
+    pub fn watched_us(&self) -> u32 {
+        self.watched_us.load(Ordering::Relaxed)
+    }
+
+    /// From how many bytes a request is large.
+    #[inline]
+    #[must_use]
+    pub fn large_request_bytes(&self) -> usize {
+        usize::try_from(self.get(RequestLargerThan)).unwrap_or(usize::MAX)
+    }
+
+    /// From how many bytes a reply is large.
+    #[inline]
+    #[must_use]
+    pub fn large_reply_bytes(&self) -> usize {
+        usize::try_from(self.get(ReplyLargerThan)).unwrap_or(usize::MAX)
     }
 
     /// From how many milliseconds a command is an event of LATENCY; 0: never.

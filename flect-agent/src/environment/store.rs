@@ -6,13 +6,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::limits::Limits;
 use super::settings::Settings;
 use super::{Credentials, lock};
+use crate::diagnosis::Diagnosis;
 use crate::metrics::Meter;
+use crate::metrics::stats::{Rates, Stats};
 use crate::registry::{Record, TokenDigest};
 use crate::scripts::Scripts;
 use crate::store::{Prefix, Slug};
@@ -48,7 +51,20 @@ pub struct Store {
     retired: AtomicBool,
     /// One for each worker that has had a session of the store.
     meters: Mutex<Vec<Arc<Meter>>>,
+    /// What its apps are told of slow and large commands.
+    pub diagnosis: Diagnosis,
+    /// What was counted when an app last reset its statistics.
+    reset_at: Mutex<Option<Stats>>,
+    /// Bytes of keys and values, and how many keys, as somebody has measured; [`UNMEASURED`] before.
+    measured: [AtomicU64; 2],
+    /// How fast its counts grow.
+    pub rates: Rates,
+    /// When this node began to serve it.
+    pub since: Instant,
 }
+
+/// No store holds so much.
+const UNMEASURED: u64 = u64::MAX;
 
 /// What a store is called.
 #[derive(Debug, Clone)]
@@ -87,6 +103,11 @@ impl Store {
             token: ArcSwapOption::empty(),
             retired: AtomicBool::new(false),
             meters: Mutex::default(),
+            diagnosis: Diagnosis::default(),
+            reset_at: Mutex::default(),
+            measured: [AtomicU64::new(UNMEASURED), AtomicU64::new(UNMEASURED)],
+            rates: Rates::default(),
+            since: Instant::now(),
         };
         store.follow(record);
         store
@@ -165,6 +186,41 @@ impl Store {
     #[must_use]
     pub fn meters(&self) -> Vec<Arc<Meter>> {
         lock(&self.meters).clone()
+    }
+
+    /// What is counted of its commands on this node, since an app has last reset it.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let stats = Stats::of(self);
+        match &*lock(&self.reset_at) {
+            Some(before) => stats.since(before),
+            None => stats,
+        }
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset_stats(&self) {
+        *lock(&self.reset_at) = Some(Stats::of(self));
+    }
+
+    /// Somebody has measured what it holds.
+    pub fn set_measured(&self, bytes: u64, keys: u64) {
+        for (slot, value) in self.measured.iter().zip([bytes, keys]) {
+            slot.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// What it holds: bytes of keys and values, and how many keys, where that was measured.
+    #[must_use]
+    pub fn measured(&self) -> Option<(u64, u64)> {
+        let [bytes, keys] = [0, 1].map(|at| self.measured[at].load(Ordering::Relaxed));
+        (bytes != UNMEASURED && keys != UNMEASURED).then_some((bytes, keys))
+    }
+
+    /// Sessions that there have been on this node.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.client_ids.load(Ordering::Relaxed)
     }
 
     /// Open sessions on this node.

@@ -4,7 +4,7 @@ use super::{Explanation, Place, arguments, reply_words, rights};
 use crate::commands::{ReplyShape, Scoped};
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner, Scanned};
-use crate::scoped::{Asker, Context, Step, Task, View};
+use crate::scoped::{Asker, Context, Own, Step, Task, View};
 
 pub(super) fn scoped(
     scoped: Scoped,
@@ -31,7 +31,7 @@ pub(super) fn scoped(
         namespace: &namespace,
         database: place.database,
         databases: DATABASES_DEFAULT,
-        clients: 1,
+        own: &Own::default,
         patterns: &|| 0,
         view: &View::default,
     };
@@ -92,7 +92,9 @@ fn reply(scoped: Scoped) -> &'static str {
         Scoped::Scan => reply_words(ReplyShape::Cursor),
         Scoped::RandomKey => reply_words(ReplyShape::Name),
         Scoped::PubsubChannels | Scoped::PubsubShardChannels => reply_words(ReplyShape::Channels),
-        Scoped::Info | Scoped::ConfigGet => "only what an app may know of the server",
+        Scoped::Info | Scoped::ConfigGet | Scoped::MemoryStats => {
+            "only what an app may know of the server"
+        }
         Scoped::DbSize | Scoped::PubsubNumpat => "the store's own number",
         Scoped::ConfigSet => "OK, once every agent's part of it is kept",
         Scoped::FlushDb | Scoped::FlushAll => "OK, once all is done",

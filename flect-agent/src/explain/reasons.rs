@@ -66,6 +66,9 @@ fn scoped(scoped: Scoped) -> &'static str {
         Scoped::ConfigSet => {
             "a store has settings of its own, which the agents keep and obey; what holds for the whole server is refused unless it has that value already"
         }
+        Scoped::MemoryStats => {
+            "the server's memory is of all stores: the agent tells what it knows of the store's own, in the server's fields"
+        }
         Scoped::PubsubChannels | Scoped::PubsubShardChannels => {
             "it is about all channels: the agent lists the store's own"
         }
@@ -122,6 +125,24 @@ fn local(local: Local) -> &'static str {
         }
         Local::ScriptShow => {
             "the server's text has the agent's shim in front; the app sees its own"
+        }
+        Local::Slowlog | Local::Commandlog | Local::Latency => {
+            "the server's logs are of all stores: the agent keeps the store's own, of this node"
+        }
+        Local::ConfigResetstat => {
+            "the server counts for all stores: the agent begins anew with the store's own counts"
+        }
+        Local::ConfigRewrite => {
+            "a store has no file of settings; what CONFIG SET has changed is kept without it"
+        }
+        Local::MemoryDoctor | Local::MemoryMallocStats => {
+            "the server's memory is of all stores: the agent tells what it knows of the store's own"
+        }
+        Local::MemoryPurge => {
+            "the server gives memory back as it sees fit; it is accepted and does nothing"
+        }
+        Local::Acl => {
+            "users of the server are the agent's; a store has one user, who may do everything in it"
         }
         Local::Role => "a store looks like a primary without replicas",
     }

@@ -84,7 +84,7 @@ fn every_policy_is_explained() {
         ("CONFIG SET a b", "scoped agent: CONFIG GET a"),
         (
             "REPLICAOF no one",
-            "operator none:  ! NOPERM REPLICAOF is not available in a store: replication and persistence concern all stores of the server; ask the operator of this Valkey",
+            "operator none:  ! NOPERM REPLICAOF is not available in a store: whose copy the server is concerns all its stores; ask the operator of this Valkey",
         ),
         (
             "GET",

@@ -3,11 +3,13 @@
 //! Invariant: only the worker that owns a meter writes it, so a count is a plain load and store that no
 //! other core contends for; whoever reads it may be a few requests late.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Mutex, OnceLock, TryLockError};
 
 use super::histogram::{BUCKETS, bucket};
 use super::sketch::Sketch;
+use super::stats::{self, CommandStats, Stats};
 use crate::commands::{self, Command};
 
 /// A count that one thread writes and others read.
@@ -51,15 +53,42 @@ pub struct Meter {
     pub bytes_in: Counter,
     /// Bytes that clients took.
     pub bytes_out: Counter,
-    /// Requests by the number of their command.
-    commands: Box<[Counter]>,
+    /// By the number of the command; made when it comes for the first time, since an app uses few.
+    commands: Box<[OnceLock<Box<CommandMeter>>]>,
     /// Requests that name no command.
     unknown: Counter,
     latency: [Counter; BUCKETS],
     latency_sum_us: Counter,
     latency_max_us: Counter,
     keys: Mutex<Sketch>,
+    /// Errors by their first word.
+    error_words: Mutex<BTreeMap<Vec<u8>, u64>>,
 }
+
+/// What is counted of one command.
+#[derive(Debug)]
+struct CommandMeter {
+    requests: Counter,
+    us: Counter,
+    rejected: Counter,
+    failed: Counter,
+    latency: [Counter; BUCKETS],
+}
+
+impl Default for CommandMeter {
+    fn default() -> Self {
+        Self {
+            requests: Counter::default(),
+            us: Counter::default(),
+            rejected: Counter::default(),
+            failed: Counter::default(),
+            latency: std::array::from_fn(|_| Counter::default()),
+        }
+    }
+}
+
+/// Different first words of errors that are counted, as in Valkey: scripts can make up any.
+const ERROR_WORDS_MAX: usize = 128;
 
 impl Default for Meter {
     fn default() -> Self {
@@ -69,12 +98,13 @@ impl Default for Meter {
             delayed: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
-            commands: commands::all().iter().map(|_| Counter::default()).collect(),
+            commands: commands::all().iter().map(|_| OnceLock::new()).collect(),
             unknown: Counter::default(),
             latency: std::array::from_fn(|_| Counter::default()),
             latency_sum_us: Counter::default(),
             latency_max_us: Counter::default(),
             keys: Mutex::default(),
+            error_words: Mutex::default(),
         }
     }
 }
@@ -83,8 +113,45 @@ impl Meter {
     /// A request has been taken.
     #[inline]
     pub fn request(&self, command: Option<&Command>) {
-        let counter = command.and_then(|command| self.commands.get(usize::from(command.number)));
-        counter.unwrap_or(&self.unknown).add(1);
+        match command.and_then(|command| self.command(command.number)) {
+            Some(command) => command.requests.add(1),
+            None => self.unknown.add(1),
+        }
+    }
+
+    #[inline]
+    fn command(&self, number: u16) -> Option<&CommandMeter> {
+        let slot = self.commands.get(usize::from(number))?;
+        Some(slot.get_or_init(Box::default))
+    }
+
+    /// A command has been carried out within so many microseconds.
+    #[inline]
+    pub fn carried_out(&self, number: u16, latency_us: u32) {
+        if let Some(command) = self.command(number) {
+            command.us.add(u64::from(latency_us));
+            command.latency[bucket(latency_us)].add(1);
+        }
+    }
+
+    /// A reply is this error, without its dash.
+    pub fn error(&self, number: Option<u16>, error: &[u8]) {
+        self.errors.add(1);
+        if let Some(command) = number.and_then(|number| self.command(number)) {
+            let counter = if stats::is_rejection(error) {
+                &command.rejected
+            } else {
+                &command.failed
+            };
+            counter.add(1);
+        }
+        let mut words = super::lock(&self.error_words);
+        let word = stats::first_word(error);
+        if let Some(count) = words.get_mut(word) {
+            *count += 1;
+        } else if words.len() < ERROR_WORDS_MAX {
+            words.insert(word.to_vec(), 1);
+        }
     }
 
     /// A reply has come so long after its request.
@@ -104,6 +171,28 @@ impl Meter {
         }
     }
 
+    pub(super) fn add_to_stats(&self, stats: &mut Stats) {
+        for (number, slot) in self.commands.iter().enumerate() {
+            let Some(command) = slot.get() else { continue };
+            let counted = CommandStats {
+                requests: command.requests.get(),
+                us: command.us.get(),
+                rejected: command.rejected.get(),
+                failed: command.failed.get(),
+                latency: std::array::from_fn(|at| command.latency[at].get()),
+            };
+            stats.add(number, counted);
+        }
+        for (word, count) in super::lock(&self.error_words).iter() {
+            let word = String::from_utf8_lossy(word).into_owned();
+            *stats.errors.entry(word).or_default() += count;
+        }
+        stats.bytes_in += self.bytes_in.get();
+        stats.bytes_out += self.bytes_out.get();
+        stats.unknown += self.unknown.get();
+        stats.error_replies += self.errors.get();
+    }
+
     pub(super) fn add_to(&self, sum: &mut super::Sum) {
         sum.errors += self.errors.get();
         sum.refused += self.refused.get();
@@ -111,7 +200,7 @@ impl Meter {
         sum.bytes_in += self.bytes_in.get();
         sum.bytes_out += self.bytes_out.get();
         for (sum, counter) in sum.commands.iter_mut().zip(&self.commands) {
-            *sum += counter.get();
+            *sum += counter.get().map_or(0, |command| command.requests.get());
         }
         sum.unknown += self.unknown.get();
         for (sum, counter) in sum.latency.iter_mut().zip(&self.latency) {

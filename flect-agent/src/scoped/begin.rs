@@ -3,12 +3,12 @@
 //! Invariant: arguments are read as Valkey reads them, and refused in its words.
 
 use super::{
-    ConfigSet, Count, Flush, Info, Keys, Names, Page, RandomKey, Rename, Settings, Target, Task,
-    View,
+    ConfigSet, Count, Flush, Info, Keys, MemoryStats, Names, Own, Page, RandomKey, Rename,
+    Settings, Target, Task, View,
 };
 use crate::commands::{self, Lookup, Scoped};
+use crate::resp::number;
 use crate::resp::request::Request;
-use crate::resp::{encode, number};
 use crate::rewrite;
 use crate::store::{Namespace, Prefix};
 
@@ -30,8 +30,8 @@ pub struct Asker<'a> {
     pub database: u32,
     /// How many databases the server has.
     pub databases: u32,
-    /// The store's sessions on this node.
-    pub clients: usize,
+    /// What INFO tells of the store.
+    pub own: &'a dyn Fn() -> Own,
     /// How many distinct patterns they subscribe to.
     pub patterns: &'a dyn Fn() -> usize,
     /// What the store has otherwise than its server.
@@ -52,7 +52,7 @@ impl Task {
         let own = asker.namespace;
         let lists_channels = matches!(scoped, Scoped::PubsubChannels | Scoped::PubsubShardChannels);
         if lists_channels && request.argc() > 3 {
-            return Err(subcommand_syntax_error(request));
+            return Err(commands::subcommand_syntax_error(request));
         }
         match scoped {
             Scoped::Keys => Ok(Task::Keys(Keys::new(request.arg(1), own))),
@@ -74,8 +74,11 @@ impl Task {
             }
             Scoped::Info => {
                 let sections = request.args().skip(1).map(<[u8]>::to_vec).collect();
-                let clients = asker.clients;
-                Ok(Task::Info(Info::new(sections, clients, asker.prefix)))
+                Ok(Task::Info(Info::new(sections, (asker.own)(), asker.prefix)))
+            }
+            Scoped::MemoryStats => {
+                let bytes = (asker.own)().dataset_bytes();
+                Ok(Task::MemoryStats(MemoryStats::new(bytes, asker.prefix)))
             }
             Scoped::PubsubChannels => Ok(Task::Names(Names::new(b"CHANNELS", request.get(2)))),
             Scoped::PubsubShardChannels => {
@@ -103,22 +106,6 @@ impl Task {
             }
         }
     }
-}
-
-/// Valkey's words for a subcommand with too many arguments (`addReplySubcommandSyntaxError`).
-fn subcommand_syntax_error(request: &Request<'_>) -> Vec<u8> {
-    let container = request.arg(0).to_ascii_uppercase();
-    let text = [
-        b"ERR unknown subcommand or wrong number of arguments for '",
-        request.arg(1),
-        b"'. Try ",
-        &container,
-        b" HELP.",
-    ]
-    .concat();
-    let mut error = Vec::new();
-    encode::error(text, &mut error);
-    error
 }
 
 /// A database's number as SELECT, MOVE and COPY read it (`getIntFromObjectOrReply` in object.c).

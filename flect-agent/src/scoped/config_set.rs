@@ -76,7 +76,10 @@ impl ConfigSet {
     /// What has to change.
     fn judge(&self, found: &[(&[u8], &[u8])]) -> Result<Vec<(Setting, i64)>, Vec<u8>> {
         for (at, (name, _)) in self.pairs.iter().enumerate() {
-            if !found.iter().any(|(known, _)| known == name) {
+            if !found
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(name))
+            {
                 let text = b"ERR Unknown option or number of arguments for CONFIG SET - '";
                 return Err(error(&[text, name, b"'"]));
             }
@@ -106,14 +109,14 @@ impl ConfigSet {
                 }
                 continue;
             }
-            let on_server = found.iter().find(|(known, _)| known == name);
+            let is = |known: &[u8]| known.eq_ignore_ascii_case(name);
+            let on_server = found.iter().find(|(known, _)| is(known));
             let current = on_server.and_then(|(_, on_server)| self.view.value(name, on_server));
             if !current.is_some_and(|current| is_same(&current, value)) {
-                let text = b"NOPERM this setting is not a store's own: '";
                 return Err(error(&[
-                    text,
+                    b"NOPERM CONFIG SET is not available in a store for '",
                     &name.to_ascii_lowercase(),
-                    b"' holds for the whole server, and its operator sets it",
+                    b"': it is the whole server's setting; ask the operator of this Valkey",
                 ]));
             }
         }
@@ -164,4 +167,67 @@ fn error(parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
     encode::error(parts.concat(), &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(pairs: &[(&str, &str)]) -> String {
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let pairs = pairs.iter().map(|(n, v)| (bytes(n), bytes(v))).collect();
+        let mut task = ConfigSet::new(pairs, View::default());
+        let server = [
+            "maxmemory",
+            "100mb",
+            "dir",
+            "/srv",
+            "requirepass",
+            "hunter2",
+            "databases",
+            "16",
+        ];
+        let found = server
+            .iter()
+            .map(|word| Reply::Bytes(bytes(word)))
+            .collect();
+        match task.take(&Reply::Array(found)) {
+            Step::Done(reply) => String::from_utf8(reply).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_so_already_may_be_set_and_secrets_are_not_compared() {
+        assert_eq!(said(&[("MaxMemory", "104857600")]), "+OK\r\n");
+        assert_eq!(said(&[("requirepass", "")]), "+OK\r\n");
+        for refused in [
+            ("maxmemory", "1"),
+            ("requirepass", "hunter2"),
+            ("dir", "/srv"),
+        ] {
+            let reply = said(&[refused]);
+            assert!(reply.starts_with("-NOPERM CONFIG SET"), "{reply}");
+        }
+    }
+
+    #[test]
+    fn the_first_mistake_is_told_in_valkeys_words() {
+        for (pairs, expect) in [
+            (
+                &[("nope", "1"), ("databases", "1")][..],
+                "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'",
+            ),
+            (
+                &[("databases", "16")],
+                "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+            ),
+            (
+                &[("maxmemory", "1"), ("MAXMEMORY", "1")],
+                "-ERR CONFIG SET failed (possibly related to argument 'MAXMEMORY') - duplicate parameter",
+            ),
+        ] {
+            assert_eq!(said(pairs).trim_end(), expect);
+        }
+    }
 }

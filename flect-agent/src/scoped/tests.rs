@@ -28,6 +28,7 @@ fn run(mut task: Task, replies: &[Vec<u8>]) -> (Vec<String>, String) {
     let mut replies = replies.iter();
     loop {
         match step {
+            Step::Keep(changes) => panic!("{changes:?}"),
             Step::Again => return (asked, String::new()),
             Step::Done(reply) => return (asked, String::from_utf8(reply).unwrap()),
             Step::Ask { request, .. } => {
@@ -114,24 +115,45 @@ fn info_tells_nothing_of_the_neighbours() {
     let info = "# Server\r\nredis_version:7.2.4\r\nconfig_file:/etc/secret\r\n\r\n# Clients\r\nconnected_clients:99\r\n\r\n# Commandstats\r\ncmdstat_get:calls=5\r\n\r\n# Keyspace\r\ndb0:keys=1000,expires=7,avg_ttl=0\r\n";
     let mut first = Vec::new();
     encode::bulk(info, &mut first);
-    let task = Task::Info(Info::new(Vec::new(), 2, &context().prefix));
-    let (_, reply) = run(task, &[first, page("0", &["{aa}:a", "{aa}/3:a", "{bb}:a"])]);
+    let own = Own {
+        clients: 2,
+        ..Own::default()
+    };
+    let task = Task::Info(Info::new(Vec::new(), own, &context().prefix));
+    let sample = |count, average| format!("*2\r\n:{count}\r\n:{average}\r\n").into_bytes();
+    let page = page("0", &["{aa}:a", "{aa}/3:a", "{bb}:a"]);
+    let (asked, reply) = run(task, &[first, page, sample(1, 500), sample(0, 0)]);
+    assert!(asked[2].contains("{aa}/3:a") && !asked[2].contains("{bb}"));
     let (_, text) = reply.split_once("\r\n").unwrap();
     assert_eq!(
         text,
-        "# Server\r\nredis_version:7.2.4\r\n\r\n# Clients\r\nconnected_clients:2\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\ndb3:keys=1,expires=0,avg_ttl=0\r\n\r\n"
+        "# Server\r\nredis_version:7.2.4\r\nconfig_file:\r\n\r\n# Clients\r\nconnected_clients:2\r\n\r\n# Commandstats\r\n\r\n# Keyspace\r\ndb0:keys=1,expires=0,avg_ttl=0\r\ndb3:keys=1,expires=1,avg_ttl=500\r\n\r\n"
     );
 }
 
 #[test]
 fn config_get_shows_what_is_on_the_list() {
     let mut reply = Vec::new();
-    encode::array(4, &mut reply);
-    for word in ["maxmemory", "0", "requirepass", "hunter2"] {
+    encode::array(8, &mut reply);
+    for word in [
+        "maxmemory",
+        "0",
+        "requirepass",
+        "hunter2",
+        "dir",
+        "/srv",
+        "slowlog-max-len",
+        "7",
+    ] {
         encode::bulk(word, &mut reply);
     }
-    let (_, reply) = run(Task::Settings(Settings::new(vec![b"*".to_vec()])), &[reply]);
-    assert_eq!(reply, "*2\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n");
+    let task = Settings::new(vec![b"*".to_vec()], View::default());
+    let (_, reply) = run(Task::Settings(task), &[reply]);
+    // Nothing is known of this store's own settings.
+    assert_eq!(
+        reply,
+        "*4\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n$11\r\nrequirepass\r\n$0\r\n\r\n"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -151,6 +152,7 @@ impl Worker {
                 peer: session.entry.peer,
                 asked: session.entry.asked,
                 since: session.entry.since,
+                states: AtomicU8::new(0),
                 named: Mutex::new(session.entry.named().clone()),
             });
             self.environment.directory.leave(&session.entry);
@@ -210,6 +212,7 @@ fn session(
         peer: accepted.peer,
         asked: accepted.asked,
         since: Instant::now(),
+        states: AtomicU8::new(0),
         named: Mutex::new(Named {
             protocol: version,
             ..Named::default()

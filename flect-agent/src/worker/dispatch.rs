@@ -5,9 +5,10 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Gate, Session};
 use crate::commands::{self, Command, Local, Lookup, Policy, Scoped};
+use crate::diagnosis::Arguments;
 use crate::resp::Protocol;
 use crate::resp::request::Request;
-use crate::scoped::{Asker, Task, View};
+use crate::scoped::{Asker, Own, Task, View};
 
 impl Worker {
     /// Takes one request as far as it can be taken now.
@@ -129,13 +130,19 @@ impl Worker {
             namespace: &session.namespace,
             database: session.database,
             databases: self.environment.facts.databases,
-            clients: session.store.sessions(),
+            own: &|| {
+                let states = self.environment.directory.states(session.store.number);
+                Own::of(&session.store, states, session.entry.asked.port())
+            },
             patterns: &|| session.store.patterns.distinct(),
             view: &|| View::of(&session.store, session.entry.asked.port()),
         };
         match Task::for_request(scoped, request, &asker) {
             Ok(_) if !self.turn_or_wait(key) => return Outcome::Later,
-            Ok(task) => self.begin_job(key, task),
+            Ok(task) => {
+                self.noted = Some(Arguments::of(request));
+                self.begin_job(key, task);
+            }
             Err(reply) => self.answer(key, &reply),
         }
         Outcome::Taken

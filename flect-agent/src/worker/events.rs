@@ -14,7 +14,7 @@ use super::Worker;
 use super::arena::Key;
 use super::lanes;
 use super::session::{Gate, Lane, Session};
-use super::upstream::{Owed, Recipient, Role, Upstream};
+use super::upstream::{Recipient, Role, Upstream};
 use crate::commands::Command;
 use crate::environment::settings::events as flags;
 use crate::resp::request::Request;
@@ -121,27 +121,22 @@ impl Worker {
         if let Some(lanes) = lanes::of(&mut self.stores, Some(store)) {
             lanes.listener.upstream = upstream;
         }
-        let Some((key, upstream)) =
-            upstream.and_then(|key| Some((key, self.upstreams.get_mut(key)?)))
-        else {
+        let Some(key) = upstream else {
             return;
         };
+        let mut request = Vec::new();
         let words = [
             b"PSUBSCRIBE",
             patterns[0].as_bytes(),
             patterns[1].as_bytes(),
         ];
-        encode::request(&words, upstream.out.tail());
-        upstream.owed.push_back(Owed {
-            to: Recipient::Listening,
-            plan: ReplyPlan::Pubsub,
-            frames: 2,
-            muted: true,
-            blocking: false,
-            patterns: false,
-            since_us: self.now_us,
-        });
-        self.queue_flush_upstream(key);
+        encode::request(&words, &mut request);
+        self.send_own(key, &request, Recipient::Listening);
+        let upstream = self.upstreams.get_mut(key);
+        if let Some(owed) = upstream.and_then(|upstream| upstream.owed.back_mut()) {
+            owed.plan = ReplyPlan::Pubsub;
+            owed.frames = 2;
+        }
     }
 
     /// The server has confirmed a listener's subscriptions.

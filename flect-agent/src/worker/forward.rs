@@ -126,6 +126,9 @@ impl Worker {
             }
         };
         session.owe();
+        if blocking {
+            session.show_states(true);
+        }
         upstream.owed.push_back(Owed {
             to: Recipient::Session(key),
             plan,
@@ -137,6 +140,9 @@ impl Worker {
                 "psubscribe" | "punsubscribe" | "subscribe" | "unsubscribe"
             ),
             since_us: self.now_us,
+            command: Some(command.number),
+            end: upstream.out.position(),
+            noted: None,
         });
         self.queue_flush_upstream(upstream_key);
     }
@@ -144,11 +150,12 @@ impl Worker {
     /// Answers a request with an error. Inside MULTI the server must know too, so that EXEC is
     /// aborted as a private server's would be.
     pub(super) fn refuse(&mut self, key: Key<Session>, error: &[u8]) {
+        let command = self.current.map(|command| command.number);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if session.transaction.is_none() {
-            session.answer(error);
+            session.answer(error, command);
             self.queue_flush_session(key);
             return;
         }
@@ -163,11 +170,12 @@ impl Worker {
     /// Answers a request, or queues the answer when the session is inside MULTI: the server holds
     /// its place in EXEC's reply with an ECHO.
     pub(super) fn answer(&mut self, key: Key<Session>, bytes: &[u8]) {
+        let command = self.current.map(|command| command.number);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let Some(transaction) = &mut session.transaction else {
-            session.answer(bytes);
+            session.answer(bytes, command);
             self.queue_flush_session(key);
             return;
         };
@@ -209,6 +217,9 @@ impl Worker {
                 blocking: false,
                 patterns: false,
                 since_us: self.now_us,
+                command: None,
+                end: lane.out.position(),
+                noted: None,
             });
             self.queue_flush_upstream(upstream);
         }

@@ -192,7 +192,7 @@ impl Worker {
             match session.scanner.scan(rest) {
                 Ok(Scanned::Request { consumed }) => {
                     let mut scanner = std::mem::take(&mut session.scanner);
-                    let outcome = self.take_request(key, &scanner.request(rest));
+                    let outcome = self.take_request(key, &scanner.request(rest), consumed);
                     scanner.reset();
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.scanner = scanner;
@@ -224,7 +224,7 @@ impl Worker {
     }
 
     /// Takes one request, if the store's limits let it, and counts it.
-    fn take_request(&mut self, key: Key<Session>, request: &Request<'_>) -> Outcome {
+    fn take_request(&mut self, key: Key<Session>, request: &Request<'_>, bytes: usize) -> Outcome {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Later;
         };
@@ -251,6 +251,7 @@ impl Worker {
             {
                 session.meter.key(name);
             }
+            self.watch_request(key, request, bytes);
         }
         outcome
     }
@@ -265,7 +266,7 @@ impl Worker {
     /// Answers and takes no more requests; the session ends when the answer is out.
     pub(super) fn finish_with(&mut self, key: Key<Session>, reply: &[u8]) {
         if let Some(session) = self.sessions.get_mut(key) {
-            session.answer(reply);
+            session.answer(reply, None);
             session.finishing = true;
             self.queue_flush_session(key);
         }
@@ -394,6 +395,7 @@ impl Worker {
                     session.note_channels(true, None);
                 }
                 self.sent(key, to.upstream, to.command, plan, to.argc, blocking);
+                self.watch_stream(key, to.command, to.upstream);
             }
             (Some(to), false) => {
                 let upstream = to.upstream;

@@ -6,6 +6,8 @@ use super::arena::Key;
 use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
+use crate::commands::Command;
+use crate::diagnosis::Arguments;
 use crate::environment::Setting;
 use crate::resp::Protocol;
 use crate::rewrite::reply::ReplyPlan;
@@ -19,6 +21,9 @@ pub struct Job {
     pub context: Context,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
+    /// What it is and how the app asked for it, for the store's logs.
+    pub command: Option<&'static Command>,
+    pub noted: Option<Arguments>,
     /// The reply to the current question, as far as it has come.
     pub reply: Vec<u8>,
 }
@@ -83,6 +88,8 @@ impl Worker {
             task,
             context,
             since_us: self.now_us,
+            command: self.current,
+            noted: self.noted.take(),
             reply: Vec::new(),
         });
         self.take_step(job, step);
@@ -182,8 +189,12 @@ impl Worker {
         if let Some(session) = self.sessions.get_mut(key) {
             let latency_us = self.now_us.wrapping_sub(job.since_us);
             session.meter.reply(latency_us);
+            if let Some(command) = job.command {
+                session.meter.carried_out(command.number, latency_us);
+            }
             session.gate = Gate::Open;
-            session.answer(bytes);
+            session.answer(bytes, job.command.map(|command| command.number));
+            self.log_job(job, latency_us, bytes.len());
             self.queue_flush_session(key);
             self.queue_run(key);
         }
@@ -226,6 +237,9 @@ impl Worker {
                 blocking: false,
                 patterns: false,
                 since_us: self.now_us,
+                command: None,
+                end: upstream.out.position(),
+                noted: None,
             });
             self.queue_flush_upstream(key);
         }

@@ -43,6 +43,15 @@ impl Worker {
         match local {
             Local::ScriptFlush => return self.script_flush(key, request),
             Local::ScriptShow => self.script_show(key, request),
+            Local::Slowlog
+            | Local::Commandlog
+            | Local::Latency
+            | Local::ConfigResetstat
+            | Local::ConfigRewrite
+            | Local::MemoryDoctor
+            | Local::MemoryMallocStats
+            | Local::MemoryPurge
+            | Local::Acl => return self.observe(key, local, request),
             Local::ClientReply => self.client_reply(key, request),
             Local::Quit => self.finish_with(key, b"+OK\r\n"),
             Local::Reset => self.reset(key),

@@ -8,7 +8,7 @@ use super::arena::Key;
 use super::events::FRAME_BYTES_MAX;
 use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
-use super::upstream::{Owed, Recipient, Role, Upstream};
+use super::upstream::{Recipient, Role, Upstream};
 use crate::resp::Protocol;
 use crate::rewrite::reply::{Ack, AckKind, ReplyPlan};
 
@@ -18,6 +18,9 @@ const READS_PER_TURN: usize = 4;
 /// Small replies in a row after which a heavy session counts as light again: a cache that reads
 /// one large value now and then should not keep paying for it.
 const LIGHT_REPLIES: u16 = 64;
+
+/// How much of an error tells what it is.
+const ERROR_BYTES_LOOKED_AT: usize = 48;
 
 /// The replies cannot be attributed any more.
 struct Broken(&'static str);
@@ -223,11 +226,15 @@ impl Worker {
         let Some(front) = upstream.owed.pop_front() else {
             return Ok(());
         };
-        let error = upstream.error;
+        let from = std::mem::replace(&mut upstream.answered_to, front.end);
+        let error = upstream
+            .error
+            .then(|| std::mem::take(&mut upstream.error_text));
         if upstream.retired && upstream.role == Role::Shared && upstream.owed.is_empty() {
             // Its last session is served, and no new one will come.
             self.close_upstream(key);
         }
+        let end = front.end;
         match front.to {
             Recipient::Greeting | Recipient::Listening if refused => {
                 let text = std::mem::take(&mut self.dropped);
@@ -246,22 +253,14 @@ impl Worker {
                         session.change_patterns(refused);
                     }
                 }
-                self.note_reply(session_key, &front, error);
+                self.note_reply(key, session_key, &front, from, error.as_deref());
                 self.session_paid(session_key);
             }
         }
-        Ok(())
-    }
-
-    /// A reply that other clients could delay tells nothing of the server.
-    fn note_reply(&mut self, key: Key<Session>, owed: &Owed, error: bool) {
-        if let Some(session) = self.sessions.get(key) {
-            if !owed.blocking {
-                let latency_us = self.now_us.wrapping_sub(owed.since_us);
-                session.meter.reply(latency_us);
-            }
-            session.meter.errors.add(u64::from(error));
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.out.forget(end);
         }
+        Ok(())
     }
 
     fn session_paid(&mut self, key: Key<Session>) {
@@ -319,6 +318,11 @@ fn begin_frame(
                 return Ok(false);
             }
             upstream.error = bytes[0] == b'-';
+            if upstream.error {
+                let text = &bytes[1..bytes.len().min(ERROR_BYTES_LOOKED_AT)];
+                upstream.error_text.clear();
+                upstream.error_text.extend_from_slice(text);
+            }
             upstream.refused = matches!(bytes, [b'-' | b'_', ..] | [b'*', b'-', ..]);
             upstream.rewriter.start(plan);
             Ok(true)

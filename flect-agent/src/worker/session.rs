@@ -6,6 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use mio::net::TcpStream;
 
@@ -258,6 +259,25 @@ impl Session {
             .unwrap_or(&self.tracking)
     }
 
+    /// Tells INFO what the session is in.
+    pub fn show_states(&self, blocked: bool) {
+        let states = [
+            blocked,
+            self.subscribed.any(),
+            self.tracking.on,
+            self.watching,
+        ];
+        let bits = states
+            .iter()
+            .rev()
+            .fold(0, |bits, on| bits << 1 | u8::from(*on));
+        let shown = &self.entry.states;
+        // Mostly nothing changes, and nothing is written then.
+        if shown.load(Ordering::Relaxed) != bits {
+            shown.store(bits, Ordering::Relaxed);
+        }
+    }
+
     /// One more reply will come from upstream.
     pub fn owe(&mut self) {
         self.in_flight += 1;
@@ -268,9 +288,9 @@ impl Session {
     }
 
     /// Answers the next request; the bytes wait for the replies before them.
-    pub fn answer(&mut self, bytes: &[u8]) {
-        if bytes.first() == Some(&b'-') {
-            self.meter.errors.add(1);
+    pub fn answer(&mut self, bytes: &[u8], command: Option<u16>) {
+        if let [b'-', error @ ..] = bytes {
+            self.meter.error(command, error);
         }
         match self.replies {
             Replies::On => {}

@@ -14,6 +14,7 @@ use super::arena::Key;
 use super::jobs::Job;
 use super::outbox::Outbox;
 use super::session::Session;
+use crate::diagnosis::Arguments;
 use crate::environment::Credentials;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
@@ -56,6 +57,10 @@ pub struct Upstream {
     pub refused: bool,
     /// The reply under way is an error.
     pub error: bool,
+    /// How that error begins.
+    pub error_text: Vec<u8>,
+    /// Where the requests end that are answered, in what was sent.
+    pub answered_to: u64,
     /// When it was last given back to the pool.
     pub idle_since: Instant,
     /// The message to a listener so far.
@@ -118,6 +123,12 @@ pub struct Owed {
     pub patterns: bool,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
+    /// The number of its command.
+    pub command: Option<u16>,
+    /// Where its bytes end in what the connection has sent.
+    pub end: u64,
+    /// Its arguments, where what was sent on is another request than the app's.
+    pub noted: Option<Box<Arguments>>,
 }
 
 /// Whose reply it is.
@@ -161,6 +172,8 @@ impl Upstream {
             tainted: false,
             refused: false,
             error: false,
+            error_text: Vec::new(),
+            answered_to: 0,
             idle_since: Instant::now(),
             frame: Vec::new(),
             greeting: Vec::new(),
@@ -183,7 +196,11 @@ impl Upstream {
             blocking: false,
             patterns: false,
             since_us: 0,
+            command: None,
+            end: upstream.out.position(),
+            noted: None,
         });
+        upstream.out.keep();
         Ok(upstream)
     }
 

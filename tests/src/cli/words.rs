@@ -24,8 +24,7 @@ fn explain() -> Result<()> {
     said(&["SET a b"])?.expect(0, "SET {k7m2x}:a b")?;
     said(&["FLUSHDB"])?.expect(0, "scoped")?;
     said(&["--database", "2", "GET", "a"])?.expect(0, "GET {k7m2x}/2:a")?;
-    said(&["CONFIG", "SET", "a", "b"])?
-        .expect(0, "NOPERM CONFIG SET is not available in a store")?;
+    said(&["REPLICAOF", "NO", "ONE"])?.expect(0, "NOPERM REPLICAOF is not available in a store")?;
     said(&["NOPE"])?.expect(0, "unknown command 'NOPE'")?;
     said(&["GET"])?.expect(0, "wrong number of arguments for 'get' command")?;
     said(&["GET 'a"])?.expect(1, "unbalanced quotes")?;

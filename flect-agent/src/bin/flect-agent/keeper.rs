@@ -221,6 +221,9 @@ impl Keeper {
                 tracing::info!(store = %store.slug(), held, limit, exceeded, "memory limit");
             }
             store.limits.set_memory_exceeded(exceeded);
+            if let Some(usage) = usage.get(prefix) {
+                store.set_measured(usage.memory_bytes, usage.keys);
+            }
         }
         self.node.usage.store(Arc::new(usage));
     }

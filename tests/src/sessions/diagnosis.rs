@@ -1,0 +1,140 @@
+//! What an app is told of its store: settings, logs, statistics, memory and users, beside a busy
+//! neighbour.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::pair::{Pair, Side, shown};
+use crate::scenario;
+use crate::smoke::check;
+use crate::wire::Wire;
+
+/// What a private Valkey says word for word.
+pub fn told(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("diagnosis.txt"))
+}
+
+fn names(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.starts_with("cmdstat_"));
+    let lines = lines.filter(|line| !line.starts_with("latency_percentiles_"));
+    lines
+        .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
+        .collect()
+}
+
+/// INFO has every field that a private server has, and nothing of the neighbour.
+pub fn info(pair: &Pair) -> Result<()> {
+    let mut neighbour = pair.connect(Side::Store)?;
+    check(&mut neighbour, "AUTH store2 any", "OK")?;
+    for key in 0..50 {
+        check(&mut neighbour, &format!("SET key{key} 1 EX 100"), "OK")?;
+    }
+    let mut texts = Vec::new();
+    for side in Side::BOTH {
+        let mut wire = pair.connect(side)?;
+        check(&mut wire, "SET kept 1", "OK")?;
+        check(&mut wire, "SET gone 1 EX 1000", "OK")?;
+        check(&mut wire, "SELECT 3", "OK")?;
+        check(&mut wire, "SET other 1", "OK")?;
+        said(&mut wire, "INCR")?;
+        texts.push(said(&mut wire, "INFO everything")?);
+    }
+    let [private, store] = texts.as_slice() else {
+        anyhow::bail!("two sides")
+    };
+    let (private_names, store_names) = (names(private), names(store));
+    let missing: Vec<_> = private_names.difference(&store_names).collect();
+    ensure!(missing.is_empty(), "missing: {missing:?}");
+    ensure!(!pair.leaks(store.as_bytes()), "{}", shown(store.as_bytes()));
+    for line in [
+        "role:master",
+        "connected_slaves:0",
+        "cluster_enabled:0",
+        "connected_clients:1",
+        "errorstat_ERR:count=1",
+        "cmdstat_set:calls=3,",
+        "db3:keys=1,expires=0,avg_ttl=0",
+    ] {
+        ensure!(store.contains(line), "{line}: {store}");
+    }
+    ensure!(store.contains("db0:keys=2,expires=1,avg_ttl=9"), "{store}");
+    for secret in ["/tmp", "executable:/", "cmdstat_scan", "flect"] {
+        ensure!(!store.contains(secret), "{secret}: {store}");
+    }
+    let server_pid = pair.operator(Side::Store).and_then(|mut operator| {
+        let reply = operator.command(&["INFO", "server"])?;
+        Ok(reply.text())
+    })?;
+    let fact = |text: &str, name: &str| -> Option<String> {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.to_owned())
+    };
+    for name in ["run_id:", "process_id:"] {
+        let (own, server) = (fact(store, name), fact(&server_pid, name));
+        ensure!(own.is_some() && own != server, "{name} {own:?}");
+    }
+    Ok(())
+}
+
+/// The slow log has this store's commands, as the app sent them, and its own settings.
+pub fn slow(pair: &Pair) -> Result<()> {
+    let mut wire = pair.connect(Side::Store)?;
+    check(&mut wire, "CONFIG SET slowlog-log-slower-than 0", "OK")?;
+    check(&mut wire, "SLOWLOG RESET", "OK")?;
+    let mut neighbour = pair.connect(Side::Store)?;
+    check(&mut neighbour, "AUTH store2 any", "OK")?;
+    check(&mut neighbour, "SET foreign 1", "OK")?;
+    check(&mut neighbour, "SLOWLOG LEN", "0")?;
+    check(
+        &mut neighbour,
+        "CONFIG GET slowlog-log-slower-than",
+        "[slowlog-log-slower-than 10000]",
+    )?;
+    check(&mut wire, "CLIENT SETNAME me", "OK")?;
+    check(&mut wire, "SET some:key value", "OK")?;
+    wire.command(&["EVAL", "return redis.call('get',KEYS[1])", "1", "some:key"])?;
+    check(&mut wire, "KEYS some*", "[some:key]")?;
+    let long = "x".repeat(200);
+    said(&mut wire, &format!("SET some:key {long}"))?;
+    let log = said(&mut wire, "SLOWLOG GET -1")?;
+    for part in [
+        "[SET some:key value]".to_owned(),
+        "[EVAL return redis.call('get',KEYS[1]) 1 some:key]".to_owned(),
+        "[KEYS some*]".to_owned(),
+        format!("[SET some:key {}... (72 more bytes)]", "x".repeat(128)),
+        " me]".to_owned(),
+    ] {
+        ensure!(log.contains(&part), "{part}: {log}");
+    }
+    ensure!(
+        !log.contains("foreign") && !pair.leaks(log.as_bytes()),
+        "{log}"
+    );
+    // What takes long by itself is found at the default threshold too.
+    check(
+        &mut wire,
+        "CONFIG SET slowlog-log-slower-than 10000 latency-monitor-threshold 10",
+        "OK",
+    )?;
+    check(&mut wire, "SLOWLOG RESET", "OK")?;
+    slow_script(&mut wire)?;
+    let log = said(&mut wire, "SLOWLOG GET")?;
+    ensure!(log.contains("[EVAL local t"), "{log}");
+    let latest = said(&mut wire, "LATENCY LATEST")?;
+    ensure!(latest.starts_with("[[command "), "{latest}");
+    check(&mut wire, "CONFIG SET latency-monitor-threshold 0", "OK")
+}
+
+fn slow_script(wire: &mut Wire) -> Result<()> {
+    let script = "local t = redis.call('TIME') local from = t[1] * 1000000 + t[2] \
+        repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] - from > 30000 return 1";
+    let reply = wire.command(&["EVAL", script, "0"]).context("EVAL")?;
+    ensure!(reply.text() == "1", "{reply:?}");
+    Ok(())
+}
+
+fn said(wire: &mut Wire, line: &str) -> Result<String> {
+    let words: Vec<_> = line.split(' ').collect();
+    Ok(wire.command(&words)?.text())
+}
