@@ -132,7 +132,8 @@ mod tests {
             ("\\*", "*", true),
             ("\\*", "a", false),
             ("a\\", "a\\", true),
-            ("[a-]", "-", true),
+            ("[a-]", "-", false),
+            ("[a-]", "`", true),
         ] {
             assert_eq!(
                 matches(pattern.as_bytes(), name.as_bytes()),
