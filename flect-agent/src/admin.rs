@@ -12,6 +12,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::commands::Learnt;
 use crate::config;
+use crate::environment::settings::events;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
@@ -66,6 +67,8 @@ pub struct Admin {
     commands: HashSet<String>,
     learnt: Learnt,
     facts: ServerFacts,
+    /// The server has been asked to tell of new keys.
+    new_keys_told: bool,
 }
 
 impl Admin {
@@ -101,6 +104,7 @@ impl Admin {
             commands: HashSet::new(),
             learnt: Learnt::default(),
             facts,
+            new_keys_told: false,
         };
         admin.learn().await?;
         Ok(admin)
@@ -318,6 +322,41 @@ impl Admin {
         }
         let result: redis::RedisResult<()> = command.query_async(&mut self.connection).await;
         result.map_err(|cause| self.server(cause))
+    }
+
+    /// Lets the server publish at least these classes of keyspace events.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_events(&mut self, wanted: u32) -> Result<(), AdminError> {
+        let read: redis::RedisResult<Vec<String>> = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("notify-keyspace-events")
+            .query_async(&mut self.connection)
+            .await;
+        let read = read.map_err(|cause| self.server(cause))?;
+        let shown = read.get(1).map_or("", String::as_str);
+        // An operator's letters that this release does not know stay as they are.
+        let known = shown.bytes().filter_map(|letter| events::parse(&[letter]));
+        let current = known.fold(0, |all, bits| all | bits);
+        // Valkey 8.0 does not show `n` beside `A`, so it cannot be seen there.
+        let blind = if current & events::ALL == events::ALL {
+            events::NEW
+        } else {
+            0
+        };
+        let again = wanted & blind != 0 && !self.new_keys_told;
+        if wanted & !current & !blind == 0 && !again {
+            return Ok(());
+        }
+        let mut letters = format!("{shown}{}", events::letters(wanted));
+        if (wanted | blind) & events::NEW != 0 {
+            letters.push('n');
+        }
+        self.apply_settings(&[("notify-keyspace-events", letters)])
+            .await?;
+        self.new_keys_told = (wanted | blind) & events::NEW != 0;
+        Ok(())
     }
 
     /// Which run of the server answers: another id means that what it keeps in memory alone, users

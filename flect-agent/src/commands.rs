@@ -215,6 +215,10 @@ pub enum Local {
     ClientCapa,
     /// `MONITOR`: the store's own commands, as its apps sent them to this node.
     Monitor,
+    /// `CLIENT GETREDIR`: the app's id of the session that invalidations go to.
+    ClientGetRedir,
+    /// `CLIENT TRACKINGINFO`: in the app's own ids and prefixes.
+    ClientTrackingInfo,
     /// `ACL WHOAMI`: the name the session authenticated with, or `default`.
     AclWhoami,
     /// `READONLY`, `READWRITE`: `+OK`; they mean something in a cluster only.

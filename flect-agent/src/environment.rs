@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::integrity::Integrity;
+use crate::worker::mailbox::Mailboxes;
 pub use attention::{Monitors, Pause};
 pub use entry::{Entry, Live, Look, Named, STATES};
 pub use limits::Limits;
@@ -109,6 +110,7 @@ impl App {
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Mutex<Vec<Arc<Entry>>>,
+    pub(crate) mailboxes: Mailboxes,
 }
 
 impl Directory {
@@ -125,6 +127,16 @@ impl Directory {
             entries.swap_remove(index);
         }
         place.is_some()
+    }
+
+    /// A session of a store by its CLIENT ID.
+    #[must_use]
+    pub fn find(&self, store: usize, id: u64) -> Option<Arc<Entry>> {
+        let entries = lock(&self.entries);
+        let mut entries = entries.iter();
+        entries
+            .find(|entry| entry.store == store && entry.id == id)
+            .cloned()
     }
 
     /// How many sessions of a store are in each of the [`STATES`].

@@ -10,23 +10,26 @@ mod admission;
 mod arena;
 mod clients;
 mod dispatch;
+pub(crate) mod events;
 mod forward;
 mod input;
 mod integrity;
 mod jobs;
 mod lanes;
 mod local;
-mod mailbox;
+pub(crate) mod mailbox;
 mod memory;
 mod monitors;
 mod observe;
 mod outbox;
 mod pace;
 mod pausing;
+mod redirect;
 mod replies;
 mod scripts;
 mod session;
 mod stalls;
+mod tracking;
 mod unblock;
 mod upstream;
 mod watch;
@@ -136,6 +139,17 @@ pub enum Message {
     Retire(Arc<Store>),
     /// Another worker, or this one, about a store's sessions.
     Clients(Between),
+    /// A session's invalidations shall go to this one: let it keep a connection, and tell its id.
+    Pin {
+        /// The number of both sessions' store.
+        store: usize,
+        /// The session that shall get them.
+        id: u64,
+        /// Who wants to know.
+        asker: redirect::Asker,
+    },
+    /// The answer.
+    Pinned(Ticket, redirect::Found),
     /// End: close everything and return.
     Stop,
 }
@@ -227,6 +241,10 @@ pub fn spawn(
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let (sender, messages) = mpsc::channel();
     let mailbox = Arc::new(Mailbox::new(sender, waker));
+    environment
+        .directory
+        .mailboxes
+        .enter(number, mailbox.clone());
     let sessions = Arc::new(AtomicUsize::new(0));
     let upstreams = Arc::new(AtomicUsize::new(0));
     let mut worker = Worker {
@@ -442,6 +460,8 @@ impl Worker {
                 Message::Store(store) => self.add_store(store),
                 Message::Retire(store) => self.retire_store(&store),
                 Message::Clients(message) => self.take_from_worker(message),
+                Message::Pin { store, id, asker } => self.pin(store, id, asker),
+                Message::Pinned(Ticket(key), found) => self.pinned(key, found),
                 Message::Stop => return false,
             }
         }
@@ -450,6 +470,7 @@ impl Worker {
 
     fn tick(&mut self, now: Instant) {
         self.close_idle_lanes(now);
+        self.look_after_listeners();
         self.look_after_stalls(now);
         self.forget_ended();
     }

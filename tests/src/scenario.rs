@@ -9,6 +9,8 @@
 //! | `a: GET k` | send only |
 //! | `a<` `a< 3` | read one reply, or three |
 //! | `a<?` `a<? 3` | the same, with every number taken as equal |
+//! | `a<*` | everything until nothing comes any more |
+//! | `a?<` | read one reply, with every number taken as equal |
 //! | `a? CLIENT ID` | one reply, with every number taken as equal |
 //! | `a@ SMEMBERS s` | one reply, in any order |
 //! | `a~ TIME` | one reply, of which only the type counts |
@@ -21,7 +23,7 @@
 //! | `id a` | from here on `$a` is its CLIENT ID, and `@a` its address |
 //! | `resp2` `resp3` | at the beginning: only in this protocol |
 //!
-//! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`.
+//! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`. `$b` is the CLIENT ID of connection b.
 
 use std::collections::BTreeMap;
 use std::net::Shutdown;
@@ -55,6 +57,7 @@ enum Step<'a> {
     Send(&'a str, Vec<Vec<u8>>),
     Read(&'a str, usize, Compare),
     Id(&'a str),
+    All(&'a str),
     Silent(&'a str),
     ShutDown(&'a str),
     Close(&'a str),
@@ -123,6 +126,7 @@ fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Resul
         protocol,
         connections: BTreeMap::new(),
         known: BTreeMap::new(),
+        ids: BTreeMap::new(),
     };
     let mut transcript = Vec::new();
     for (line, step) in &scenario.steps {
@@ -148,20 +152,22 @@ struct Player<'a> {
     connections: BTreeMap<String, Wire>,
     /// What stands for `$a` and `@a`.
     known: BTreeMap<String, String>,
+    /// What each has for a CLIENT ID.
+    ids: BTreeMap<String, String>,
 }
 
 impl Player<'_> {
     fn step(&mut self, step: &Step<'_>) -> Result<Vec<String>> {
         Ok(match step {
             Step::Command(name, args, compare) => {
-                let args = self.with_known(args);
+                let args = self.with_ids(&self.with_known(args))?;
                 let wire = self.connection(name)?;
                 wire.send(&args)?;
                 let said = read(wire, *compare)?;
                 vec![self.checked(said)]
             }
             Step::Send(name, args) => {
-                let args = self.with_known(args);
+                let args = self.with_ids(&self.with_known(args))?;
                 self.connection(name)?.send(&args)?;
                 Vec::new()
             }
@@ -180,6 +186,13 @@ impl Player<'_> {
                     all.push(self.checked(said));
                 }
                 all
+            }
+            Step::All(name) => {
+                let (bytes, _) = self.connection(name)?.read_until_silent(SILENCE * 4)?;
+                vec![match self.side == Side::Store && self.pair.leaks(&bytes) {
+                    true => format!("LEAK: {}", bytes.escape_ascii()),
+                    false => bytes.escape_ascii().to_string(),
+                }]
             }
             Step::Silent(name) => {
                 let silent = self.connection(name)?.is_silent_for(SILENCE)?;
@@ -223,9 +236,24 @@ impl Player<'_> {
             if self.protocol == 3 {
                 wire.command(&["HELLO", "3"])?;
             }
+            let id = wire.command(&["CLIENT", "ID"])?.text();
+            self.ids.insert(name.to_owned(), id);
             self.connections.insert(name.to_owned(), wire);
         }
         self.connections.get_mut(name).context("just made")
+    }
+
+    /// The arguments with ids in place of the connections' names.
+    fn with_ids(&mut self, args: &[Vec<u8>]) -> Result<Vec<Vec<u8>>> {
+        let mut all = args.to_vec();
+        for arg in &mut all {
+            if let [b'$', name] = arg.as_slice() {
+                let name = char::from(*name).to_string();
+                self.connection(&name)?;
+                *arg = self.ids[&name].clone().into_bytes();
+            }
+        }
+        Ok(all)
     }
 
     /// No reply may hold the store's name on the server.
@@ -325,7 +353,9 @@ fn parse_step(line: &str) -> Result<Step<'_>> {
         "~" => Step::Command(name, split(rest)?, Compare::Type),
         ":" => Step::Send(name, split(rest)?),
         "<" => Step::Read(name, count(rest)?, Compare::Bytes),
+        "<*" => Step::All(name),
         "<?" => Step::Read(name, count(rest)?, Compare::Numbers),
+        "?<" => Step::Read(name, 1, Compare::Numbers),
         "!" => Step::Silent(name),
         "|" => Step::ShutDown(name),
         "/" => Step::Close(name),

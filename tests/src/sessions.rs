@@ -22,6 +22,8 @@ pub fn trials() -> Vec<Trial> {
             ("transactions", transactions),
             ("blocking", blocking),
             ("pubsub", pubsub),
+            ("tracking", tracking),
+            ("notifications", notifications),
             ("connection", connection),
             ("clients", clients::conversations),
             ("monitors", clients::monitors),
@@ -59,6 +61,16 @@ fn blocking(pair: &Pair) -> Result<()> {
 
 fn pubsub(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("sessions/pubsub.txt"))
+}
+
+fn tracking(pair: &Pair) -> Result<()> {
+    pair.bed.start_neighbour("store1")?;
+    scenario::check(pair, include_str!("sessions/tracking.txt"))
+}
+
+fn notifications(pair: &Pair) -> Result<()> {
+    pair.bed.start_neighbour("store1")?;
+    scenario::check(pair, include_str!("sessions/notifications.txt"))
 }
 
 fn connection(pair: &Pair) -> Result<()> {

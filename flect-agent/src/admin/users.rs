@@ -12,6 +12,7 @@ use crate::commands::{self, Policy};
 use crate::environment::Credentials;
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
+use crate::worker::events;
 
 /// What the passwords of the agent's users are derived from, so that all agents of an environment
 /// agree on them and none has to be kept.
@@ -96,6 +97,8 @@ pub fn store(
         rules.push("resetchannels".to_owned());
     }
     rules.push(format!("&{prefix}:*"));
+    // Notifications of the store's own keys; no session subscribes to them by itself.
+    rules.extend(events::patterns(prefix).map(|pattern| format!("&{pattern}")));
     rules.push("-@all".to_owned());
     let own = AGENTS_OWN.iter().copied();
     let forwarded = commands::all()
@@ -183,7 +186,9 @@ fn without_rights(credentials: &Credentials) -> Vec<String> {
 /// Whether a user's channel rules, as `ACL GETUSER` shows them, lie within the store.
 pub fn only_own_channels(channels: &str, prefix: &Prefix) -> bool {
     let own = format!("&{prefix}:");
-    !channels.is_empty() && channels.split(' ').all(|rule| rule.starts_with(&own))
+    let listened = events::patterns(prefix).map(|pattern| format!("&{pattern}"));
+    let is_own = |rule: &str| rule.starts_with(&own) || listened.iter().any(|known| known == rule);
+    !channels.is_empty() && channels.split(' ').all(is_own)
 }
 
 #[cfg(test)]

@@ -15,9 +15,6 @@ pub fn policy(command: &Command, request: &Request<'_>) -> Policy {
         Names::Sort { .. } if sorts_by_patterns(request) => {
             Policy::Scoped(Scoped::SortWithPatterns)
         }
-        Names::Tracking if redirects(request) => {
-            Policy::Operator("another connection's id means nothing where connections are shared")
-        }
         Names::Keywords if is_ambiguous(command, request) => Policy::Operator(
             "a word that its keys stand behind comes twice, so they cannot be told from values",
         ),
@@ -82,18 +79,6 @@ fn is_ambiguous(command: &Command, request: &Request<'_>) -> bool {
 /// Options of COPY from argument 3 on.
 fn names_database(request: &Request<'_>) -> bool {
     (3..request.argc()).any(|at| is(request.arg(at), b"db"))
-}
-
-/// Options of CLIENT TRACKING from argument 3 on. A redirection to 0 is none.
-fn redirects(request: &Request<'_>) -> bool {
-    let mut at = 3;
-    while let Some(word) = request.get(at) {
-        if is(word, b"redirect") {
-            return request.get(at + 1).is_none_or(|id| id != b"0");
-        }
-        at += if is(word, b"prefix") { 2 } else { 1 };
-    }
-    false
 }
 
 /// Options of XREAD from argument 1 on, as `xreadCommand` walks them.

@@ -115,7 +115,8 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("client|caching", forward(Names::None).needs(Need::Tracking)),
     // Reads of a session that touches nothing must not go over a connection that does.
     ("client|no-touch", forward(Names::None).needs(Need::Tracking)),
-    ("client|trackinginfo", forward(Names::None).replies(ReplyShape::TrackingInfo)),
+    ("client|trackinginfo", local(Local::ClientTrackingInfo).replies(ReplyShape::TrackingInfo)),
+    ("client|getredir", local(Local::ClientGetRedir)),
 
     // ---- Scoped: about all keys or channels of a server.
     ("keys", scoped(Scoped::Keys).replies(ReplyShape::Names)),
@@ -223,7 +224,7 @@ const SCRIPTS: &str = "\
 
 /// CLUSTER KEYSLOT is a pure function of its argument, and COMMAND GETKEYS gives back what it is given.
 const NAMELESS: &str = "\
-    acl|cat acl|genpass client|getredir cluster|keyslot command command|count command|docs \
+    acl|cat acl|genpass cluster|keyslot command command|count command|docs \
     command|getkeys command|getkeysandflags command|info command|list echo lastsave lolwut \
     module|list ping script|exists script|load time";
 

@@ -14,6 +14,8 @@ pub struct Entry {
     pub id: u64,
     /// The store's number.
     pub store: usize,
+    /// The number of the worker that serves it.
+    pub worker: usize,
     /// The app's address as it sees it, and the address that it asked for.
     pub peer: SocketAddr,
     /// The address that the app asked for.

@@ -14,6 +14,8 @@ pub mod events {
     pub const KEYSPACE: u32 = 1;
     /// `E`: messages on `__keyevent@n__:event`.
     pub const KEYEVENT: u32 = 1 << 1;
+    /// `n`: a key that was not there.
+    pub const NEW: u32 = 1 << 14;
     /// What `A` stands for: everything but key misses (`m`) and new keys (`n`).
     pub const ALL: u32 = 0b10_0111_1111_1100;
 
@@ -276,7 +278,12 @@ pub fn keep(kept: &mut BTreeMap<String, String>, setting: Setting, value: i64) {
     if value == setting.default() {
         kept.remove(setting.name());
     } else {
-        kept.insert(setting.name().to_owned(), setting.text(value));
+        let mut text = setting.text(value);
+        if matches!(setting, NotifyKeyspaceEvents) && value & i64::from(events::NEW) != 0 {
+            // What is shown leaves it out where `A` stands.
+            text.push('n');
+        }
+        kept.insert(setting.name().to_owned(), text);
     }
 }
 
@@ -353,6 +360,10 @@ mod tests {
         settings.set(&kept);
         assert_eq!(settings.notify_keyspace_events(), 3 | 256);
         assert_eq!(settings.get(SlowerThan), 0);
+        let all_and_new = i64::from(events::KEYSPACE | events::ALL | events::NEW);
+        keep(&mut kept, NotifyKeyspaceEvents, all_and_new);
+        settings.set(&kept);
+        assert_eq!(settings.get(NotifyKeyspaceEvents), all_and_new);
         keep(&mut kept, SlowerThan, 10_000);
         keep(&mut kept, NotifyKeyspaceEvents, 0);
         assert!(kept.is_empty());

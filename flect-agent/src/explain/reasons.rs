@@ -133,6 +133,9 @@ fn local(local: Local) -> &'static str {
         Local::Monitor => {
             "the server would show all stores' commands: the agent shows the store's own on this node"
         }
+        Local::ClientGetRedir | Local::ClientTrackingInfo => {
+            "the agent keeps what the session asked to be tracked, in its own ids and prefixes"
+        }
         Local::ClientCapa => "a store never redirects; it is accepted and does nothing",
         Local::AclWhoami => {
             "users of the server are the agent's; the session has the name it logged in with"

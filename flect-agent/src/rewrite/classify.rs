@@ -236,8 +236,8 @@ fn after(grammar: Names, word: &[u8], more: usize) -> Option<After> {
                 None
             }
         }
-        // `clientCommand` in src/networking.c. REDIRECT names a connection of the server and is not
-        // forwarded; were it, the server would refuse it.
+        // `clientCommand` in src/networking.c. REDIRECT names a connection of the server: the worker
+        // writes such requests itself; were they forwarded, the server would refuse them.
         Names::Tracking => {
             if any(&[b"bcast", b"optin", b"optout", b"noloop"]) {
                 next(0, Verbatim)

@@ -10,6 +10,7 @@ mod names;
 mod plan;
 mod pubsub;
 mod roles;
+mod values;
 
 pub use error::ReplyError;
 pub use names::store_prefix;
@@ -19,12 +20,11 @@ pub use pubsub::{Ack, AckKind};
 use cursor::Cursor;
 use names::Stripped;
 use pubsub::Word;
-use roles::{Frame, Frames, Role};
+use roles::{Frame, Frames, Name, Role};
 
 use super::error_text;
 pub use super::stream::Advance;
 use crate::resp::encode;
-use crate::resp::number;
 use crate::resp::reply::{Header, header};
 use crate::store::Namespace;
 
@@ -45,6 +45,10 @@ pub struct ReplyRewriter {
     /// The text of a bulk error so far.
     error: Vec<u8>,
     ack: Option<Ack>,
+    /// The app's id of the session that invalidations go to.
+    redirection: u64,
+    /// The reply told that it is gone.
+    broken: bool,
     /// Nobody will see the output: names need not be found.
     blind: bool,
     /// An error's text has come.
@@ -74,6 +78,7 @@ impl ReplyRewriter {
         self.frames.clear();
         self.error.clear();
         self.ack = None;
+        self.broken = false;
         self.blind = false;
         self.met_error = false;
         self.role = Role::of(&plan);
@@ -84,6 +89,17 @@ impl ReplyRewriter {
             _ => {}
         }
         self.state = State::Value;
+    }
+
+    /// What the app calls the session that invalidations of this connection go to.
+    pub fn set_redirection(&mut self, id: u64) {
+        self.redirection = id;
+    }
+
+    /// Whether the reply just done told that this session is gone.
+    #[must_use]
+    pub fn tells_broken_redirection(&self) -> bool {
+        self.broken
     }
 
     /// Whoever asked is gone: the rest of the reply is read only to find its end.
@@ -217,6 +233,9 @@ impl ReplyRewriter {
             Header::Line { kind: b':' } if role == Role::AckCount => {
                 return self.ack_count(cursor);
             }
+            Header::Line { kind: b':' } if role == Role::Redirection => {
+                return self.redirection(cursor, out);
+            }
             Header::Line { kind: b':' } if role.is_aggregate() => {
                 return Err(ReplyError::UnexpectedShape);
             }
@@ -326,6 +345,23 @@ impl ReplyRewriter {
                 cursor.at += header;
                 self.state = State::Payload { left: payload + 2 };
             }
+            Role::MessageChannel if kind == b'$' => {
+                let known = &rest[..rest.len().min(payload)];
+                if payload != pubsub::INVALIDATION_CHANNEL.len()
+                    || !pubsub::INVALIDATION_CHANNEL.starts_with(known)
+                {
+                    let role = Role::Name(Name::Channel);
+                    return self.bulk(cursor, kind, header, payload, role, namespace, out);
+                }
+                if known.len() < payload {
+                    return Ok(false);
+                }
+                if let Some(frame) = self.frames.top_mut() {
+                    frame.role = Role::PubsubFrame(Word::Invalidation);
+                }
+                cursor.at += header;
+                self.state = State::Payload { left: payload + 2 };
+            }
             Role::Name(name) if kind == b'$' => {
                 let known = &rest[..rest.len().min(payload)];
                 let stripped = match names::strip(name, namespace, known, known.len() == payload) {
@@ -359,88 +395,6 @@ impl ReplyRewriter {
             _ => return Err(ReplyError::UnexpectedShape),
         }
         Ok(true)
-    }
-
-    /// Gives out the agent's own reply instead of the value, which is short and taken whole.
-    fn replace(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        header: Header,
-        bytes: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ReplyError> {
-        let rest = &cursor.input[cursor.at..];
-        let whole = match header {
-            Header::Line { .. } => match memchr::memchr(b'\n', rest) {
-                Some(end) => end + 1,
-                None => return Ok(false),
-            },
-            Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
-            Header::Null | Header::Aggregate { .. } => return Err(ReplyError::UnexpectedShape),
-        };
-        if rest.len() < whole {
-            return Ok(false);
-        }
-        let index = self.frames.top().map_or(0, |frame| frame.index);
-        let own = usize::try_from(index)
-            .ok()
-            .and_then(|index| self.plans.get(index));
-        let Some(ReplyPlan::Replace(own)) = own else {
-            return Err(ReplyError::UnexpectedShape);
-        };
-        cursor.skip(whole, out);
-        out.extend_from_slice(own);
-        self.end_value();
-        Ok(true)
-    }
-
-    /// The number of subscriptions left, at the end of an acknowledgement.
-    fn ack_count(&mut self, cursor: &mut Cursor<'_>) -> Result<bool, ReplyError> {
-        let rest = &cursor.input[cursor.at..];
-        let Some(end) = memchr::memchr(b'\n', rest) else {
-            return if rest.len() > pubsub::COUNT_LINE_BYTES_MAX {
-                Err(ReplyError::Malformed("an integer without an end"))
-            } else {
-                Ok(false)
-            };
-        };
-        let count = rest[1..end]
-            .strip_suffix(b"\r")
-            .and_then(number::parse)
-            .ok_or(ReplyError::Malformed("an integer that is no number"))?;
-        if let Some(ack) = &mut self.ack {
-            ack.count = count;
-        }
-        cursor.at += end + 1;
-        self.end_value();
-        Ok(true)
-    }
-
-    fn error_line(
-        &mut self,
-        cursor: &mut Cursor<'_>,
-        namespace: &Namespace,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ReplyError> {
-        cursor.flush(out);
-        let rest = &cursor.input[cursor.at..];
-        let (text, whole) = match memchr::memchr(b'\r', rest) {
-            None => (rest, false),
-            Some(end) => match rest.get(end + 1) {
-                None => (&rest[..end], false),
-                Some(b'\n') => (&rest[..end], true),
-                Some(_) => return Err(ReplyError::Malformed("a line break inside an error")),
-            },
-        };
-        let done = error_text::append(text, whole, namespace, &self.scripts, out);
-        cursor.at += done;
-        cursor.copied = cursor.at;
-        if whole {
-            // The CR LF goes with the next run.
-            cursor.at += 2;
-            self.end_value();
-        }
-        Ok(whole)
     }
 
     /// The role of the value that comes next.

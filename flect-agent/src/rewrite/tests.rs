@@ -361,10 +361,6 @@ fn arguments_decide_where_they_must() {
         policy("CLIENT TRACKING ON PREFIX redirect"),
         Policy::Rewrite
     );
-    assert!(matches!(
-        policy("CLIENT TRACKING ON REDIRECT 5"),
-        Policy::Operator(_)
-    ));
     assert_eq!(placement("XREAD STREAMS block 0"), Placement::Shared);
     assert_eq!(
         placement("XREAD COUNT block STREAMS a 0"),

@@ -19,6 +19,7 @@ use super::arena::Key;
 use super::lanes::{self, StoreLanes};
 use super::outbox::Outbox;
 use super::session::{Doing, Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
+use super::tracking::Tracking;
 use super::{Accepted, Mailbox, Worker};
 use crate::environment::{Entry, Live, Named, Store};
 use crate::metrics::Meter;
@@ -102,7 +103,7 @@ impl Worker {
             return turn_away(accepted.stream, TOO_MANY_CLIENTS);
         };
         meter.bytes_in.add(accepted.early.len() as u64);
-        let mut session = session(accepted, store, id, meter, &self.mailbox);
+        let mut session = session(accepted, store, id, self.number, meter, &self.mailbox);
         session.doing.touched_ms = self.now_ms;
         session.doing.read_bytes = session.input.len() as u64;
         let key = self.sessions.insert(session);
@@ -149,6 +150,7 @@ impl Worker {
             let entry = Arc::new(Entry {
                 id,
                 store: store.number,
+                worker: self.number,
                 peer: session.entry.peer,
                 asked: session.entry.asked,
                 since: session.entry.since,
@@ -178,6 +180,7 @@ impl Worker {
         // The socket is closed on drop either way; an error says it is no longer watched.
         let _ = self.poll.registry().deregister(&mut session.socket);
         self.environment.directory.leave(&session.entry);
+        self.pin_ended(&session);
         session.forget_patterns();
         session.store.leave();
         self.count.store(self.sessions.len(), Ordering::Relaxed);
@@ -204,6 +207,7 @@ fn session(
     accepted: Accepted,
     store: Arc<Store>,
     id: u64,
+    worker: usize,
     meter: Arc<Meter>,
     mailbox: &Arc<Mailbox>,
 ) -> Session {
@@ -214,6 +218,7 @@ fn session(
     let entry = Arc::new(Entry {
         id,
         store: store.number,
+        worker,
         peer: accepted.peer,
         asked: accepted.asked,
         since: Instant::now(),
@@ -252,9 +257,14 @@ fn session(
         watching: false,
         subscribed: Subscribed::default(),
         patterns: HashSet::new(),
+        event_channels: HashSet::new(),
+        events: Vec::new(),
         pattern_changes: VecDeque::new(),
-        tracking: false,
-        broadcasting: false,
+        tracking: Tracking::default(),
+        tracking_after: None,
+        redirect_found: None,
+        redirected_to: false,
+        redirect_askers: Vec::new(),
         no_touch: false,
         watched: 0,
         monitoring: false,

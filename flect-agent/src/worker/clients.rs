@@ -96,8 +96,11 @@ impl Worker {
         set(clients::PUBSUB, session.subscribed.any());
         set(clients::MULTI, session.transaction.is_some());
         set(clients::BLOCKED, self.is_blocked(session));
-        set(clients::TRACKING, session.tracking);
-        set(clients::BROADCAST, session.tracking && session.broadcasting);
+        set(clients::TRACKING, session.tracking.on);
+        set(
+            clients::BROADCAST,
+            session.tracking.on && session.tracking.bcast,
+        );
         set(clients::CLOSING, session.finishing);
         set(clients::NO_TOUCH, session.no_touch);
         let queued = session.transaction.as_ref().map(|t| t.plans.len());

@@ -55,6 +55,9 @@ impl Worker {
             if let Some(outcome) = self.script(key, command, request) {
                 return outcome;
             }
+            if command.name == "client|tracking" && command.accepts(request.argc()) {
+                return self.track(key, command, request);
+            }
             return self.forward(key, command, request);
         }
         if !command.accepts(request.argc()) {
@@ -79,7 +82,11 @@ impl Worker {
 
     /// In RESP2 a subscriber's connection carries messages, so other commands are refused
     /// (`processCommand` in server.c). What is sent on, the server refuses itself.
-    fn subscribers_may_not(&self, key: Key<Session>, command: &Command) -> Option<Vec<u8>> {
+    pub(super) fn subscribers_may_not(
+        &self,
+        key: Key<Session>,
+        command: &Command,
+    ) -> Option<Vec<u8>> {
         let session = self.sessions.get(key)?;
         let allowed = matches!(command.policy, Policy::Local(Local::Quit | Local::Reset));
         if !session.subscribed.any() || session.protocol == Protocol::Resp3 || allowed {

@@ -75,6 +75,9 @@ impl Worker {
             Granted::Refused => return Outcome::Taken,
             Granted::Later => return Outcome::Later,
         }
+        if !self.listens(key, command, request) {
+            return Outcome::Later;
+        }
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
         };
@@ -112,19 +115,13 @@ impl Worker {
         match command.name {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
-            "client|tracking" => {
-                // What the server refuses changes nothing: only OFF ends tracking.
-                let off = |word: &[u8]| word.eq_ignore_ascii_case(b"off");
-                session.tracking = !request.get(2).is_some_and(off);
-                session.broadcasting = request
-                    .args()
-                    .any(|word| word.eq_ignore_ascii_case(b"bcast"));
-                lane.tainted = true;
-            }
             "client|no-touch" => {
                 session.no_touch = request.arg(2).eq_ignore_ascii_case(b"on");
                 lane.tainted = true;
             }
+            "subscribe" => session.note_channels(true, Some(request)),
+            "unsubscribe" => session.note_channels(false, Some(request)),
+            "client|caching" => session.tracking.cache(request),
             _ => {}
         }
         self.sent(key, upstream, command, plan, request.argc(), blocking);
@@ -147,6 +144,10 @@ impl Worker {
         ) else {
             return;
         };
+        if session.transaction.is_none() && !command.name.starts_with("client|") {
+            // CLIENT CACHING is about one command (`resetClient` in networking.c).
+            session.tracking.caching = false;
+        }
         let (plan, frames) = follow_state(session, command, plan, argc);
         let muted = match session.replies {
             Replies::On => false,
@@ -166,7 +167,10 @@ impl Worker {
             frames,
             muted,
             blocking,
-            patterns: matches!(command.name, "psubscribe" | "punsubscribe"),
+            patterns: matches!(
+                command.name,
+                "psubscribe" | "punsubscribe" | "subscribe" | "unsubscribe"
+            ),
             exec: command.name == "exec" && command.accepts(argc),
             since_us: self.now_us,
             command: Some(command.number),
@@ -360,6 +364,10 @@ fn follow_state(
                 session.selecting = Some(transaction.database);
                 session.gate = Gate::Idle;
             }
+            if transaction.tracking.is_some() {
+                session.tracking_after = transaction.tracking;
+                session.gate = Gate::Idle;
+            }
             return (ReplyPlan::Exec(transaction.plans), 1);
         }
         "discard" => {
@@ -373,6 +381,7 @@ fn follow_state(
             session.transaction = Some(Transaction {
                 plans: Vec::new(),
                 database: session.database,
+                tracking: None,
                 needs_memory: false,
                 writes: false,
                 ends: false,

@@ -462,6 +462,9 @@ impl Worker {
             (Some(to), true) => {
                 let plan = stream.rewriter.plan();
                 let blocking = may_block(to.command);
+                if matches!(to.command.name, "subscribe" | "unsubscribe") {
+                    session.note_channels(true, None);
+                }
                 self.sent(key, to.upstream, to.command, plan, to.argc, blocking);
                 self.watch_stream(key, to.command, to.upstream);
             }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Interest, Token};
 
 use super::arena::Key;
+use super::events::Listener;
 use super::outbox::Flushed;
 use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
@@ -44,6 +45,7 @@ pub struct StoreLanes {
     /// This turn's lines for those that monitor.
     pub lines: Vec<u8>,
     meter: Option<Arc<Meter>>,
+    pub listener: Listener,
 }
 
 impl StoreLanes {
@@ -59,6 +61,7 @@ impl StoreLanes {
             reserved: None,
             lines: Vec::new(),
             meter: None,
+            listener: Listener::default(),
         }
     }
 
@@ -331,6 +334,9 @@ impl Worker {
             session.database = database;
             session.entry.named().database = database;
         }
+        if let Some(tracking) = session.tracking_after.take() {
+            session.tracking = tracking;
+        }
         session.show_states(false);
         match session.lane {
             Lane::Own(upstream) => {
@@ -342,6 +348,8 @@ impl Worker {
             Lane::Shared(_) => session.lane = Lane::None,
             Lane::None => {}
         }
+        self.settle_pin(key);
+        self.settle_events(key);
         self.open_gate(key, Gate::Idle);
         if let Some(session) = self.sessions.get(key)
             && session.finishing
@@ -407,8 +415,11 @@ impl Worker {
                 }
                 Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
-                Recipient::Greeting | Recipient::ServerId => {}
+                Recipient::Greeting | Recipient::ServerId | Recipient::Listening => {}
             }
+        }
+        if upstream.role == Role::Listener {
+            self.listener_failed(upstream.store);
         }
         if let Role::Own(session) = upstream.role {
             self.close_session_of(session, key);

@@ -7,6 +7,7 @@ use super::admission::{TOO_MANY_CLIENTS, WRONG_PASSWORD};
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
+use super::tracking::Tracking;
 use crate::commands::Local;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
@@ -133,6 +134,10 @@ impl Worker {
                 session.entry.named().redirect |= redirect;
             }
             Local::ClientImportSource => return Err(NOT_IMPORTING.to_vec()),
+            Local::ClientGetRedir => {
+                encode::integer(session.tracking_now().redirection(), &mut out)
+            }
+            Local::ClientTrackingInfo => session.tracking_now().info(protocol, &mut out),
             Local::AclWhoami => encode::bulk(&session.user, &mut out),
             Local::ClusterDisabled => return Err(CLUSTER_DISABLED.to_vec()),
             Local::ReadOnly => {
@@ -192,12 +197,17 @@ impl Worker {
         session.transaction = None;
         session.selecting = None;
         session.watching = false;
-        session.tracking = false;
         session.no_touch = false;
         session.executing.clear();
         session.lines_bytes = 0;
+        session.tracking = Tracking::default();
+        session.tracking_after = None;
+        session.redirect_found = None;
+        session.redirected_to = false;
         session.subscribed = Subscribed::default();
         session.pattern_changes.clear();
+        session.event_channels.clear();
+        session.events.clear();
         session.forget_patterns();
         session.replies = Replies::On;
         session.user = b"default".to_vec();

@@ -1,7 +1,7 @@
 //! Where a worker takes what other threads tell it.
 
 use std::fmt;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use mio::Waker;
 
@@ -33,6 +33,28 @@ impl fmt::Debug for Mailbox {
     }
 }
 
+/// Every worker's, by its number. Touched when workers start and when one has something to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Mailboxes(Mutex<Vec<(usize, Arc<Mailbox>)>>);
+
+impl Mailboxes {
+    pub(super) fn enter(&self, number: usize, mailbox: Arc<Mailbox>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((number, mailbox));
+    }
+
+    /// False when there is no such worker.
+    pub(super) fn send(&self, number: usize, message: Message) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mailbox = all.iter().find(|(known, _)| *known == number);
+        let Some((_, mailbox)) = mailbox else {
+            return false;
+        };
+        mailbox.send(message);
+        true
+    }
+}
+
 /// A session's entry that no worker serves, for tests of what is told of sessions.
 #[cfg(test)]
 pub(crate) fn entry_for_tests(id: u64, peer: &str, asked: &str) -> crate::environment::Entry {
@@ -41,11 +63,13 @@ pub(crate) fn entry_for_tests(id: u64, peer: &str, asked: &str) -> crate::enviro
     crate::environment::Entry {
         id,
         store: 0,
+        worker: 0,
         peer: peer.parse().expect("an address"),
         asked: asked.parse().expect("an address"),
         since: std::time::Instant::now(),
         named: std::sync::Mutex::default(),
         live: crate::environment::Live::default(),
+        states: std::sync::atomic::AtomicU8::new(0),
         mailbox: Arc::new(Mailbox::new(mpsc::channel().0, Arc::new(waker))),
     }
 }

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::arena::Key;
+use super::events::FRAME_BYTES_MAX;
 use super::integrity::WITHHELD;
 use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
@@ -184,8 +185,18 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::Greeting) | None => {
-                    (upstream.skip(rest, &self.nobody, dropped), None)
+                Some(Recipient::Greeting | Recipient::Listening) | None => {
+                    let advance = upstream.skip(rest, &self.nobody, dropped);
+                    if upstream.client_id.is_none() {
+                        upstream.greeting.extend_from_slice(dropped);
+                    }
+                    if upstream.unasked
+                        && upstream.role == Role::Listener
+                        && upstream.frame.len() <= FRAME_BYTES_MAX
+                    {
+                        upstream.frame.extend_from_slice(dropped);
+                    }
+                    (advance, None)
                 }
             };
             let advance = advance.map_err(|error| {
@@ -234,9 +245,18 @@ impl Worker {
         let refused = upstream.refused;
         if upstream.unasked {
             upstream.unasked = false;
+            if upstream.role == Role::Listener {
+                self.take_event(key);
+                return Ok(());
+            }
+            let broken = upstream.rewriter.tells_broken_redirection();
             if let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key)) {
+                session.tracking.broken |= broken;
                 session.reply_bytes = 0;
                 session.settle();
+            }
+            if let Some(session) = session_key {
+                self.settle_events(session);
             }
             return Ok(());
         }
@@ -265,12 +285,13 @@ impl Worker {
         }
         let end = front.end;
         match front.to {
-            Recipient::Greeting if refused => {
+            Recipient::Greeting | Recipient::Listening if refused => {
                 let text = std::mem::take(&mut self.dropped);
                 self.greeting_refused(&text);
                 self.fail_upstream(key);
             }
-            Recipient::Greeting => {}
+            Recipient::Greeting => self.greeted(key),
+            Recipient::Listening => self.listening(key),
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
             Recipient::Job(job) => self.resume_job(job),
@@ -334,6 +355,11 @@ fn begin_frame(
         Owner::Unasked => {
             upstream.unasked = true;
             upstream.muted = false;
+            if let Role::Own(session) = upstream.role
+                && let Some(session) = sessions.get(session)
+            {
+                upstream.rewriter.set_redirection(session.tracking.redirect);
+            }
             upstream.rewriter.start(ReplyPlan::Pubsub);
             Ok(true)
         }

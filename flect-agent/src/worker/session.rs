@@ -12,7 +12,10 @@ use mio::net::TcpStream;
 
 use super::arena::Key;
 use super::clients::Errand;
+use super::events::{concerns_channel, concerns_pattern};
 use super::outbox::Outbox;
+use super::redirect::{Asker, Found};
+use super::tracking::Tracking;
 use super::upstream::Upstream;
 use crate::environment::{App, Entry, Store};
 use crate::metrics::Meter;
@@ -92,11 +95,12 @@ pub struct Session {
     pub sought: Option<Sha>,
     /// Patterns that it subscribed to.
     pub patterns: HashSet<Vec<u8>>,
+    /// Channels of notifications that it subscribed to.
+    pub event_channels: HashSet<Vec<u8>>,
+    /// Notifications that wait for replies before them.
+    pub events: Vec<u8>,
     /// What the server has not confirmed yet of them, in order.
     pub pattern_changes: VecDeque<PatternChange>,
-    pub tracking: bool,
-    /// CLIENT TRACKING with BCAST.
-    pub broadcasting: bool,
     /// CLIENT NO-TOUCH ON.
     pub no_touch: bool,
     /// How many keys it watches.
@@ -111,6 +115,15 @@ pub struct Session {
     pub executing: VecDeque<Executing>,
     /// What CLIENT LIST tells of it.
     pub doing: Doing,
+    pub tracking: Tracking,
+    /// What a queued CLIENT TRACKING makes of it if the EXEC under way succeeds.
+    pub tracking_after: Option<Tracking>,
+    /// What has been found out about the session that invalidations shall go to.
+    pub redirect_found: Option<Found>,
+    /// Other sessions' invalidations come to it.
+    pub redirected_to: bool,
+    /// Who waits for the id of its connection.
+    pub redirect_askers: Vec<Asker>,
     /// Whom ACL WHOAMI names: the user of the last AUTH.
     pub user: Vec<u8>,
     pub replies: Replies,
@@ -173,6 +186,10 @@ pub enum Gate {
     Pause,
     /// Until the server has been told to end an earlier blocking command.
     Unblocking,
+    /// Until the store's notifications are listened to.
+    Listener,
+    /// Until the connection is known that invalidations shall go to.
+    Redirect,
 }
 
 /// A request on its way that does not fit the buffer.
@@ -196,6 +213,8 @@ pub struct Transaction {
     pub plans: Vec<ReplyPlan>,
     /// The database that a queued SELECT will have chosen by then.
     pub database: u32,
+    /// What a queued CLIENT TRACKING will have made of tracking by then.
+    pub tracking: Option<Tracking>,
     /// A queued command may make the store larger.
     pub needs_memory: bool,
     /// What queued commands about all keys need before EXEC.
@@ -246,8 +265,10 @@ impl Subscribed {
     }
 }
 
-/// A PSUBSCRIBE or PUNSUBSCRIBE under way.
+/// A SUBSCRIBE, PSUBSCRIBE or the end of one under way.
 pub struct PatternChange {
+    /// Channels, of which only those of notifications count.
+    pub channels: bool,
     pub add: bool,
     /// Without names, PUNSUBSCRIBE gives up all.
     pub names: Vec<Vec<u8>>,
@@ -278,13 +299,27 @@ impl Session {
         self.transaction.is_some()
             || self.watching
             || self.subscribed.any()
-            || self.tracking
             || self.no_touch
+            || self.tracking.on
+            || self.redirected_to
+    }
+
+    /// What tracking will be when the next request is carried out.
+    pub fn tracking_now(&self) -> &Tracking {
+        let queued = self.transaction.as_ref();
+        queued
+            .and_then(|transaction| transaction.tracking.as_ref())
+            .unwrap_or(&self.tracking)
     }
 
     /// Tells INFO what the session is in.
     pub fn show_states(&self, blocked: bool) {
-        let states = [blocked, self.subscribed.any(), self.tracking, self.watching];
+        let states = [
+            blocked,
+            self.subscribed.any(),
+            self.tracking.on,
+            self.watching,
+        ];
         let bits = states
             .iter()
             .rev()
@@ -348,8 +383,13 @@ impl Session {
         }
     }
 
-    /// A reply was an error or null; if it was EXEC's, a queued SELECT has not happened.
+    /// A reply was an error or null; if it was EXEC's, what was queued has not happened. Nothing is
+    /// sent behind an EXEC that would change the session, so its reply is the last one.
     pub fn refused_exec(&mut self) {
+        if self.in_flight > 1 {
+            return;
+        }
+        self.tracking_after = None;
         if self.selecting.take().is_some() {
             self.select(self.database);
         }
@@ -358,7 +398,31 @@ impl Session {
     /// It has asked for these patterns, or to give them up; the server confirms it later.
     pub fn note_patterns(&mut self, add: bool, request: &Request<'_>) {
         let names = request.args().skip(1).map(<[u8]>::to_vec).collect();
-        self.pattern_changes.push_back(PatternChange { add, names });
+        self.pattern_changes.push_back(PatternChange {
+            channels: false,
+            add,
+            names,
+        });
+    }
+
+    /// The same of channels. A request that streams is not looked at: there is none.
+    pub fn note_channels(&mut self, add: bool, request: Option<&Request<'_>>) {
+        let names = request
+            .into_iter()
+            .flat_map(|request| request.args().skip(1));
+        self.pattern_changes.push_back(PatternChange {
+            channels: true,
+            add: add || request.is_none(),
+            names: names.map(<[u8]>::to_vec).collect(),
+        });
+    }
+
+    /// Whether it may want to hear of keyspace events.
+    pub fn wants_events(&self) -> bool {
+        !self.event_channels.is_empty()
+            || !self.pattern_changes.is_empty()
+            || matches!(self.gate, Gate::Listener)
+            || self.patterns.iter().any(|p| concerns_pattern(p))
     }
 
     /// The server has confirmed the first change under way, or refused it.
@@ -367,6 +431,19 @@ impl Session {
             return;
         };
         if refused {
+            return;
+        }
+        if change.channels {
+            if !change.add && change.names.is_empty() {
+                self.event_channels.clear();
+            }
+            for channel in change.names {
+                if !change.add {
+                    self.event_channels.remove(&channel);
+                } else if concerns_channel(&channel) {
+                    self.event_channels.insert(channel);
+                }
+            }
             return;
         }
         if !change.add && change.names.is_empty() {

@@ -79,6 +79,12 @@ pub struct Upstream {
     pub id_reply: Vec<u8>,
     /// How often the server is being asked to unblock it.
     pub unblocking: u32,
+    /// The message to a listener so far.
+    pub frame: Vec<u8>,
+    /// The reply to the greeting so far.
+    pub greeting: Vec<u8>,
+    /// Its id on the server, once the greeting is answered.
+    pub client_id: Option<u64>,
 }
 
 /// Who uses a connection.
@@ -94,6 +100,8 @@ pub enum Role {
     Housekeeper,
     /// SORT with BY or GET.
     Sorter,
+    /// Notifications of the store's keys.
+    Listener,
 }
 
 /// How far a connection is.
@@ -156,6 +164,8 @@ pub enum Recipient {
     Aside(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
+    /// A listener's PSUBSCRIBE.
+    Listening,
 }
 
 impl Upstream {
@@ -198,18 +208,19 @@ impl Upstream {
             asks_id: false,
             id_reply: Vec::new(),
             unblocking: 0,
+            frame: Vec::new(),
+            greeting: Vec::new(),
+            client_id: None,
         };
         let user = credentials.user.as_bytes();
         let password = credentials.password.as_bytes();
-        match protocol {
-            Protocol::Resp2 => {
-                encode::request(&[b"AUTH", user, password], upstream.out.tail());
-            }
-            Protocol::Resp3 => {
-                let words: [&[u8]; 5] = [b"HELLO", b"3", b"AUTH", user, password];
-                encode::request(&words, upstream.out.tail());
-            }
-        }
+        let version: &[u8] = match protocol {
+            Protocol::Resp2 => b"2",
+            Protocol::Resp3 => b"3",
+        };
+        // Its reply holds the connection's id, which no further right is needed for.
+        let words: [&[u8]; 5] = [b"HELLO", version, b"AUTH", user, password];
+        encode::request(&words, upstream.out.tail());
         upstream.owed.push_back(Owed {
             to: Recipient::Greeting,
             plan: ReplyPlan::Verbatim,

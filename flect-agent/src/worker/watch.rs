@@ -20,7 +20,10 @@ use crate::resp::request::Request;
 /// Arguments that [`Worker::note_arguments`] is for.
 fn is_sent_otherwise(command: &Command) -> bool {
     let name = command.name;
-    name.starts_with("eval") || name.starts_with("fcall") || name.starts_with("script|")
+    name.starts_with("eval")
+        || name.starts_with("fcall")
+        || name.starts_with("script|")
+        || name == "client|tracking"
 }
 
 impl Worker {

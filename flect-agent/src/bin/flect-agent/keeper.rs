@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::Config;
+use flect_agent::environment::settings::events;
 use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
@@ -108,6 +109,7 @@ impl Keeper {
                     if polls.is_multiple_of(POLLS_PER_LOOK) {
                         let reachable = self.look_at_server().await;
                         self.node.set_reachable(reachable);
+                        self.ensure_events().await;
                         self.look_at_usage().await;
                     }
                     polls = polls.wrapping_add(1);
@@ -237,6 +239,7 @@ impl Keeper {
             .context("taking away the users of removed stores")?;
         self.snapshot = snapshot;
         self.backup = backup;
+        self.ensure_events().await;
         Ok(())
     }
 
@@ -322,7 +325,27 @@ impl Keeper {
             if let Err(error) = &kept {
                 tracing::warn!(store = %due.store.slug(), %error, "settings not kept");
             }
+            self.ensure_events().await;
             due.answer(&self.workers, kept.is_ok());
+        }
+    }
+
+    /// Lets the server tell of the events that stores of this node want. What it tells already, for
+    /// the operator or another node, stays.
+    async fn ensure_events(&mut self) {
+        let wanted = self
+            .stores
+            .served()
+            .values()
+            .map(|store| store.settings().notify_keyspace_events())
+            .filter(|wanted| wanted & (events::KEYSPACE | events::KEYEVENT) != 0)
+            .fold(0, |all, wanted| all | wanted)
+            & !events::KEYEVENT;
+        if wanted == 0 {
+            return;
+        }
+        if let Err(error) = self.admin.ensure_events(wanted | events::KEYSPACE).await {
+            tracing::warn!(%error, "the server could not be asked for keyspace events");
         }
     }
 

@@ -42,15 +42,20 @@ pub(super) enum Word {
     Ack(AckKind),
     /// `[key ...] or null`
     Invalidate,
+    /// A message of the channel that carries invalidations in RESP2: `channel, [key ...] or null`
+    Invalidation,
+    /// Whose connection is gone that invalidations went to: the server's id of it.
+    Broken,
     /// Nothing of it is a name.
     Nameless,
 }
 
+/// The channel of a server's own making. It has no prefix, and a store's channels all have one, so an
+/// app's channel of that name is another.
+pub(super) const INVALIDATION_CHANNEL: &[u8] = b"__redis__:invalidate";
+
 /// The longest kind is `tracking-redir-broken`.
 pub(super) const WORD_BYTES_MAX: usize = 32;
-
-/// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
-pub(super) const COUNT_LINE_BYTES_MAX: usize = 23;
 
 impl Word {
     pub(super) fn parse(word: &[u8]) -> Option<Self> {
@@ -64,7 +69,8 @@ impl Word {
             b"ssubscribe" => Self::Ack(AckKind::Ssubscribe),
             b"sunsubscribe" => Self::Ack(AckKind::Sunsubscribe),
             b"invalidate" => Self::Invalidate,
-            b"pong" | b"tracking-redir-broken" => Self::Nameless,
+            b"tracking-redir-broken" => Self::Broken,
+            b"pong" => Self::Nameless,
             _ => return None,
         })
     }
@@ -72,11 +78,11 @@ impl Word {
     /// The role of the value at `index`.
     pub(super) fn element(self, index: u64) -> Role {
         match (self, index) {
-            (Self::Message, 1) | (Self::Pmessage, 1 | 2) | (Self::Ack(_), 1) => {
-                Role::Name(Name::Channel)
-            }
+            (Self::Message, 1) => Role::MessageChannel,
+            (Self::Pmessage, 1 | 2) | (Self::Ack(_), 1) => Role::Name(Name::Channel),
             (Self::Ack(_), 2) => Role::AckCount,
-            (Self::Invalidate, 1) => Role::Names(Name::AnyDatabase),
+            (Self::Broken, 1) => Role::Redirection,
+            (Self::Invalidate, 1) | (Self::Invalidation, 2) => Role::Names(Name::AnyDatabase),
             _ => Role::Verbatim,
         }
     }

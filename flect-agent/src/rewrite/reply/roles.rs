@@ -38,6 +38,10 @@ pub(super) enum Role {
     PubsubWord,
     /// A message of this kind.
     PubsubFrame(Word),
+    /// The channel of a message, which may be the server's own.
+    MessageChannel,
+    /// The server's id of a connection, in whose place the app's id of the session goes.
+    Redirection,
     /// The number in an acknowledgement.
     AckCount,
 }
@@ -92,7 +96,12 @@ impl Role {
     /// What an aggregate of this role is once its type is known; `None` when it may not be one.
     pub(super) fn inside(self, kind: u8) -> Option<Self> {
         match self {
-            Self::Name(_) | Self::PubsubWord | Self::AckCount | Self::Replaced => None,
+            Self::Name(_)
+            | Self::MessageChannel
+            | Self::Redirection
+            | Self::PubsubWord
+            | Self::AckCount
+            | Self::Replaced => None,
             Self::Streams if kind == b'%' => Some(Self::StreamMap),
             role => Some(role),
         }
