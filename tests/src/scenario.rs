@@ -25,7 +25,7 @@
 //!
 //! Arguments are quoted as in valkey-cli: `"a\r\n\x00"`, `'it\'s'`. `$b` is the CLIENT ID of connection b.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
@@ -50,6 +50,28 @@ struct Scenario<'a> {
     name: &'a str,
     protocols: &'static [u8],
     steps: Vec<(usize, Step<'a>)>,
+}
+
+impl Scenario<'_> {
+    /// What stands for a connection's id in its steps, unless a step of its own asks for it.
+    fn wanted(&self) -> BTreeSet<String> {
+        let steps = || self.steps.iter().map(|(_, step)| step);
+        let asked: BTreeSet<String> = steps()
+            .filter_map(|step| match step {
+                Step::Id(name) => Some(format!("${name}")),
+                _ => None,
+            })
+            .collect();
+        steps()
+            .filter_map(|step| match step {
+                Step::Command(_, args, _) | Step::Send(_, args) => Some(args),
+                _ => None,
+            })
+            .flatten()
+            .filter_map(|arg| String::from_utf8(arg.clone()).ok())
+            .filter(|arg| arg.starts_with('$') && !asked.contains(arg))
+            .collect()
+    }
 }
 
 enum Step<'a> {
@@ -126,6 +148,7 @@ fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Resul
         protocol,
         connections: BTreeMap::new(),
         known: BTreeMap::new(),
+        wanted: scenario.wanted(),
         ids: BTreeMap::new(),
     };
     let mut transcript = Vec::new();
@@ -152,6 +175,8 @@ struct Player<'a> {
     connections: BTreeMap<String, Wire>,
     /// What stands for `$a` and `@a`.
     known: BTreeMap<String, String>,
+    /// Names of connections, as `$a`, whose ids steps are given.
+    wanted: BTreeSet<String>,
     /// What each has for a CLIENT ID.
     ids: BTreeMap<String, String>,
 }
@@ -236,8 +261,12 @@ impl Player<'_> {
             if self.protocol == 3 {
                 wire.command(&["HELLO", "3"])?;
             }
-            let id = wire.command(&["CLIENT", "ID"])?.text();
-            self.ids.insert(name.to_owned(), id);
+            // Asked for at once, since a subscriber cannot tell it in RESP2; and only where a step wants it,
+            // since MONITOR shows the asking.
+            if self.wanted.contains(&format!("${name}")) {
+                let id = wire.command(&["CLIENT", "ID"])?.text();
+                self.ids.insert(name.to_owned(), id);
+            }
             self.connections.insert(name.to_owned(), wire);
         }
         self.connections.get_mut(name).context("just made")
@@ -250,7 +279,8 @@ impl Player<'_> {
             if let [b'$', name] = arg.as_slice() {
                 let name = char::from(*name).to_string();
                 self.connection(&name)?;
-                *arg = self.ids[&name].clone().into_bytes();
+                let id = self.ids.get(&name).context("a connection's id")?;
+                *arg = id.clone().into_bytes();
             }
         }
         Ok(all)

@@ -103,7 +103,11 @@ pub fn store(
     let own = AGENTS_OWN.iter().copied();
     let forwarded = commands::all()
         .iter()
-        .filter(|command| matches!(command.policy, Policy::Rewrite) && !command.container)
+        .filter(|command| {
+            // COMMAND is one that does something by itself.
+            let acts = !command.container || command.accepts(1);
+            matches!(command.policy, Policy::Rewrite) && acts
+        })
         .map(|command| command.name);
     let mut names: Vec<&str> = own
         .chain(forwarded)

@@ -47,14 +47,13 @@ impl<'a> Request<'a> {
         self.args.len()
     }
 
-    /// Argument `i`; the command's name is argument 0.
-    ///
-    /// # Panics
-    /// When `i` is not below [`Request::argc`].
+    /// Argument `i`; the command's name is argument 0. Past the last it is empty: no request may end a
+    /// worker by being short.
     #[must_use]
     pub fn arg(&self, i: usize) -> &'a [u8] {
-        let range = self.args[i];
-        &self.bytes[range.start as usize..range.end as usize]
+        self.args.get(i).map_or(b"", |range| {
+            &self.bytes[range.start as usize..range.end as usize]
+        })
     }
 
     /// Argument `i`, or `None` past the last.

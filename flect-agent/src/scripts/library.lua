@@ -17,7 +17,7 @@ api.VALKEY_VERSION,api.VALKEY_VERSION_NUM=raw.VALKEY_VERSION,raw.VALKEY_VERSION_
 api.bind=function(f) bind,api.bind=f,nil end
 
 local function begin(keys,args)
-local p=args[#args]
+local p=string.match(args[#args],'^[^%z]*')
 args[#args]=nil
 if not enter then
 local env

@@ -31,6 +31,12 @@ impl Worker {
                 self.refuse(key, &error);
                 return Outcome::Taken;
             }
+            Lookup::MissingSubcommand(command)
+                if command.since > self.environment.facts.release =>
+            {
+                self.refuse(key, &commands::unknown_command_error(request.args()));
+                return Outcome::Taken;
+            }
             Lookup::MissingSubcommand(command) => {
                 self.refuse(key, &commands::arity_error(command));
                 return Outcome::Taken;
@@ -38,9 +44,15 @@ impl Worker {
         };
         if command.since > self.environment.facts.release {
             // This server is older than the command.
-            let error = match command.name.contains('|') {
-                true => commands::unknown_subcommand_error(name, request.arg(1)),
-                false => commands::unknown_command_error(request.args()),
+            let known = matches!(
+                commands::lookup(name, None),
+                Lookup::Known(container) | Lookup::MissingSubcommand(container)
+                    if container.since <= self.environment.facts.release
+            );
+            let error = if known && command.name.contains('|') {
+                commands::unknown_subcommand_error(name, request.arg(1))
+            } else {
+                commands::unknown_command_error(request.args())
             };
             self.refuse(key, &error);
             return Outcome::Taken;

@@ -306,8 +306,12 @@ impl Event {
             (b':', key) => (0, key),
             (b'/', rest) => {
                 let end = memchr::memchr(b':', rest)?;
-                let database = number::parse(&rest[..end])?;
-                (u32::try_from(database).ok()?, &rest[end + 1..])
+                let database = u32::try_from(number::parse(&rest[..end])?).ok()?;
+                // Names of the agent's own stand where no database is (see scoped/gather.rs).
+                if database == 0 {
+                    return None;
+                }
+                (database, &rest[end + 1..])
             }
             _ => return None,
         };

@@ -115,7 +115,7 @@ impl Worker {
         match command.name {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
-            "client|no-touch" => {
+            "client|no-touch" if command.accepts(request.argc()) => {
                 session.no_touch = request.arg(2).eq_ignore_ascii_case(b"on");
                 lane.tainted = true;
             }

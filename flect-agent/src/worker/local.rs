@@ -8,6 +8,7 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
 use super::tracking::Tracking;
+use super::upstream::Recipient;
 use crate::commands::Local;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
@@ -327,9 +328,16 @@ impl Worker {
         if name.is_some_and(|name| !is_plain(name)) {
             return Err(BAD_CLIENT_NAME.to_vec());
         }
-        if protocol != session.protocol && session.needs_own() {
+        let switched = protocol != session.protocol;
+        // What comes unasked might still come in the protocol before.
+        let told = session.subscribed.any() || session.tracking.on || session.redirected_to;
+        if switched && (session.transaction.is_some() || told) {
             return Err(STATE_HELD.to_vec());
         }
+        let own = match session.lane {
+            Lane::Own(upstream) if switched => Some(upstream),
+            _ => None,
+        };
         if let Some((user, password)) = login {
             self.choose_store(key, user, password)?;
         }
@@ -337,6 +345,20 @@ impl Worker {
             return Ok(Vec::new());
         };
         session.protocol = protocol;
+        if let Some(upstream) = own {
+            // Nothing is owed on it, so the switch cannot meet a reply.
+            if let Some(lane) = self.upstreams.get_mut(upstream) {
+                lane.protocol = protocol;
+            }
+            let request: &[u8] = match protocol {
+                Protocol::Resp2 => b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n",
+                Protocol::Resp3 => b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n",
+            };
+            self.send_own(upstream, request, Recipient::Greeting);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return Ok(Vec::new());
+        };
         {
             let mut named = session.entry.named();
             if let Some(name) = name {

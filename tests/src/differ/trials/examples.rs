@@ -22,19 +22,30 @@ const EXAMPLES: &[(&str, &str)] = &[
 ];
 /// What may differ in them, beside the exceptions of random requests.
 const DIFFERENT: &[(&str, &str)] = &[
+    ("command", "its order is that of a hash table"),
     (
         "client|list",
         "the private one has the operator's connections as well",
     ),
+    ("client|info", "its numbers are its own"),
+    ("info", "trials of its own compare its fields"),
     (
-        "client|info",
-        "`cmd` is client|list: branch clients makes it whole",
+        "acl|log",
+        "an app's AUTH is judged by the agent, which keeps no log",
     ),
     (
-        "command",
-        "without arguments it is refused: the store's user lacks the right to a container",
+        "function|list",
+        "the order of functions is that of a hash table",
     ),
-    ("info", "branch diag makes it whole"),
+    (
+        "function|dump",
+        "the texts may be compressed; a trial of its own restores them",
+    ),
+    (
+        "memory|malloc-stats",
+        "as of a server with another allocator",
+    ),
+    ("memory|stats", "a trial of its own compares its fields"),
     ("monitor", "it ends the talk; trials of its own hold it"),
     (
         "client|kill",
