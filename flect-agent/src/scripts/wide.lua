@@ -128,6 +128,7 @@ end
 for _,list in ipairs({found[''] or {},found['+'] or {}}) do
 for _,name in ipairs(list) do match(Q..name) end
 end
+for _,name in ipairs(found[own..'*'] or {}) do match(Q..name) end
 for name in pairs(touched) do match(name) end
 return present(all)
 end
@@ -136,7 +137,9 @@ for i=1,#list do list[i]=sub(list[i],#db+1) end
 return list
 end
 local function listed(pattern)
-return walk(sub(P,#Q+1)..pattern) and names(P,pattern)
+local own=sub(P,#Q+1)
+if walked then lists() end
+return (walked and found[own..'*'] or walk(own..pattern)) and names(P,pattern)
 end
 
 special.keys=function(a,argc)

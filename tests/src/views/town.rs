@@ -98,7 +98,7 @@ impl Town {
             // A mistake of the app: the server says WRONGTYPE.
             5 => vec!["LPUSH".into(), "rl:10.0.0.8".into(), "x".into()],
             // Not for apps: the agent says NOPERM.
-            8 => vec!["ACL".into(), "LIST".into()],
+            8 => vec!["ACL".into(), "SETUSER".into(), "x".into()],
             _ => vec!["INCR".into(), format!("rl:10.0.0.{}", n % 9)],
         })?;
         town.load("blog", "pages", 15, |n| {
