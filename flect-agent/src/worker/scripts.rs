@@ -92,6 +92,12 @@ impl Worker {
         if !command.accepts(request.argc()) {
             return None;
         }
+        if matches!(kind, Kind::Text | Kind::Name)
+            && let Some(error) = misfit(&kind, request)
+        {
+            self.answer(key, error);
+            return Some(Outcome::Taken);
+        }
         match kind {
             Kind::Text | Kind::Name | Kind::Function => {
                 let script = match self.replacement(key, command, request.arg(1)) {
@@ -439,6 +445,20 @@ fn keys_of(request: &Request<'_>) -> Option<usize> {
     takes_keys(keys, request.argc())
         .then(|| usize::try_from(number::parse(keys)?).ok())
         .flatten()
+}
+
+/// What Valkey says of a request that runs nothing (`evalGenericCommand` in eval.c): the server that holds
+/// the store would look at its keys first.
+fn misfit(kind: &Kind, request: &Request<'_>) -> Option<&'static [u8]> {
+    if matches!(kind, Kind::Name) && request.arg(1).len() != Sha::NONE.as_bytes().len() {
+        return Some(NO_SCRIPT);
+    }
+    match number::parse(request.arg(2)) {
+        None => Some(b"-ERR value is not an integer or out of range\r\n"),
+        Some(keys) if keys < 0 => Some(b"-ERR Number of keys can't be negative\r\n"),
+        Some(_) if takes_keys(request.arg(2), request.argc()) => None,
+        Some(_) => Some(b"-ERR Number of keys can't be greater than number of args\r\n"),
+    }
 }
 
 fn takes_keys(keys: &[u8], argc: usize) -> bool {
