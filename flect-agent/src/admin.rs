@@ -1,6 +1,7 @@
 //! The agent's conversation with the shared Valkey as its operator: users and facts. What stores
 //! there are, the [registry](crate::registry) says.
 
+mod facts;
 mod learn;
 mod users;
 
@@ -18,6 +19,7 @@ use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::scripts::FunctionNames;
 use crate::store::{Prefix, Slug};
+pub use facts::info_field;
 use users::UserKey;
 pub use users::hex;
 pub(crate) use users::random;
@@ -90,7 +92,7 @@ impl Admin {
         let mut connection = ConnectionManager::new_with_config(client, config)
             .await
             .map_err(server)?;
-        let facts = facts(&mut connection).await.map_err(server)?;
+        let facts = facts::facts(&mut connection).await.map_err(server)?;
         let mut registry = Registry::open(connection.clone()).await?;
         let key = registry.user_key(&UserKey::random().to_text()).await?;
         let key = UserKey::from_text(&key).ok_or_else(|| {
@@ -459,77 +461,4 @@ fn read_password(path: &std::path::Path) -> Result<String, AdminError> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| complaint(error.to_string()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// A field of an INFO reply, as it stands there.
-#[must_use]
-pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim_end)
-}
-
-async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerFacts> {
-    let info: String = redis::cmd("INFO")
-        .arg("server")
-        .query_async(connection)
-        .await?;
-    let hello: std::collections::HashMap<String, redis::Value> =
-        redis::cmd("HELLO").query_async(connection).await?;
-    let text = |name: &str| {
-        hello
-            .get(name)
-            .and_then(|value| redis::from_redis_value::<String>(value.clone()).ok())
-    };
-    let databases: Vec<String> = redis::cmd("CONFIG")
-        .arg("GET")
-        .arg("databases")
-        .query_async(connection)
-        .await?;
-    Ok(ServerFacts {
-        server: text("server").unwrap_or_else(|| "redis".to_owned()),
-        version: text("version")
-            .or_else(|| info_field(&info, "redis_version").map(str::to_owned))
-            .unwrap_or_else(|| "7.2.4".to_owned()),
-        databases: databases
-            .get(1)
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(16),
-        release: info_field(&info, "valkey_version")
-            .and_then(release)
-            .unwrap_or(OLDEST_RELEASE),
-        has_commandlog: knows("commandlog", connection).await?,
-    })
-}
-
-/// What a server that does not say its version is taken for.
-const OLDEST_RELEASE: crate::commands::Version = crate::commands::Version { major: 8, minor: 0 };
-
-fn release(text: &str) -> Option<crate::commands::Version> {
-    let mut parts = text.split('.').map(str::parse);
-    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else {
-        return None;
-    };
-    Some(crate::commands::Version { major, minor })
-}
-
-/// Whether the server has a command.
-async fn knows(command: &str, connection: &mut ConnectionManager) -> redis::RedisResult<bool> {
-    let found: Vec<redis::Value> = redis::cmd("COMMAND")
-        .arg("INFO")
-        .arg(command)
-        .query_async(connection)
-        .await?;
-    Ok(found.iter().any(|found| *found != redis::Value::Nil))
-}
-
-async fn commands(connection: &mut ConnectionManager) -> redis::RedisResult<HashSet<String>> {
-    let names: Vec<String> = redis::cmd("COMMAND")
-        .arg("LIST")
-        .query_async(connection)
-        .await?;
-    Ok(names
-        .into_iter()
-        .map(|name| name.to_ascii_lowercase())
-        .collect())
 }

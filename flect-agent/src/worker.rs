@@ -6,6 +6,7 @@
 //! turn, so that many small requests share one system call: this is where multiplexing is faster
 //! than no proxy.
 
+mod accepted;
 mod admission;
 mod arena;
 mod clients;
@@ -29,6 +30,7 @@ mod replies;
 mod scripts;
 mod session;
 mod stalls;
+mod streaming;
 mod tracking;
 mod unblock;
 mod upstream;
@@ -36,7 +38,6 @@ mod watch;
 mod wide;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread::JoinHandle;
@@ -46,9 +47,9 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
-use crate::environment::{App, Environment, Setting, Store};
+use crate::environment::{Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
-use crate::resp::Protocol;
+pub use accepted::{Accepted, EARLY_BYTES_MAX};
 use arena::{Arena, Key};
 pub use clients::{Back, Between};
 use jobs::Job;
@@ -77,53 +78,6 @@ const EVENTS: usize = 1024;
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const WAKE: Token = Token(usize::MAX);
-
-/// An accepted and identified connection.
-pub struct Accepted {
-    /// The socket, non-blocking.
-    pub stream: std::net::TcpStream,
-    /// Who is behind it.
-    pub app: Arc<App>,
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// The address that the client asked for.
-    pub asked: SocketAddr,
-    /// Its socket is in the sock hash.
-    pub accelerated: bool,
-    /// What has been read of it already: the requests behind a login, at most
-    /// [`EARLY_BYTES_MAX`].
-    pub early: Vec<u8>,
-    /// What a login has agreed on.
-    pub protocol: Protocol,
-    /// As whom it has logged in: a store of the app, proven by whoever accepted it, or `default`.
-    pub user: Vec<u8>,
-}
-
-/// What [`Accepted::early`] may hold.
-pub const EARLY_BYTES_MAX: usize = session::INPUT_BYTES_MAX;
-
-impl Accepted {
-    /// A connection that has said nothing yet. It may be one end of any stream socket: options of TCP
-    /// are not counted on.
-    #[must_use]
-    pub fn new(
-        stream: std::net::TcpStream,
-        app: Arc<App>,
-        peer: SocketAddr,
-        asked: SocketAddr,
-    ) -> Self {
-        Self {
-            stream,
-            app,
-            peer,
-            asked,
-            accelerated: false,
-            early: Vec::new(),
-            protocol: Protocol::Resp2,
-            user: b"default".to_vec(),
-        }
-    }
-}
 
 /// What other threads tell a worker.
 pub enum Message {

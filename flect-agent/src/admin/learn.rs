@@ -16,7 +16,7 @@ impl Admin {
     /// # Errors
     /// When the server does not answer.
     pub async fn learn(&mut self) -> Result<(), AdminError> {
-        let names = super::commands(&mut self.connection).await;
+        let names = super::facts::commands(&mut self.connection).await;
         self.commands = names.map_err(|cause| self.server(cause))?;
         let unknown = commands::unknown(self.commands.iter().map(String::as_str));
         let described = if unknown.is_empty() {

@@ -8,10 +8,9 @@ use super::forward::Outcome;
 use super::monitors;
 use super::scripts::{self, Unready};
 use super::session::{
-    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, SCRIPT_INPUT_BYTES_MAX,
-    Session, Stream, StreamTo,
+    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, Lane, SCRIPT_INPUT_BYTES_MAX, Session, Stream,
+    StreamTo,
 };
-use super::upstream::UPSTREAM_OUT_BYTES_MAX;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
 use crate::resp::request::{Request, Scanned};
 use crate::rewrite::request::first_key;
@@ -420,79 +419,6 @@ impl Worker {
         });
         true
     }
-
-    /// Rewrites more of a streamed request; answers how much was taken.
-    fn feed_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> usize {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return 0;
-        };
-        let Some(mut stream) = session.stream.take() else {
-            return 0;
-        };
-        let mut none = Vec::new();
-        let out = match &stream.to {
-            Some(to) => match self.upstreams.get_mut(to.upstream) {
-                Some(upstream) => {
-                    if upstream.out.len() >= UPSTREAM_OUT_BYTES_MAX {
-                        upstream.waiting.push(key);
-                        session.gate = Gate::Upstream;
-                        let full = to.upstream;
-                        session.stream = Some(stream);
-                        self.queue_flush_upstream(full);
-                        return 0;
-                    }
-                    upstream.out.tail()
-                }
-                None => {
-                    self.close_session(key);
-                    return 0;
-                }
-            },
-            None => &mut none,
-        };
-        session.input_bytes_max = INPUT_BYTES_MAX;
-        let advance = match stream.rewriter.advance(bytes, &session.namespace, out) {
-            Ok(advance) => advance,
-            Err(error) => {
-                self.broken_stream(key, stream.to.as_ref(), &error.reply());
-                return bytes.len();
-            }
-        };
-        match (&stream.to, advance.done) {
-            (Some(to), true) => {
-                let plan = stream.rewriter.plan();
-                let blocking = may_block(to.command);
-                if matches!(to.command.name, "subscribe" | "unsubscribe") {
-                    session.note_channels(true, None);
-                }
-                self.sent(key, to.upstream, to.command, plan, to.argc, blocking);
-                self.watch_stream(key, to.command, to.upstream);
-            }
-            (Some(to), false) => {
-                let upstream = to.upstream;
-                session.stream = Some(stream);
-                self.queue_flush_upstream(upstream);
-            }
-            (None, true) => {
-                let refusal = std::mem::take(&mut stream.refusal);
-                self.refuse(key, &refusal);
-            }
-            (None, false) => session.stream = Some(stream),
-        }
-        advance.consumed
-    }
-
-    /// The client broke the protocol in the middle of a request whose beginning is with the server
-    /// already: the connection goes, and the half request with it.
-    fn broken_stream(&mut self, key: Key<Session>, to: Option<&StreamTo>, reply: &[u8]) {
-        if let Some(to) = to {
-            self.close_upstream(to.upstream);
-        }
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.lane = Lane::None;
-        }
-        self.finish_with(key, reply);
-    }
 }
 
 fn known_command(lookup: Option<Lookup>) -> Option<&'static Command> {
@@ -508,7 +434,7 @@ fn streamable(command: &Command) -> bool {
 }
 
 /// Whether a request of this command may keep its client waiting.
-fn may_block(command: &Command) -> bool {
+pub(super) fn may_block(command: &Command) -> bool {
     command.placement == Placement::Dedicated(Need::Blocking)
         || matches!(command.names, Names::Xread { .. })
 }

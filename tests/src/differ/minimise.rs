@@ -60,6 +60,9 @@ struct Search<'a> {
     best: Minimal,
 }
 
+/// One way to make a step simpler.
+type Simplification = Box<dyn Fn(&mut Step)>;
+
 impl Search<'_> {
     fn is_late(&self) -> bool {
         self.start.elapsed() > TIME_MAX
@@ -116,7 +119,7 @@ impl Search<'_> {
     fn simplify(&mut self) -> Result<()> {
         let mut at = 0;
         while at < self.best.steps.len() {
-            let mut simpler: Vec<Box<dyn Fn(&mut Step)>> = vec![
+            let mut simpler: Vec<Simplification> = vec![
                 Box::new(|step| step.client = 'a'),
                 Box::new(|step| change(step, |request| request.joined = false)),
                 Box::new(|step| change(step, |request| request.cuts.clear())),

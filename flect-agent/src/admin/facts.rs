@@ -1,0 +1,82 @@
+//! What the agent asks a server about itself.
+
+use std::collections::HashSet;
+
+use redis::aio::ConnectionManager;
+
+use crate::environment::ServerFacts;
+
+/// A field of an INFO reply, as it stands there.
+#[must_use]
+pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .map(str::trim_end)
+}
+
+pub(super) async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerFacts> {
+    let info: String = redis::cmd("INFO")
+        .arg("server")
+        .query_async(connection)
+        .await?;
+    let hello: std::collections::HashMap<String, redis::Value> =
+        redis::cmd("HELLO").query_async(connection).await?;
+    let text = |name: &str| {
+        hello
+            .get(name)
+            .and_then(|value| redis::from_redis_value::<String>(value.clone()).ok())
+    };
+    let databases: Vec<String> = redis::cmd("CONFIG")
+        .arg("GET")
+        .arg("databases")
+        .query_async(connection)
+        .await?;
+    Ok(ServerFacts {
+        server: text("server").unwrap_or_else(|| "redis".to_owned()),
+        version: text("version")
+            .or_else(|| info_field(&info, "redis_version").map(str::to_owned))
+            .unwrap_or_else(|| "7.2.4".to_owned()),
+        databases: databases
+            .get(1)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(16),
+        release: info_field(&info, "valkey_version")
+            .and_then(release)
+            .unwrap_or(OLDEST_RELEASE),
+        has_commandlog: knows("commandlog", connection).await?,
+    })
+}
+
+/// What a server that does not say its version is taken for.
+const OLDEST_RELEASE: crate::commands::Version = crate::commands::Version { major: 8, minor: 0 };
+
+fn release(text: &str) -> Option<crate::commands::Version> {
+    let mut parts = text.split('.').map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else {
+        return None;
+    };
+    Some(crate::commands::Version { major, minor })
+}
+
+/// Whether the server has a command.
+async fn knows(command: &str, connection: &mut ConnectionManager) -> redis::RedisResult<bool> {
+    let found: Vec<redis::Value> = redis::cmd("COMMAND")
+        .arg("INFO")
+        .arg(command)
+        .query_async(connection)
+        .await?;
+    Ok(found.iter().any(|found| *found != redis::Value::Nil))
+}
+
+pub(super) async fn commands(
+    connection: &mut ConnectionManager,
+) -> redis::RedisResult<HashSet<String>> {
+    let names: Vec<String> = redis::cmd("COMMAND")
+        .arg("LIST")
+        .query_async(connection)
+        .await?;
+    Ok(names
+        .into_iter()
+        .map(|name| name.to_ascii_lowercase())
+        .collect())
+}
