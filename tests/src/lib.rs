@@ -80,6 +80,7 @@ pub mod sessions;
 pub mod smoke;
 #[cfg(feature = "trials")]
 pub mod views;
+#[cfg(feature = "trials")]
 pub mod wide;
 #[cfg(feature = "trials")]
 pub mod worker;
