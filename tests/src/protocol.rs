@@ -6,6 +6,7 @@ mod large;
 mod malformed;
 mod many;
 mod pipeline;
+mod short;
 
 use libtest_mimic::Trial;
 
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         "protocol",
         &[
             ("malformed_input_is_answered_alike", malformed::alike),
+            ("short_requests_end_no_worker", short::harmless),
             ("any_split_gives_the_same_replies", pipeline::any_split),
             ("a_long_pipeline_passes", pipeline::long),
             (
