@@ -19,7 +19,6 @@ pub fn trials() -> Vec<Trial> {
         "protocol",
         &[
             ("malformed_input_is_answered_alike", malformed::alike),
-            ("short_requests_end_no_worker", short::harmless),
             ("any_split_gives_the_same_replies", pipeline::any_split),
             ("a_long_pipeline_passes", pipeline::long),
             (
@@ -32,5 +31,14 @@ pub fn trials() -> Vec<Trial> {
             ("clients_leave_without_reading", endings::unread),
             ("every_client_gets_its_own_replies", many::own_replies),
         ],
+    )
+}
+
+/// The trials that every kernel would answer alike.
+#[must_use]
+pub fn of_the_host() -> Vec<Trial> {
+    pair::trials(
+        "protocol",
+        &[("short_requests_end_no_worker", short::harmless)],
     )
 }

@@ -13,7 +13,7 @@ use libtest_mimic::Trial;
 use crate::pair::{self, Pair};
 use crate::scenario;
 
-/// The trials of this module.
+/// The trials of this module that depend on the kernel: blocking, messages, endings.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
     pair::trials(
@@ -22,31 +22,41 @@ pub fn trials() -> Vec<Trial> {
             ("transactions", transactions),
             ("blocking", blocking),
             ("pubsub", pubsub),
+            ("connection", connection),
+            ("databases", databases),
+            ("scripts", lua),
+            ("channels_are_apart", isolation::channels),
+            ("operators_commands_are_refused", isolation::refused),
+            ("scripts_keep_to_their_store", scripts::undeclared),
+            ("the_user_chooses_the_store", isolation::stores),
+        ],
+    )
+}
+
+/// The trials of what the agent itself does, alike on every kernel.
+#[must_use]
+pub fn of_the_host() -> Vec<Trial> {
+    pair::trials(
+        "sessions",
+        &[
             ("tracking", tracking),
             ("notifications", notifications),
-            ("connection", connection),
             ("clients", clients::conversations),
             ("monitors", clients::monitors),
             ("monitors_that_do_not_read", clients::slow_monitors),
             ("clients_are_apart", clients::apart),
             ("clients_of_all_workers", clients::many),
-            ("databases", databases),
-            ("scripts", lua),
             ("diagnosis", diagnosis::told),
             ("info_has_every_field", diagnosis::info),
             ("slow_commands_are_its_own", diagnosis::slow),
             ("functions", functions),
             ("functions_keep_to_their_store", functions::kept_apart),
             ("functions_move_by_dump", functions::moved),
-            ("channels_are_apart", isolation::channels),
-            ("operators_commands_are_refused", isolation::refused),
-            ("scripts_keep_to_their_store", scripts::undeclared),
             ("scripts_leave_nothing_behind", scripts::escapes),
             ("scripts_are_forgotten", scripts::forgotten),
             ("scripts_of_a_server_before", scripts::restarted),
             ("scripts_of_other_nodes", scripts::nodes),
             ("scripts_of_any_length", scripts::long),
-            ("the_user_chooses_the_store", isolation::stores),
         ],
     )
 }

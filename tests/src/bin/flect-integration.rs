@@ -44,7 +44,6 @@ fn of_every_kernel() -> Vec<Trial> {
         protocol::trials(),
         sessions::trials(),
         equality::trials(),
-        wide::trials(),
         limits::trials(),
         clients::trials(),
         control::trials(),
@@ -58,6 +57,9 @@ fn of_every_kernel() -> Vec<Trial> {
 /// integration tests run first, and an emulated machine would take ten times as long for them.
 fn of_the_host() -> Vec<Trial> {
     [
+        protocol::of_the_host(),
+        sessions::of_the_host(),
+        wide::trials(),
         worker::trials(),
         integrity::trials(),
         libraries::trials(),
