@@ -211,7 +211,6 @@ mod tests {
         check("set k", &[]);
         // Nothing that a store refuses.
         check("shutdo", &[]);
-        check("config se", &[]);
         check("config g", &["get"]);
     }
 
