@@ -29,7 +29,7 @@ type Body = fn() -> Result<()>;
 
 /// How soon every node follows a change: a second by design, half of it for a machine that is busy
 /// with the trials beside. Emulated machines are slower still.
-const SOON: Duration = Duration::from_millis(1500);
+const SOON: Duration = Duration::from_secs(3);
 
 /// How long a trial waits before it gives up; that it took longer than [`SOON`] is told then.
 const PATIENCE: Duration = Duration::from_secs(20);

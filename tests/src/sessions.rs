@@ -52,6 +52,7 @@ pub fn of_the_host() -> Vec<Trial> {
             ("functions", functions),
             ("functions_keep_to_their_store", functions::kept_apart),
             ("functions_move_by_dump", functions::moved),
+            ("functions_are_killed", functions::killed),
             ("scripts_leave_nothing_behind", scripts::escapes),
             ("scripts_are_forgotten", scripts::forgotten),
             ("scripts_of_a_server_before", scripts::restarted),

@@ -1,9 +1,15 @@
 //! What libraries of functions may not: reach another store; and how they go from one server to another.
 
-use anyhow::{Result, bail, ensure};
+use std::time::Duration;
 
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bed::agent::wait_until;
 use crate::pair::{Pair, Side};
 use crate::wire::Value;
+
+/// How long the server may take to find itself busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Two stores have libraries and functions of the same names; neither can take the other's name, nor reach
 /// its keys.
@@ -86,6 +92,49 @@ pub fn moved(pair: &Pair) -> Result<()> {
         ensure!(got == "1", "{got}");
         to.command(&["FUNCTION", "FLUSH"])?;
         from.command(&["FUNCTION", "FLUSH"])?;
+    }
+    Ok(())
+}
+
+/// A function that does not end is ended by its own store and by no other, which does not hear of it.
+pub fn killed(pair: &Pair) -> Result<()> {
+    const ENDLESS: &str =
+        "#!lua name=lib\nserver.register_function('spin', function() while true do end end)";
+    let expect = "ERR Script killed by user with SCRIPT KILL";
+    for side in Side::BOTH {
+        let mut operator = pair.operator(side)?;
+        // How long a function runs before others are told that the server is busy, in milliseconds.
+        operator.command(&["CONFIG", "SET", "busy-reply-threshold", "100"])?;
+        let mut spinning = pair.connect(side)?;
+        spinning.command(&["FUNCTION", "LOAD", ENDLESS])?;
+        spinning.send(&["FCALL", "spin", "1", "k", "argument"])?;
+        let mut wire = pair.connect(side)?;
+        let mut running = String::new();
+        wait_until(PATIENCE, || {
+            running = wire.command(&["FUNCTION", "STATS"])?.text();
+            Ok(running.contains("argument"))
+        })
+        .with_context(|| running.clone())?;
+        ensure!(
+            running.contains("FCALL") && !pair.leaks(running.as_bytes()),
+            "{running}"
+        );
+        if side == Side::Store {
+            let mut other = pair.bed.connect("app2")?;
+            let said = other.command(&["FUNCTION", "STATS"])?.text();
+            ensure!(
+                !said.contains("spin") && !said.contains("argument"),
+                "{said}"
+            );
+            let said = other.command(&["FUNCTION", "KILL"])?.text();
+            ensure!(said.starts_with("-NOTBUSY"), "another store: {said}");
+        }
+        let said = wire.command(&["FUNCTION", "KILL"])?.text();
+        ensure!(said == "OK", "{side:?}: {said}");
+        let said = spinning.read()?.text();
+        ensure!(said.contains(expect), "{side:?}: {said}");
+        let said = wire.command(&["FUNCTION", "KILL"])?.text();
+        ensure!(said.starts_with("-NOTBUSY"), "{side:?}: {said}");
     }
     Ok(())
 }
