@@ -50,8 +50,6 @@ pub struct ServerFacts {
     pub databases: u32,
     /// The server's own version: 8.1 of 8.1.3.
     pub release: crate::commands::Version,
-    /// Whether it has COMMANDLOG: Valkey 8.1 and later.
-    pub has_commandlog: bool,
 }
 
 /// One shared Valkey.

@@ -11,6 +11,8 @@ pub mod reply;
 pub mod request;
 pub mod value;
 
+pub(crate) use inline::unescaped;
+
 /// The longest line that may stand where a request or an argument begins, and the longest inline
 /// request: Valkey's `PROTO_INLINE_MAX_SIZE` (`src/server.h`). A read buffer must hold one byte more
 /// than this, or a client could send a line that is never decided.

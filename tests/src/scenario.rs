@@ -35,7 +35,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::bed::agent::wait_until;
 use crate::pair::{Pair, Side, shown};
 use crate::quoting::split;
-use crate::wire::{Value, Wire};
+use crate::wire::{Value, Wire, without_numbers};
 
 /// How long a client waits for what must not come.
 const SILENCE: Duration = Duration::from_millis(40);
@@ -311,19 +311,6 @@ fn read(wire: &mut Wire, compare: Compare) -> Result<Vec<u8>> {
         Compare::Sorted => sorted(wire.read()?).into_bytes(),
         Compare::Type => wire.read_bytes()?[..1].to_vec(),
     })
-}
-
-/// Every run of digits becomes one N. Lengths before strings with numbers are among them.
-fn without_numbers(bytes: &[u8]) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::new();
-    for &byte in bytes {
-        if !byte.is_ascii_digit() {
-            out.push(byte);
-        } else if out.last() != Some(&b'N') {
-            out.push(b'N');
-        }
-    }
-    out
 }
 
 fn sorted(value: Value) -> String {

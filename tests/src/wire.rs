@@ -346,6 +346,20 @@ impl fmt::Display for Value {
     }
 }
 
+/// Every run of digits becomes one N, the lengths of strings with numbers among them.
+#[must_use]
+pub fn without_numbers(bytes: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::new();
+    for &byte in bytes {
+        if !byte.is_ascii_digit() {
+            out.push(byte);
+        } else if out.last() != Some(&b'N') {
+            out.push(b'N');
+        }
+    }
+    out
+}
+
 /// One command as an array of bulk strings.
 #[must_use]
 pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {

@@ -43,7 +43,6 @@ pub(super) async fn facts(connection: &mut ConnectionManager) -> redis::RedisRes
         release: info_field(&info, "valkey_version")
             .and_then(release)
             .unwrap_or(OLDEST_RELEASE),
-        has_commandlog: knows("commandlog", connection).await?,
     })
 }
 
@@ -56,16 +55,6 @@ fn release(text: &str) -> Option<crate::commands::Version> {
         return None;
     };
     Some(crate::commands::Version { major, minor })
-}
-
-/// Whether the server has a command.
-async fn knows(command: &str, connection: &mut ConnectionManager) -> redis::RedisResult<bool> {
-    let found: Vec<redis::Value> = redis::cmd("COMMAND")
-        .arg("INFO")
-        .arg(command)
-        .query_async(connection)
-        .await?;
-    Ok(found.iter().any(|found| *found != redis::Value::Nil))
 }
 
 pub(super) async fn commands(

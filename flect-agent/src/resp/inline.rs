@@ -75,6 +75,18 @@ fn word(rest: &[u8], words: &mut Vec<u8>) -> Result<usize, ProtocolError> {
     Ok(at)
 }
 
+/// What stands for a byte behind a backslash (`sdssplitargs` in sds.c).
+pub(crate) fn unescaped(byte: u8) -> u8 {
+    match byte {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'b' => 0x08,
+        b'a' => 0x07,
+        other => other,
+    }
+}
+
 fn double_quoted(rest: &[u8], mut at: usize, words: &mut Vec<u8>) -> Result<usize, ProtocolError> {
     loop {
         match rest[at..] {
@@ -83,14 +95,7 @@ fn double_quoted(rest: &[u8], mut at: usize, words: &mut Vec<u8>) -> Result<usiz
                 at += 4;
             }
             [b'\\', escaped, ..] => {
-                words.push(match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 0x08,
-                    b'a' => 0x07,
-                    other => other,
-                });
+                words.push(unescaped(escaped));
                 at += 2;
             }
             [b'"', ..] => return closed(rest, at),

@@ -236,14 +236,7 @@ fn quoted(line: &[u8], mut at: usize, quote: u8, word: &mut Vec<u8>) -> Option<u
                     at += 4;
                     continue;
                 }
-                word.push(match next {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 0x08,
-                    b'a' => 0x07,
-                    other => other,
-                });
+                word.push(crate::resp::unescaped(next));
                 at += 2;
             }
             _ if byte == quote => return Some(at + 1),

@@ -54,12 +54,6 @@ impl Worker {
         let mut out = Vec::new();
         match local {
             Local::Slowlog => out = answer::slowlog(&store.diagnosis, request),
-            Local::Commandlog if !self.environment.facts.has_commandlog => {
-                let error = commands::unknown_command_error(request.args());
-                self.current = None;
-                self.refuse(key, &error);
-                return Outcome::Taken;
-            }
             Local::Commandlog => out = answer::commandlog(&store.diagnosis, request),
             Local::Latency => {
                 let latency = Latency {

@@ -5,6 +5,7 @@
 
 use super::frame::Frame;
 use super::step::Request;
+use crate::wire::without_numbers;
 
 /// What of a reply counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,19 +241,6 @@ fn shape(valkey: &Frame, store: &Frame) -> bool {
             .iter()
             .zip(store.items())
             .all(|(valkey, store)| shape(valkey, store))
-}
-
-/// Every run of digits becomes one N, the lengths of strings with numbers among them.
-fn without_numbers(bytes: &[u8]) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::new();
-    for &byte in bytes {
-        if !byte.is_ascii_digit() {
-            out.push(byte);
-        } else if out.last() != Some(&b'N') {
-            out.push(b'N');
-        }
-    }
-    out
 }
 
 fn fields(info: &Frame) -> Vec<&[u8]> {

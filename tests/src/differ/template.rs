@@ -132,17 +132,8 @@ fn fill(parts: &[Part], rng: &mut Rng, words: &Vocabulary, out: &mut Vec<Vec<u8>
                 }
                 out.push(word);
             }
-            Part::Maybe(alternatives) => {
-                if rng.bool() {
-                    fill(
-                        &alternatives[rng.usize(..alternatives.len())],
-                        rng,
-                        words,
-                        out,
-                    )?;
-                }
-            }
-            Part::Choice(alternatives) => {
+            Part::Maybe(_) if !rng.bool() => {}
+            Part::Maybe(alternatives) | Part::Choice(alternatives) => {
                 fill(
                     &alternatives[rng.usize(..alternatives.len())],
                     rng,
