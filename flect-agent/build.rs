@@ -21,6 +21,12 @@ fn main() {
         .parent()
         .unwrap_or_else(|| panic!("{} has no parent", manifest_dir.display()));
     let out_dir = PathBuf::from(required("OUT_DIR"));
+    // target/PROFILE/build/CRATE/out: cargo tells the profile's name by nothing else.
+    let is_shipped = out_dir.components().any(|part| part.as_os_str() == "dist");
+    assert!(
+        !(is_shipped && env::var_os("CARGO_FEATURE_WEAKENED").is_some()),
+        "the feature `weakened` is for tests and must not be in what is shipped"
+    );
 
     for source in [
         "flect-ebpf/src",

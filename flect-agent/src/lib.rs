@@ -25,6 +25,7 @@
 //! | [`dump`] | the file of an exported store; knows no sockets |
 //! | [`transfer`] | stores into files and back, and other servers' data into stores |
 //! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
+//! | [`weakened`] | defences taken away, in a build that only tests have |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //! | [`series`] | rates and percentiles from two looks at the agent's counters |
 //!
@@ -55,4 +56,5 @@ pub mod series;
 pub mod store;
 pub mod transfer;
 pub mod usage;
+pub mod weakened;
 pub mod worker;

@@ -28,6 +28,9 @@ pub fn target() -> PathBuf {
     }
 }
 
+/// The folder of the weakened agent, beside the other programs.
+pub const WEAKENED: &str = "weakened";
+
 /// The folder of everything that setup installs.
 #[must_use]
 pub fn tools() -> PathBuf {
@@ -132,5 +135,20 @@ impl Programs {
     pub fn beside_current() -> Result<Self> {
         let own = env::current_exe().context("the path of the running executable")?;
         Self::in_folder(own.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// The same with the agent whose defences can be taken away, for the hostile suite's self-check.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn weakened(&self) -> Result<Self> {
+        let folder = self.agent.parent().unwrap_or(Path::new("."));
+        let agent = folder.join(WEAKENED).join("flect-agent");
+        if !agent.is_file() {
+            let path = agent.display();
+            bail!("{path} is missing: run `cargo xtask build --weakened`");
+        }
+        let flect = self.flect.clone();
+        Ok(Self { agent, flect })
     }
 }

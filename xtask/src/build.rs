@@ -1,5 +1,6 @@
 //! `cargo xtask build`: the product's programs and the integration tests.
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,9 @@ pub struct Args {
     /// Build what is shipped and measured, into target/dist: takes minutes
     #[arg(long, conflicts_with = "release")]
     dist: bool,
+    /// Also build the agent whose defences the hostile suite takes away, into a folder of its own
+    #[arg(long, conflicts_with = "dist")]
+    weakened: bool,
 }
 
 /// Builds the whole workspace.
@@ -28,6 +32,9 @@ pub fn run(args: &Args) -> Result<()> {
         (_, true) => "release",
         _ => "dev",
     };
+    if args.weakened {
+        weakened(profile)?;
+    }
     cargo_build(profile, &["--workspace"])?;
     Ok(())
 }
@@ -45,6 +52,33 @@ pub fn optimised() -> Result<PathBuf> {
         "release",
         &["-p", "flect-agent", "-p", "flect-tests", "--bins"],
     )
+}
+
+/// Builds the agent with the feature `weakened` and puts it into a folder of its own.
+///
+/// Must run before the other programs are built: cargo leaves it in their agent's place.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn weakened(profile: &str) -> Result<()> {
+    // The same packages as in `optimised`, for the same reason.
+    let selection = [
+        "-p",
+        "flect-agent",
+        "-p",
+        "flect-tests",
+        "--bin",
+        "flect-agent",
+    ];
+    let features = ["--features", "flect-agent/weakened"];
+    let folder = cargo_build(profile, &[&selection[..], &features].concat())?;
+    let own = folder.join(tools::WEAKENED);
+    fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
+    let (from, to) = (folder.join("flect-agent"), own.join("flect-agent"));
+    // A running one cannot be written to, only replaced.
+    let _ = fs::remove_file(&to);
+    fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
 }
 
 /// `flect-agent` and `flect`, built with optimisation.

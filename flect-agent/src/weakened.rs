@@ -1,0 +1,52 @@
+//! Weaknesses on purpose, in a build of its own, so that the hostile suite can prove that it would see
+//! them: an attack that holds here must not hold once its defence is gone.
+//!
+//! Invariant: without the feature `weakened`, [`has`] is `false` at compile time and nothing reads the
+//! environment. No program that is shipped has the feature: `build.rs` refuses it in the profile `dist`.
+
+/// One defence that can be taken away. Attacks meet several, so several can be named at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weakness {
+    /// The stores' ACL users may do everything with every key and channel.
+    Acl,
+    /// The rewriter takes a request's last key for an argument and leaves it as it is.
+    LastKey,
+    /// Integrity mode lets every reply pass.
+    Integrity,
+    /// Commands of the operator are forwarded.
+    Operator,
+    /// The shim leaves scripts the server's own `redis.call`.
+    Scripts,
+}
+
+impl Weakness {
+    /// Its name in `FLECT_WEAKENED`, a comma-separated list.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Acl => "acl",
+            Self::LastKey => "last-key",
+            Self::Integrity => "integrity",
+            Self::Operator => "operator",
+            Self::Scripts => "scripts",
+        }
+    }
+}
+
+/// Whether this program has the weakness: never, but in a weakened build that was asked for it.
+#[cfg(not(feature = "weakened"))]
+#[must_use]
+#[inline]
+pub const fn has(_weakness: Weakness) -> bool {
+    false
+}
+
+/// Whether this program has the weakness: never, but in a weakened build that was asked for it.
+#[cfg(feature = "weakened")]
+#[must_use]
+pub fn has(weakness: Weakness) -> bool {
+    use std::sync::OnceLock;
+    static NAMES: OnceLock<String> = OnceLock::new();
+    let names = NAMES.get_or_init(|| std::env::var("FLECT_WEAKENED").unwrap_or_default());
+    names.split(',').any(|name| name == weakness.name())
+}
