@@ -11,13 +11,12 @@ mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::integrity::Integrity;
 use crate::worker::mailbox::Mailboxes;
 pub use attention::{Monitors, Pause};
-pub use entry::{Entry, Live, Look, Named, STATES};
+pub use entry::{Entry, Live, Look, Named, States};
 pub use limits::Limits;
 pub use settings::{Setting, Settings};
 pub use store::{Patterns, Store};
@@ -137,17 +136,14 @@ impl Directory {
             .cloned()
     }
 
-    /// How many sessions of a store are in each of the [`STATES`].
+    /// What INFO counts of a store's sessions.
     #[must_use]
-    pub fn states(&self, store: usize) -> [usize; STATES] {
-        let mut counts = [0; STATES];
+    pub fn states(&self, store: usize) -> States {
+        let mut states = States::default();
         for entry in lock(&self.entries).iter().filter(|e| e.store == store) {
-            let states = entry.states.load(Ordering::Relaxed);
-            for (at, count) in counts.iter_mut().enumerate() {
-                *count += usize::from(states >> at & 1);
-            }
+            states.count(entry);
         }
-        counts
+        states
     }
 
     /// The sessions of one store, oldest first.

@@ -19,6 +19,8 @@
 //! | `a/` | the client closes |
 //! | `a.` | the server closes |
 //! | `blocked 2` | wait until so many clients are blocked |
+//! | `paused a 2` | wait until INFO tells a of so many blocked clients |
+//! | `info a FIELD ...` | these fields of INFO, as a is told |
 //! | `sleep 20` | wait so many milliseconds |
 //! | `id a` | from here on `$a` is its CLIENT ID, and `@a` its address |
 //! | `resp2` `resp3` | at the beginning: only in this protocol |
@@ -85,6 +87,8 @@ enum Step<'a> {
     Close(&'a str),
     Closed(&'a str),
     Blocked(String),
+    Paused(&'a str, &'a str),
+    Info(&'a str, Vec<&'a str>),
     Sleep(u64),
 }
 
@@ -239,6 +243,22 @@ impl Player<'_> {
                 self.wait_blocked(count)?;
                 Vec::new()
             }
+            Step::Paused(name, count) => {
+                let field = format!("blocked_clients:{count}\r\n");
+                let wire = self.connection(name)?;
+                wait_until(Duration::from_secs(BLOCKED_SECONDS_MAX), || {
+                    Ok(wire.command(&["INFO", "clients"])?.text().contains(&field))
+                })?;
+                Vec::new()
+            }
+            Step::Info(name, fields) => {
+                let info = self.connection(name)?.command(&["INFO"])?.text();
+                let is_asked = |line: &&str| {
+                    let field = line.split_once(':').map(|(field, _)| field);
+                    field.is_some_and(|field| fields.contains(&field))
+                };
+                info.lines().filter(is_asked).map(str::to_owned).collect()
+            }
             Step::Sleep(milliseconds) => {
                 thread::sleep(Duration::from_millis(*milliseconds));
                 Vec::new()
@@ -359,6 +379,15 @@ fn parse_step(line: &str) -> Result<Step<'_>> {
     match word {
         "id" => return Ok(Step::Id(rest)),
         "blocked" => return Ok(Step::Blocked(rest.to_owned())),
+        "paused" => {
+            let (name, count) = rest.split_once(' ').context("paused NAME COUNT")?;
+            return Ok(Step::Paused(name, count));
+        }
+        "info" => {
+            let mut words = rest.split(' ');
+            let name = words.next().context("info NAME FIELD ...")?;
+            return Ok(Step::Info(name, words.collect()));
+        }
         "sleep" => return Ok(Step::Sleep(rest.parse()?)),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! `cargo xtask build`: the product's programs and the integration tests.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use flect_tests::tools::{self, Programs};
@@ -87,6 +87,14 @@ pub fn weakened(profile: &str) -> Result<()> {
 /// When setup or cargo fails.
 pub fn programs() -> Result<Programs> {
     Programs::in_folder(&optimised()?)
+}
+
+/// The programs of a folder, or built with optimisation.
+///
+/// # Errors
+/// When one is missing in the folder, or setup or cargo fails.
+pub fn in_folder(folder: Option<&Path>) -> Result<Programs> {
+    folder.map_or_else(programs, Programs::in_folder)
 }
 
 /// Runs `cargo build` and returns the folder of the executables. All output goes to stderr.

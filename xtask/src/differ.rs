@@ -16,7 +16,7 @@ use flect_tests::differ::exceptions::Exceptions;
 use flect_tests::differ::generate::Generator;
 use flect_tests::differ::step::Step;
 use flect_tests::pair::Pair;
-use flect_tests::tools::{self, Programs};
+use flect_tests::tools;
 
 use crate::build;
 use crate::sandbox::{Accel, need_root};
@@ -94,10 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.valkey.is_none() {
         setup::ensure(&[Part::Valkey])?;
     }
-    let programs = match &args.programs {
-        Some(folder) => Programs::in_folder(folder)?,
-        None => build::programs()?,
-    };
+    let programs = build::in_folder(args.programs.as_deref())?;
     cleanup::end_on_signals()?;
     let builder = Bed::builder()
         .programs(programs)

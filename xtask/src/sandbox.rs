@@ -59,6 +59,9 @@ pub struct Args {
     /// The valkey-server to use [default: the installed one]
     #[arg(long, value_name = "PATH")]
     valkey: Option<PathBuf>,
+    /// The folder of flect-agent and flect [default: they are built]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "direct")]
+    programs: Option<PathBuf>,
     /// Without flect: the same private Valkey alone, for comparison. Needs no root; further stores
     /// are further databases
     #[arg(long)]
@@ -114,7 +117,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .valkey(args.valkey.clone())
         .direct(args.direct);
     if !args.direct {
-        builder = builder.programs(build::programs()?);
+        builder = builder.programs(build::in_folder(args.programs.as_deref())?);
     }
     // From here on signals are for the command; until it runs, they end the sandbox.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("handling signals")?;

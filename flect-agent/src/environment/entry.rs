@@ -1,11 +1,13 @@
 //! A session as other threads see it: who it is, what it says of itself, what it is doing.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::lock;
 use crate::worker::Mailbox;
+use crate::{clients, commands};
 
 /// A session in the directory.
 #[derive(Debug)]
@@ -26,14 +28,55 @@ pub struct Entry {
     pub named: Mutex<Named>,
     /// What its session is doing, as it has told last.
     pub live: Live,
-    /// What INFO counts it among: [`STATES`], a bit each.
-    pub states: AtomicU8,
+    /// The server's names of the keys that its last blocking command waits for. They mean something
+    /// while [`Live`] says that it is blocked.
+    pub waits_for: Mutex<Vec<Vec<u8>>>,
     /// Where the worker that serves it takes messages.
     pub mailbox: Arc<Mailbox>,
 }
 
-/// What INFO counts sessions by: blocked, subscribed, tracking, watching.
-pub const STATES: usize = 4;
+/// What INFO's section Clients counts of a store's sessions.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct States {
+    /// Waiting for a key, for replicas, or for the end of a pause.
+    pub blocked: usize,
+    /// With subscriptions.
+    pub subscribed: usize,
+    /// With tracking on.
+    pub tracking: usize,
+    /// With keys that they watch.
+    pub watching: usize,
+    /// The server's names of the keys that blocked ones wait for.
+    pub blocking_keys: BTreeSet<Vec<u8>>,
+    /// Those that may disappear and so end the wait.
+    pub blocking_keys_on_nokey: BTreeSet<Vec<u8>>,
+}
+
+impl States {
+    /// Counts one more session.
+    pub fn count(&mut self, entry: &Entry) {
+        let look = entry.live.look();
+        let is = |flag| usize::from(look.flags & flag != 0);
+        self.blocked += is(clients::BLOCKED);
+        self.subscribed += is(clients::PUBSUB);
+        self.tracking += is(clients::TRACKING);
+        self.watching += usize::from(look.watched > 0);
+        if is(clients::BLOCKED) == 0 {
+            return;
+        }
+        // Only XREADGROUP waits for the end of a key too (`blockForKeys` in blocked.c).
+        let name = look
+            .command
+            .and_then(|number| commands::all().get(usize::from(number)))
+            .map(|command| command.name);
+        for key in lock(&entry.waits_for).iter() {
+            self.blocking_keys.insert(key.clone());
+            if name == Some("xreadgroup") {
+                self.blocking_keys_on_nokey.insert(key.clone());
+            }
+        }
+    }
+}
 
 /// What a client says about itself, and what its connection looks like.
 #[derive(Debug, Default, Clone)]
@@ -59,6 +102,11 @@ pub struct Named {
 }
 
 impl Entry {
+    /// Sets what [`Entry::waits_for`] holds.
+    pub fn wait_for(&self, names: Vec<Vec<u8>>) {
+        *lock(&self.waits_for) = names;
+    }
+
     /// What the client said about itself, to read or to change.
     pub fn named(&self) -> MutexGuard<'_, Named> {
         lock(&self.named)

@@ -56,21 +56,22 @@ pub fn rewrite(
     ReplyPlan::of(command.reply)
 }
 
-/// The first key of a request, as the app wrote it.
-#[must_use]
-pub fn first_key<'a>(command: &Command, request: &Request<'a>) -> Option<&'a [u8]> {
+/// The keys of a request, as the app wrote them, in their order.
+pub fn keys<'a>(command: &Command, request: &'a Request<'a>) -> impl Iterator<Item = &'a [u8]> {
     let mut classifier = Classifier::new(command, request.argc());
-    for i in 0..request.argc() {
-        let arg = request.arg(i);
-        let word = (arg.len() <= WORD_BYTES_MAX).then_some(arg);
-        if classifier.class(i, word) == ArgClass::Key {
-            return Some(arg);
-        }
-        if classifier.settled(i) {
-            break;
-        }
-    }
-    None
+    let mut settled = false;
+    (0..request.argc())
+        .map_while(move |i| {
+            if settled {
+                return None;
+            }
+            let arg = request.arg(i);
+            let word = (arg.len() <= WORD_BYTES_MAX).then_some(arg);
+            let is_key = classifier.class(i, word) == ArgClass::Key;
+            settled = classifier.settled(i);
+            Some(is_key.then_some(arg))
+        })
+        .flatten()
 }
 
 /// Most requests have one or two names, and a prefix with its longer length takes less than this.

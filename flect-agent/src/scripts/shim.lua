@@ -35,17 +35,17 @@ end
 -- Servers before 8.1 let a script change what later ones see, whoever runs them: by setfenv(0, ...), by
 -- the environment of functions that all share, by getmetatable('').__index. None of it gets through.
 if getmetatable(G) and rawget(G,'setfenv') then
-local get,set,plain,m,E=getfenv,setfenv,make,getmetatable(''),{}
+local get,set,plain,m,E,X=getfenv,setfenv,make,getmetatable(''),{},{}
 local N=get(1)
 if m then m.__metatable=false end
-E._G=E
-E.getfenv=function(f)
+X._G=E
+X.getfenv=function(f)
 if type(f)~='function' then f=tonumber(f) or 1 if f>0 then f=f+1 end end
 local e=get(f)
 if e==G or e==N then e=E end
 return e
 end
-E.setfenv=function(f,e)
+X.setfenv=function(f,e)
 local at=f
 if type(f)~='function' then at=tonumber(f) or 0 if at>0 then at=at+1 end end
 if at==0 or get(at)==G then error("'setfenv' cannot change environment of given object",2) end
@@ -57,8 +57,13 @@ local f,e=plain(s,name or s)
 if f then set(f,E) end
 return f,e
 end
-E.loadstring,E.load=make,false
-setmetatable(E,{__index=G,__newindex=G,__metatable=false})
+X.setmetatable=function(...)
+if ...==E then return setmetatable(G,(select(2,...))) end
+return setmetatable(...)
+end
+X.loadstring,X.load=make,false
+setmetatable(X,{__index=G})
+setmetatable(E,{__index=X,__newindex=G,__metatable=getmetatable(G)})
 ENTER
 end
 

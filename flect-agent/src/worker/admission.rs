@@ -7,7 +7,6 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -154,7 +153,7 @@ impl Worker {
                 peer: session.entry.peer,
                 asked: session.entry.asked,
                 since: session.entry.since,
-                states: AtomicU8::new(0),
+                waits_for: Mutex::default(),
                 named: Mutex::new(session.entry.named().clone()),
                 live: Live::default(),
                 mailbox: self.mailbox.clone(),
@@ -222,7 +221,7 @@ fn session(
         peer: accepted.peer,
         asked: accepted.asked,
         since: Instant::now(),
-        states: AtomicU8::new(0),
+        waits_for: Mutex::default(),
         named: Mutex::new(Named {
             protocol: version,
             user: accepted.user.clone(),

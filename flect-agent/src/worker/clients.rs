@@ -95,7 +95,8 @@ impl Worker {
         set(clients::MONITOR, session.monitoring);
         set(clients::PUBSUB, session.subscribed.any());
         set(clients::MULTI, session.transaction.is_some());
-        set(clients::BLOCKED, self.is_blocked(session));
+        let waits = self.waits_for_reply(session);
+        set(clients::BLOCKED, waits || session.gate == Gate::Pause);
         set(clients::TRACKING, session.tracking.on);
         set(
             clients::BROADCAST,
@@ -119,20 +120,21 @@ impl Worker {
             output_bytes_max: session.out.capacity() as u64,
             read_bytes: session.doing.read_bytes,
             written_bytes: session.doing.written_bytes,
-            commands: session.doing.commands,
+            // What blocks has not been carried out (`call` in server.c).
+            commands: session.doing.commands - u64::from(waits),
         }
     }
 
     /// Whether the first reply that the session waits for may take long. What the agent asks on its own
     /// account in front of that does not.
-    fn is_blocked(&self, session: &Session) -> bool {
+    fn waits_for_reply(&self, session: &Session) -> bool {
         let Lane::Own(upstream) = session.lane else {
-            return session.gate == Gate::Pause;
+            return false;
         };
         let sessions_own = |owed: &&Owed| matches!(owed.to, Recipient::Session(_));
         let first =
             |upstream: &Upstream| upstream.owed.iter().find(sessions_own).map(|o| o.blocking);
-        session.gate == Gate::Pause || self.upstreams.get(upstream).and_then(first) == Some(true)
+        self.upstreams.get(upstream).and_then(first) == Some(true)
     }
 
     /// CLIENT LIST.

@@ -8,6 +8,7 @@ use super::pausing;
 use super::session::{Executing, Gate, Lane, Replies, Session, Transaction};
 use super::upstream::{Owed, Recipient, Upstream};
 use crate::commands::{self, Command, Need, Placement};
+use crate::metrics::stats;
 use crate::resp::encode;
 use crate::resp::request::Request;
 use crate::rewrite;
@@ -106,6 +107,9 @@ impl Worker {
         };
         let begin = lane.out.tail().len();
         let plan = rewrite::request::rewrite(command, request, &session.namespace, lane.out.tail());
+        if blocking {
+            session.wait_for(command, request);
+        }
         if let Some(transaction) = &mut session.transaction {
             let written = &lane.out.tail()[begin..];
             transaction
@@ -158,9 +162,6 @@ impl Worker {
             }
         };
         session.owe();
-        if blocking {
-            session.show_states(true);
-        }
         upstream.owed.push_back(Owed {
             to: Recipient::Session(key),
             plan,
@@ -209,6 +210,13 @@ impl Worker {
         };
         let Some(transaction) = &mut session.transaction else {
             session.answer(bytes, command);
+            // What a job has done is counted by the job, with its time.
+            if let Some(command) = command
+                && session.gate != Gate::Job
+                && !bytes.strip_prefix(b"-").is_some_and(stats::is_rejection)
+            {
+                session.meter.carried_out(command, 0);
+            }
             self.queue_flush_session(key);
             return;
         };

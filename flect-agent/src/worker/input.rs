@@ -13,7 +13,7 @@ use super::session::{
 };
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
 use crate::resp::request::{Request, Scanned};
-use crate::rewrite::request::first_key;
+use crate::rewrite::request::keys;
 use crate::rewrite::stream::StreamRewriter;
 
 /// Reads that one session gets in a turn, so that a flood from one client leaves the others theirs.
@@ -264,7 +264,7 @@ impl Worker {
             if self.sampler.takes()
                 && let Some(command) = self.current
                 && command.policy == Policy::Rewrite
-                && let Some(name) = first_key(command, request)
+                && let Some(name) = keys(command, request).next()
             {
                 session.meter.key(name);
             }

@@ -294,10 +294,12 @@ impl Worker {
             if let Some(command) = job.command {
                 session.meter.carried_out(command.number, latency_us);
             }
-            session.gate = Gate::Open;
             // Inside MULTI it takes its place in EXEC's reply.
             self.current = job.command;
             self.answer(key, bytes);
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.gate = Gate::Open;
+            }
             self.log_job(job, latency_us, bytes.len());
             self.queue_flush_session(key);
             self.queue_run(key);

@@ -337,7 +337,6 @@ impl Worker {
         if let Some(tracking) = session.tracking_after.take() {
             session.tracking = tracking;
         }
-        session.show_states(false);
         match session.lane {
             Lane::Own(upstream) => {
                 if !session.needs_own() && session.stream.is_none() {

@@ -69,7 +69,7 @@ pub(crate) fn entry_for_tests(id: u64, peer: &str, asked: &str) -> crate::enviro
         since: std::time::Instant::now(),
         named: std::sync::Mutex::default(),
         live: crate::environment::Live::default(),
-        states: std::sync::atomic::AtomicU8::new(0),
+        waits_for: std::sync::Mutex::default(),
         mailbox: Arc::new(Mailbox::new(mpsc::channel().0, Arc::new(waker))),
     }
 }

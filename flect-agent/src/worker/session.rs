@@ -6,7 +6,6 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mio::net::TcpStream;
 
@@ -17,10 +16,12 @@ use super::outbox::Outbox;
 use super::redirect::{Asker, Found};
 use super::tracking::Tracking;
 use super::upstream::Upstream;
+use crate::commands::Command;
 use crate::environment::{App, Entry, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
+use crate::rewrite;
 use crate::rewrite::reply::ReplyPlan;
 use crate::rewrite::stream::StreamRewriter;
 use crate::scoped::Queued;
@@ -312,23 +313,18 @@ impl Session {
             .unwrap_or(&self.tracking)
     }
 
-    /// Tells INFO what the session is in.
-    pub fn show_states(&self, blocked: bool) {
-        let states = [
-            blocked,
-            self.subscribed.any(),
-            self.tracking.on,
-            self.watching,
-        ];
-        let bits = states
-            .iter()
-            .rev()
-            .fold(0, |bits, on| bits << 1 | u8::from(*on));
-        let shown = &self.entry.states;
-        // Mostly nothing changes, and nothing is written then.
-        if shown.load(Ordering::Relaxed) != bits {
-            shown.store(bits, Ordering::Relaxed);
-        }
+    /// Notes what a blocking command may come to wait for.
+    pub fn wait_for(&self, command: &Command, request: &Request<'_>) {
+        // Where they move to, they do not wait for.
+        let most = if matches!(command.name, "blmove" | "brpoplpush") {
+            1
+        } else {
+            usize::MAX
+        };
+        let prefix = self.namespace.keys();
+        let keys = rewrite::request::keys(command, request).take(most);
+        let names = keys.map(|key| [prefix, key].concat()).collect();
+        self.entry.wait_for(names);
     }
 
     /// One more reply will come from upstream.

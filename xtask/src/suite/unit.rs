@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use flect_tests::bed::place;
-use flect_tests::tools;
+use flect_tests::tools::{self, Programs};
 use signal_hook::consts::SIGTERM;
 
 use crate::setup;
@@ -31,6 +31,9 @@ const PORTS: u16 = 200;
 /// Where those ports begin: below the range of the kernel's own choice.
 const PORTS_BEGIN: u16 = 12_000;
 
+/// The name of this program's copy.
+const XTASK: &str = "xtask";
+
 /// Programs of the server that some tests start.
 const PROGRAMS: [&str; 3] = ["valkey-server", "valkey-cli", "valkey-benchmark"];
 
@@ -38,6 +41,7 @@ const PROGRAMS: [&str; 3] = ["valkey-server", "valkey-cli", "valkey-benchmark"];
 pub struct Runner {
     source: PathBuf,
     folder: PathBuf,
+    programs: PathBuf,
     runs: AtomicU16,
 }
 
@@ -47,16 +51,19 @@ pub struct Outcome {
     pub passed: BTreeSet<String>,
     /// Tests that did not, and what was said of them.
     pub failed: BTreeMap<String, String>,
+    /// The test at which the harness waited in vain, and behind which it runs none.
+    pub stuck: Option<String>,
     /// The whole output.
     pub log: PathBuf,
 }
 
 impl Runner {
-    /// Copies the tests from `source` to below `folder`, with the routing added.
+    /// Copies the tests from `source` to below `folder`, with the routing added, and the programs too: a
+    /// run takes a while, in which they may be built anew.
     ///
     /// # Errors
     /// When there are none, or they are not built as expected.
-    pub fn new(source: &Path, folder: &Path) -> Result<Self> {
+    pub fn new(source: &Path, programs: &Programs, folder: &Path) -> Result<Self> {
         let _ = fs::remove_dir_all(folder);
         let copy = folder.join("source");
         fs::create_dir_all(copy.join("src"))?;
@@ -78,7 +85,16 @@ impl Runner {
             route.display()
         );
         fs::write(&helper, text)?;
+        let own = folder.join("programs");
+        fs::create_dir_all(&own)?;
+        for program in [&programs.agent, &programs.flect] {
+            let name = program.file_name().context("a program has a name")?;
+            fs::copy(program, own.join(name))
+                .with_context(|| format!("copying {}", program.display()))?;
+        }
+        fs::copy(env::current_exe()?, own.join(XTASK)).context("copying xtask")?;
         Ok(Self {
+            programs: own,
             source: copy,
             folder: folder.to_owned(),
             runs: AtomicU16::new(0),
@@ -112,11 +128,11 @@ impl Runner {
         Ok(all)
     }
 
-    /// Runs a unit against a private Valkey or a store.
+    /// Runs a unit against a private Valkey or a store, without the tests of `skipped`.
     ///
     /// # Errors
     /// When it cannot be started. Tests that fail are no error.
-    pub fn run(&self, unit: &str, private: bool) -> Result<Outcome> {
+    pub fn run(&self, unit: &str, private: bool, skipped: &BTreeSet<String>) -> Result<Outcome> {
         let side = if private { "private" } else { "store" };
         let name = format!("{}-{side}", unit.replace('/', "-"));
         let work = self.folder.join(&name);
@@ -124,18 +140,28 @@ impl Runner {
         // Tests write below their folder.
         copy_folder(&self.source, &work)?;
         let log = self.folder.join(format!("{name}.log"));
+        let skip_file = self.folder.join(format!("{name}.skip"));
+        fs::write(
+            &skip_file,
+            skipped.iter().cloned().collect::<Vec<_>>().join("\n"),
+        )?;
         let begin = PORTS_BEGIN + self.runs.fetch_add(1, Ordering::Relaxed) % 80 * PORTS;
         let mut command = Command::new("timeout");
         command
             .args(["--kill-after=20", UNIT_SECONDS_MAX])
-            .arg(env::current_exe()?)
-            .arg("sandbox")
-            .args(private.then_some("--direct"))
+            .arg(self.programs.join(XTASK))
+            .arg("sandbox");
+        if private {
+            command.arg("--direct");
+        } else {
+            command.arg("--programs").arg(&self.programs);
+        }
+        command
             .args(["--", "sh", "-c"])
             .arg(
                 "cd \"$1\" && exec \"$2\" tests/test_helper.tcl --host \"$VALKEY_HOST\" \
                  --port \"$VALKEY_PORT\" --single \"$3\" --durable --tags -slow --timeout \"$4\" \
-                 --baseport \"$5\" --portcount \"$6\"",
+                 --baseport \"$5\" --portcount \"$6\" --skipfile \"$7\"",
             )
             .arg("sh")
             .arg(&work)
@@ -144,6 +170,7 @@ impl Runner {
             .arg(STUCK_AFTER_SECONDS)
             .arg(begin.to_string())
             .arg(PORTS.to_string())
+            .arg(&skip_file)
             .envs(setup::suite::environment())
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
@@ -159,17 +186,14 @@ impl Runner {
             "the harness did not run; see {}",
             log.display()
         );
-        let (passed, failed) = read(&text);
-        Ok(Outcome {
-            passed,
-            failed,
-            log,
-        })
+        Ok(read(&text, log))
     }
 }
 
-/// The harness's lines: `[ok]: NAME (3 ms)` and `[err]: NAME in FILE`, then what went wrong.
-fn read(text: &str) -> (BTreeSet<String>, BTreeMap<String, String>) {
+/// The harness's lines: `[ok]: NAME (3 ms)` and `[err]: NAME in FILE`, then what went wrong; and
+/// `SOCKET => (IN PROGRESS) NAME` for one that never ends.
+fn read(text: &str, log: PathBuf) -> Outcome {
+    let mut stuck = None;
     let mut passed = BTreeSet::new();
     let mut failed = BTreeMap::new();
     let lines: Vec<&str> = text.lines().collect();
@@ -181,11 +205,18 @@ fn read(text: &str) -> (BTreeSet<String>, BTreeMap<String, String>) {
             let name = rest.rsplit_once(" in ").map_or(rest, |(name, _)| name);
             let said: Vec<&str> = lines[at + 1..].iter().take(3).copied().collect();
             failed.insert(name.to_owned(), said.join("\n  "));
+        } else if let Some((_, name)) = line.split_once(" => (IN PROGRESS) ") {
+            stuck = Some(name.to_owned());
         }
     }
     // A name that is used twice has passed only if both have.
     passed.retain(|name| !failed.contains_key(name));
-    (passed, failed)
+    Outcome {
+        passed,
+        failed,
+        stuck,
+        log,
+    }
 }
 
 /// ECMA-48's SGR sequences, which the harness writes to files too.
@@ -220,9 +251,12 @@ mod tests {
     fn the_harness_is_read() {
         let text = without_colours(
             "\u{1b}[0;32;49m[ok]\u{1b}[0m: one (with brackets) (3 ms)\n[\u{1b}[0;31mok\u{1b}[0m]: two (0 ms)\n\
-             [err]: three in tests/unit/a.tcl\nExpected x\n[ok]: four (1 ms)\n[err]: four in tests/unit/a.tcl\n",
+             [err]: three in tests/unit/a.tcl\nExpected x\n[ok]: four (1 ms)\n[err]: four in tests/unit/a.tcl\n\
+             sock1 => (IN PROGRESS) five\n",
         );
-        let (passed, failed) = read(&text);
+        let outcome = read(&text, PathBuf::new());
+        let (passed, failed) = (outcome.passed, outcome.failed);
+        assert_eq!(outcome.stuck.as_deref(), Some("five"));
         let passed: Vec<_> = passed.iter().map(String::as_str).collect();
         assert_eq!(passed, ["one (with brackets)", "two"]);
         assert!(failed["three"].starts_with("Expected x"));

@@ -9,7 +9,7 @@ use std::fmt::Write;
 use sha2::{Digest, Sha256};
 
 use crate::admin::hex;
-use crate::environment::Store;
+use crate::environment::{States, Store};
 use crate::metrics::stats::{CommandStats, Stats};
 use crate::store::Prefix;
 
@@ -117,8 +117,8 @@ const SEVERAL: &[&str] = &[
 pub struct Own {
     /// Open sessions.
     pub clients: usize,
-    /// Of these: blocked, subscribed, tracking, watching.
-    pub states: [usize; 4],
+    /// What they are doing.
+    pub states: States,
     /// Patterns that they subscribe to.
     pub patterns: usize,
     /// What is counted of its commands.
@@ -140,7 +140,7 @@ pub struct Own {
 impl Own {
     /// Of a store as an app sees it that connected to this port.
     #[must_use]
-    pub fn of(store: &Store, states: [usize; 4], port: u16) -> Self {
+    pub fn of(store: &Store, states: States, port: u16) -> Self {
         let stats = store.stats();
         let limits = store.limits.get();
         Self {
@@ -167,17 +167,19 @@ impl Own {
         let dataset = self.dataset_bytes();
         let used = startup_bytes + dataset;
         let kbps = |bytes: u64| format!("{}.{:02}", bytes / 1024, bytes % 1024 * 100 / 1024);
-        let [blocked, subscribed, tracking, watching] = self.states;
+        let states = &self.states;
         Some(match name {
             "tcp_port" => self.port.to_string(),
             "connected_clients" => self.clients.to_string(),
             "maxclients" => self
                 .connections_max
                 .map_or(on_server.to_owned(), |most| most.to_string()),
-            "blocked_clients" => blocked.to_string(),
-            "pubsub_clients" => subscribed.to_string(),
-            "tracking_clients" => tracking.to_string(),
-            "watching_clients" => watching.to_string(),
+            "blocked_clients" => states.blocked.to_string(),
+            "total_blocking_keys" => states.blocking_keys.len().to_string(),
+            "total_blocking_keys_on_nokey" => states.blocking_keys_on_nokey.len().to_string(),
+            "pubsub_clients" => states.subscribed.to_string(),
+            "tracking_clients" => states.tracking.to_string(),
+            "watching_clients" => states.watching.to_string(),
             "used_memory"
             | "used_memory_rss"
             | "used_memory_peak"
