@@ -3,6 +3,7 @@
 //! | module | what happens there |
 //! | --- | --- |
 //! | [`config`] | `agent.toml` becomes validated types, once |
+//! | [`confinement`] | capabilities and system calls that the agent gives up |
 //! | [`manifest`] | `flect.toml`: what an app calls its stores, and the variables it gets |
 //! | [`store`] | the words of the product as types: slug, prefix, namespace |
 //! | [`cgroup`] | cgroup v2: where it is mounted, ids and paths |
@@ -38,6 +39,7 @@ pub mod cgroup;
 pub mod clients;
 pub mod commands;
 pub mod config;
+pub mod confinement;
 pub mod diagnosis;
 pub mod dump;
 pub mod environment;

@@ -247,7 +247,11 @@ pub fn spawn(
     }
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || worker.run())?;
+        .spawn(move || {
+            // Less confined than it says, it must not serve; the daemon ends on a panic.
+            crate::confinement::worker().expect("a worker gives its rights up");
+            worker.run();
+        })?;
     Ok(Handle {
         mailbox,
         sessions,

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use flect_agent::config::{Config, DEFAULT_PATH};
+use flect_agent::confinement;
 use flect_agent::interception;
 
 /// Gives every app of this node its own store on a shared Valkey.
@@ -86,6 +87,8 @@ fn run(path: &std::path::Path) -> anyhow::Result<()> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     let config = Config::load(path)?;
+    // Before there is a second thread.
+    confinement::process()?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
