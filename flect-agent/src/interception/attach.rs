@@ -23,9 +23,11 @@ use super::namespaces::{Namespaces, living_in};
 use super::object::{HASH, HOOKS, Hook, LAYOUT, Object, Place, SK_MSG_PROGRAM};
 use super::pins::{Pins, step};
 use super::watch::Watched;
+use super::weaknesses::leaves_out;
 use super::{Acceleration, AccelerationVerdict, Interception, InterceptionError, Settings};
 use super::{destroy, selftest};
 use crate::cgroup::{CgroupId, CgroupMount, is_within};
+use crate::weakened::{Weakness, has};
 
 /// Unread bytes at which a connection leaves the fast path for TCP, whose windows hold back the
 /// sender: about as much as TCP itself lets wait in a socket nobody has tuned (`net.ipv4.tcp_rmem`).
@@ -59,8 +61,12 @@ fn put_in_place(
 
     let managed_root = mount.directory(&settings.managed_root)?;
     let living = living_in(&managed_root);
-    let (mut namespaces, mut listeners) =
-        Namespaces::open(object.map("NAMESPACES")?, settings.listen_port, inherited)?;
+    let (mut namespaces, mut listeners) = Namespaces::open(
+        object.map("NAMESPACES")?,
+        &object.map("PENDING")?,
+        settings.listen_port,
+        inherited,
+    )?;
     listeners.extend(
         namespaces
             .enter_all(&living)
@@ -78,7 +84,9 @@ fn put_in_place(
     )
     .map_err(step("attach the hook 'sk_msg'"))?;
     link_all(pins, &object, &mount, settings)?;
-    end_old_connections(&mount, settings, living);
+    if !has(Weakness::OldConnections) {
+        end_old_connections(&mount, settings, living);
+    }
 
     let identities = object.map("IDENTITIES")?;
     tracing::info!(
@@ -93,6 +101,8 @@ fn put_in_place(
         acceleration,
         identities,
         pending: object.map("PENDING")?,
+        #[cfg(feature = "weakened")]
+        guessed: super::weaknesses::LastIdentity::default(),
         watched: Some(Watched {
             events: object.take_events()?,
             namespaces,
@@ -229,7 +239,7 @@ fn link_all(
     let agent_path = mount.current()?;
     let agent = cgroup_by_path(mount, &agent_path)?;
     let agent_is_managed = is_within(&agent_path, &settings.managed_root);
-    for hook in HOOKS {
+    for hook in HOOKS.into_iter().filter(|hook| !leaves_out(*hook)) {
         match hook.place {
             Place::ManagedRoot => link(pins, object, hook, &managed)?,
             Place::AgentCgroup if !agent_is_managed => link(pins, object, hook, &agent)?,
