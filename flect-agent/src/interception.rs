@@ -21,7 +21,7 @@ mod weaknesses;
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use flect_ebpf::{Memory, PendingKey};
@@ -93,6 +93,8 @@ pub struct Interception {
     /// By accepted socket: what connect remembered.
     identities: Map<i32, Memory>,
     pending: Map<PendingKey, Memory>,
+    /// With them open, the hooks stay while the agent runs though their pins are removed.
+    _links: Vec<OwnedFd>,
     #[cfg(feature = "weakened")]
     guessed: weaknesses::LastIdentity,
     /// Until the watcher takes it.

@@ -37,6 +37,8 @@ pub enum Weakness {
     Identity,
     /// Connections older than the hooks are left open.
     OldConnections,
+    /// The hooks are held by their pins alone.
+    Pins,
 }
 
 impl Weakness {
@@ -59,6 +61,7 @@ impl Weakness {
             Self::PendingShare => "pending-share",
             Self::Identity => "identity",
             Self::OldConnections => "old-connections",
+            Self::Pins => "pins",
         }
     }
 }

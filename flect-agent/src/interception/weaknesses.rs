@@ -18,7 +18,7 @@ pub(super) fn leaves_out(hook: Hook) -> bool {
 
 /// `WEAKENED_*` for the programs.
 #[cfg(feature = "weakened")]
-pub(super) fn of_programs() -> u32 {
+pub(super) static OF_PROGRAMS: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
     [
         (Weakness::Creator, flect_ebpf::WEAKENED_CREATOR),
         (Weakness::AgentsPort, flect_ebpf::WEAKENED_AGENTS_PORT),
@@ -28,7 +28,7 @@ pub(super) fn of_programs() -> u32 {
     .into_iter()
     .filter(|(weakness, _)| has(*weakness))
     .fold(0, |all, (_, flag)| all | flag)
-}
+});
 
 /// The identity that a connection without one is given.
 #[cfg(feature = "weakened")]
