@@ -21,6 +21,8 @@ const OPENED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Handshakes that one app holds up: far more than its namespace's share.
 const HELD_UP: u16 = 3000;
+/// Their ports: below those that beds give to agents.
+const HELD_UP_FIRST: u16 = 2000;
 
 pub(super) const ATTACKS: [Attack; 6] = [
     Attack {
@@ -192,6 +194,6 @@ pub(super) fn hold_up_handshakes(ground: &Ground) -> Result<Vec<Socket>> {
     let served = served_here(ground);
     ensure!(matches!(served, Answer::Served(_)), "the app: {served}");
     (0..HELD_UP)
-        .map(|turn| repaired(ground, 10_000 + turn))
+        .map(|turn| repaired(ground, HELD_UP_FIRST + turn))
         .collect()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use flect_agent::weakened::Weakness;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use super::ground::Answer;
 use super::ground::Ground;
@@ -55,6 +55,7 @@ fn heard(
     send: impl FnOnce() -> io::Result<usize>,
 ) -> Result<Answer> {
     let ear = Socket::new(family, Type::RAW, Some(Protocol::TCP))?;
+    ear.attach_filter(&only_to_source_port(family))?;
     ear.set_read_timeout(Some(Duration::from_millis(50)))?;
     if let Err(error) = send() {
         return Ok(Answer::Refused(error.to_string()));
@@ -81,6 +82,31 @@ fn heard(
         }
     }
     Ok(Answer::Refused("no answer".to_owned()))
+}
+
+/// Raw sockets hear all TCP of the machine, which would crowd out the answer.
+fn only_to_source_port(family: Domain) -> Vec<SockFilter> {
+    /// Instructions of classic BPF (linux/bpf_common.h).
+    const LOAD_HEADER_LENGTH: u16 = 0xb1;
+    const LOAD_HALF_BEHIND_HEADER: u16 = 0x48;
+    const LOAD_HALF: u16 = 0x28;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let step = SockFilter::new;
+    let mut program = if family == Domain::IPV4 {
+        vec![
+            step(LOAD_HEADER_LENGTH, 0, 0, 0),
+            step(LOAD_HALF_BEHIND_HEADER, 0, 0, 2),
+        ]
+    } else {
+        vec![step(LOAD_HALF, 0, 0, 2)]
+    };
+    program.extend([
+        step(JUMP_IF_EQUAL, 0, 1, u32::from(SOURCE_PORT)),
+        step(RETURN, 0, 0, u32::MAX),
+        step(RETURN, 0, 0, 0),
+    ]);
+    program
 }
 
 /// A SYN with its checksum, over a pseudo header (RFC 9293, 3.1).
@@ -144,7 +170,8 @@ fn raw_syn_v6(ground: &Ground) -> Result<Answer> {
 fn packet_v4(options: &[u8], fragment: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0u8; 20];
     packet[0] = 0x40 | (5 + options.len() / 4) as u8;
-    packet[4..6].copy_from_slice(&7u16.to_be_bytes());
+    // Of this process alone: fragments wait for their like for half a minute.
+    packet[4..6].copy_from_slice(&(std::process::id() as u16 | 1).to_be_bytes());
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet[8] = 64;
     packet[9] = TCP;

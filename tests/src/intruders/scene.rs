@@ -35,6 +35,8 @@ impl Scene {
             starter,
         };
         scene.mark()?;
+        // Somebody has been here before, whom an intruder might be taken for.
+        scene.bed.connect(NEIGHBOUR)?.command(&["GET", KEY])?;
         Ok(scene)
     }
 
