@@ -121,6 +121,9 @@ fn build(workspace: &Path, out_dir: &Path, linker: &Path, sysroot: &Path) -> Pat
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         // bpf-linker is linked with the compiler's own LLVM.
         .env("LD_LIBRARY_PATH", library_path(&sysroot.join("lib")));
+    if env::var_os("CARGO_FEATURE_WEAKENED").is_some() {
+        cargo.args(["--features", "weakened"]);
+    }
     let status = cargo
         .status()
         .unwrap_or_else(|error| panic!("cannot run {cargo:?}: {error}"));

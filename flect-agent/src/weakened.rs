@@ -17,6 +17,28 @@ pub enum Weakness {
     Operator,
     /// The shim leaves scripts the server's own `redis.call`.
     Scripts,
+    /// Connects are not redirected: the hooks connect4 and connect6 are missing.
+    HookConnect,
+    /// Packets to the shared Valkey leave: the hook egress is missing.
+    HookEgress,
+    /// Every port may be taken: the hooks bind4 and bind6 are missing.
+    HookBind,
+    /// Apps see where they are really connected: the hooks getpeername4 and 6 are missing.
+    HookPeername,
+    /// A socket may connect for another cgroup than the one that made it.
+    Creator,
+    /// The agent's own port may be asked for.
+    AgentsPort,
+    /// The same addresses are the same connection in every network namespace.
+    Namespace,
+    /// One network namespace may hold up any number of handshakes.
+    PendingShare,
+    /// A connection whose identity is missing is taken for the last one that had one.
+    Identity,
+    /// Connections older than the hooks are left open.
+    OldConnections,
+    /// The hooks are held by their pins alone.
+    Pins,
 }
 
 impl Weakness {
@@ -29,6 +51,17 @@ impl Weakness {
             Self::Integrity => "integrity",
             Self::Operator => "operator",
             Self::Scripts => "scripts",
+            Self::HookConnect => "hook-connect",
+            Self::HookEgress => "hook-egress",
+            Self::HookBind => "hook-bind",
+            Self::HookPeername => "hook-peername",
+            Self::Creator => "creator",
+            Self::AgentsPort => "agents-port",
+            Self::Namespace => "namespace",
+            Self::PendingShare => "pending-share",
+            Self::Identity => "identity",
+            Self::OldConnections => "old-connections",
+            Self::Pins => "pins",
         }
     }
 }

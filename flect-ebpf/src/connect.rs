@@ -14,14 +14,14 @@ use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use flect_ebpf::{
-    Address, LOOPBACK_V4, LOOPBACK_V6, Memory, REFUSED_BOUND_TO_DEVICE, REFUSED_MULTIPATH,
-    REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
-    V4_MAPPED, v4_mapped,
+    Address, LOOPBACK_V4, LOOPBACK_V6, Memory, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE,
+    REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP,
+    REFUSED_UNKNOWN_NAMESPACE, V4_MAPPED, WEAKENED_AGENTS_PORT, WEAKENED_CREATOR, v4_mapped,
 };
 
 use crate::maps::{
     ALLOW, CREATORS, ECONNREFUSED, MEMORIES, NAMESPACES, config, current_cgroup, is_intercepted,
-    refuse, report, storage, storage_delete, storage_or_insert,
+    is_weakened, refuse, report, storage, storage_delete, storage_or_insert,
 };
 
 const IPPROTO_TCP: u32 = 6;
@@ -130,12 +130,17 @@ fn decide(ctx: &SockAddrContext, asked: Address, port: u16) -> Decision {
     if cgroup == config.agent_cgroup {
         return Decision::Pass;
     }
-    if !is_intercepted(asked, port) {
-        storage_delete(&MEMORIES, sk.cast());
-        return Decision::Pass;
-    }
     // SAFETY: the helper asks for this program's own context.
     let netns_cookie = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+    if !is_intercepted(asked, port) {
+        storage_delete(&MEMORIES, sk.cast());
+        // Nobody may fill the backlog that neighbours share: only what is redirected comes there.
+        if is_agents_port(asked, port, config.listen_port) && !is_weakened(WEAKENED_AGENTS_PORT) {
+            report(REFUSED_AGENTS_PORT, netns_cookie, cgroup);
+            return Decision::Refuse;
+        }
+        return Decision::Pass;
+    }
     match redirect(address, sk, asked, port, cgroup, netns_cookie, protocol) {
         Ok(v6) => Decision::Redirect {
             listen_port: u32::from((config.listen_port as u16).to_be()),
@@ -164,7 +169,9 @@ fn redirect(
     }
     match storage(&CREATORS, sk.cast::<c_void>()) {
         None => return Err(REFUSED_OLD_SOCKET),
-        Some(creator) if *creator != cgroup => return Err(REFUSED_OTHER_CGROUP),
+        Some(creator) if *creator != cgroup && !is_weakened(WEAKENED_CREATOR) => {
+            return Err(REFUSED_OTHER_CGROUP);
+        }
         Some(_) => {}
     }
     // SAFETY: the verifier proves that sk is a socket.
@@ -194,6 +201,12 @@ fn redirect(
     };
     *slot = memory;
     Ok(v6 && namespace.v6 != 0)
+}
+
+/// Whether this is where the agent listens, in whatever network namespace.
+#[inline(always)]
+fn is_agents_port(asked: Address, port: u16, listen_port: u32) -> bool {
+    u32::from(port) == listen_port && (asked == LOOPBACK_V6 || asked == v4_mapped(LOOPBACK_V4))
 }
 
 /// Connecting to 0.0.0.0 means 127.0.0.1 (ip_route_connect).

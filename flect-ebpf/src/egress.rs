@@ -24,7 +24,8 @@ const EXTENSIONS_MAX: usize = 6;
 #[cgroup_skb(egress)]
 pub fn guard_egress(ctx: SkBuffContext) -> i32 {
     match destination(&ctx) {
-        Some(Segment {
+        Destination::Unknown => DROP,
+        Destination::Tcp(Segment {
             address,
             port,
             is_reset: false,
@@ -40,6 +41,14 @@ pub fn guard_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
+enum Destination {
+    Tcp(Segment),
+    /// Nothing that a TCP would take for a segment.
+    Elsewhere,
+    /// It hides where it goes.
+    Unknown,
+}
+
 struct Segment {
     address: Address,
     /// Host order.
@@ -47,35 +56,40 @@ struct Segment {
     is_reset: bool,
 }
 
-/// Where a TCP segment goes; `None` for anything else, and for later fragments, which carry no ports
-/// and come to nothing without the first.
+/// Where a TCP segment goes. Later fragments carry no ports, and come to nothing without the first.
 #[inline(always)]
-fn destination(ctx: &SkBuffContext) -> Option<Segment> {
-    let first: u8 = ctx.load(0).ok()?;
-    match first >> 4 {
-        4 => {
-            let protocol: u8 = ctx.load(9).ok()?;
-            let fragment: u16 = ctx.load(6).ok()?;
-            if protocol != TCP || u16::from_be(fragment) & 0x1fff != 0 {
-                return None;
-            }
-            let ip4: u32 = ctx.load(16).ok()?;
-            segment(ctx, v4_mapped(ip4), usize::from(first & 0x0f) * 4)
-        }
-        6 => destination_v6(ctx),
+fn destination(ctx: &SkBuffContext) -> Destination {
+    let Ok(first) = ctx.load::<u8>(0) else {
+        return Destination::Elsewhere;
+    };
+    let found = match first >> 4 {
+        4 => destination_v4(ctx, usize::from(first & 0x0f) * 4),
+        6 => return destination_v6(ctx).unwrap_or(Destination::Elsewhere),
         _ => None,
-    }
+    };
+    found.map_or(Destination::Elsewhere, Destination::Tcp)
 }
 
 #[inline(always)]
-fn destination_v6(ctx: &SkBuffContext) -> Option<Segment> {
+fn destination_v4(ctx: &SkBuffContext, header_bytes: usize) -> Option<Segment> {
+    let protocol: u8 = ctx.load(9).ok()?;
+    let fragment: u16 = ctx.load(6).ok()?;
+    if protocol != TCP || u16::from_be(fragment) & 0x1fff != 0 {
+        return None;
+    }
+    let ip4: u32 = ctx.load(16).ok()?;
+    segment(ctx, v4_mapped(ip4), header_bytes)
+}
+
+#[inline(always)]
+fn destination_v6(ctx: &SkBuffContext) -> Option<Destination> {
     let mut next: u8 = ctx.load(6).ok()?;
     let mut offset = 40usize;
     for _ in 0..EXTENSIONS_MAX {
         match next {
             TCP => {
                 let address: Address = ctx.load(24).ok()?;
-                return segment(ctx, address, offset);
+                return segment(ctx, address, offset).map(Destination::Tcp);
             }
             // Hop-by-hop, routing, destination options: their length counts 8-byte units after the
             // first.
@@ -102,7 +116,8 @@ fn destination_v6(ctx: &SkBuffContext) -> Option<Segment> {
             _ => return None,
         }
     }
-    None
+    // The receiver would follow any number of them.
+    Some(Destination::Unknown)
 }
 
 /// The TCP header at an offset. One too short to have flags is taken for no reset.

@@ -6,7 +6,7 @@
 
 /// Version of everything that is pinned: names and layouts of maps, and what programs and agent take
 /// for granted of each other. Pins of another schema are never reused.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// An IPv6 address in network order, as four words just as `bpf_sock_addr` has them; IPv4 is v4-mapped.
 pub type Address = [u32; 4];
@@ -89,6 +89,10 @@ pub struct Namespace {
     pub v4: u32,
     /// Not 0: on ::1.
     pub v6: u32,
+    /// Entries of this namespace in PENDING: counted by the hooks, and only by them.
+    pub pending: i64,
+    /// How many there may be.
+    pub pending_max: i64,
 }
 
 /// The agent's sockets stand in SOCKETS under their client's cookie with this bit; the client's own
@@ -141,6 +145,18 @@ pub const REFUSED_BOUND_TO_DEVICE: u32 = 4;
 pub const REFUSED_MULTIPATH: u32 = 5;
 /// The kernel had no memory for the connection's identity.
 pub const REFUSED_NO_MEMORY: u32 = 6;
+/// It asked for the agent's own port, where only what was redirected has any business.
+pub const REFUSED_AGENTS_PORT: u32 = 7;
+
+/// A defence that the programs of a weakened build can be told to leave out: the socket's maker is not
+/// compared with who connects.
+pub const WEAKENED_CREATOR: u32 = 1;
+/// The agent's own port may be asked for.
+pub const WEAKENED_AGENTS_PORT: u32 = 2;
+/// The same addresses are the same connection in every network namespace.
+pub const WEAKENED_NAMESPACE: u32 = 4;
+/// A namespace may have any number of entries in PENDING.
+pub const WEAKENED_PENDING_SHARE: u32 = 8;
 
 /// Intercepted networks; each is one rule an operator wrote.
 pub const NETWORKS_MAX: usize = 1024;
@@ -149,8 +165,15 @@ pub const PORTS_MAX: usize = 1024;
 /// Network namespaces with listeners: far above the pods of a node (110 by Kubernetes' default).
 pub const NAMESPACES_MAX: usize = 8192;
 /// Connections between the two ends' handshakes: microseconds on loopback, longer only while the
-/// agent's backlog is full. Not preallocated, so the number costs nothing until it is needed.
-pub const PENDING_MAX: usize = 65536;
+/// agent's backlog is full. Not preallocated, so the number costs 4 MiB until it is needed.
+pub const PENDING_MAX: usize = 262_144;
+/// Of them in one workload's network namespace, whose root can hold up as many handshakes as it likes
+/// (TCP_REPAIR, a filter that drops the last acknowledgement): more than storms of connects have been
+/// seen to need, and no single namespace can take another's place.
+pub const PENDING_PER_NAMESPACE_MAX: i64 = 1024;
+/// Of them in the agent's own network namespace, which many apps may share; nobody but the node's root
+/// can hold up a handshake there, but for a full backlog.
+pub const PENDING_OWN_NAMESPACE_MAX: i64 = 65_536;
 /// Sockets with a fast path, two per connection; later ones go through TCP.
 pub const SOCKETS_MAX: usize = 131_072;
 /// Room for 2,048 events; more within one turn of the agent's watcher are dropped, and retried by the
@@ -160,6 +183,6 @@ pub const EVENTS_BYTES: usize = 65536;
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<Memory>() == 48);
 const _: () = assert!(size_of::<PendingKey>() == 48);
-const _: () = assert!(size_of::<Namespace>() == 8);
+const _: () = assert!(size_of::<Namespace>() == 24);
 const _: () = assert!(size_of::<Flow>() == 16);
 const _: () = assert!(size_of::<Event>() == 24);

@@ -3,6 +3,14 @@
 //! On any other target than BPF this is an empty program, so that `cargo build --workspace` works;
 //! `flect-agent/build.rs` builds the real one and embeds it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    expect(
+        internal_features,
+        reason = "the target has atomic addition and `core` no stable name for it"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod maps;

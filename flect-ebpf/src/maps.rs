@@ -6,15 +6,17 @@
 use core::ffi::c_void;
 use core::ptr::{from_ref, null_mut, read_volatile};
 
-use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE};
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_SK_STORAGE_GET_F_CREATE};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, RingBuf, SkStorage, SockHash};
-use aya_ebpf::helpers::generated::{bpf_set_retval, bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::helpers::generated::{
+    bpf_ringbuf_query, bpf_set_retval, bpf_sk_storage_delete, bpf_sk_storage_get,
+};
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::btf_map;
 use flect_ebpf::{
     Address, Config, EVENTS_BYTES, Event, Flow, Memory, NAMESPACES_MAX, NETWORKS_MAX, Namespace,
-    PENDING_MAX, PORTS_MAX, PendingKey, SOCKETS_MAX,
+    PENDING_MAX, PORTS_MAX, PendingKey, REFUSED_UNKNOWN_NAMESPACE, SOCKETS_MAX,
 };
 
 #[btf_map]
@@ -51,6 +53,22 @@ pub static SOCKETS: SockHash<u64, SOCKETS_MAX> = SockHash::new();
 /// verifier takes it for a constant and never looks at the branch it rules out.
 #[unsafe(no_mangle)]
 static CAN_SET_RETVAL: u32 = 0;
+
+/// Set by the loader of a weakened build: `WEAKENED_*`.
+#[cfg(feature = "weakened")]
+#[unsafe(no_mangle)]
+static WEAKENED: u32 = 0;
+
+/// Whether a defence has been taken away: never, but in a weakened build that was asked for it.
+#[inline(always)]
+pub fn is_weakened(_defence: u32) -> bool {
+    #[cfg(feature = "weakened")]
+    // SAFETY: a static that the loader has set; volatile since the compiler knows only its initial
+    // value.
+    return unsafe { read_volatile(&raw const WEAKENED) } & _defence != 0;
+    #[cfg(not(feature = "weakened"))]
+    false
+}
 
 /// Return value of a cgroup hook: go on.
 pub const ALLOW: i32 = 1;
@@ -92,9 +110,20 @@ pub fn current_cgroup() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// Tells the agent; when the ring is full it is not told, and hears of the next try.
+/// Tells the agent; when the ring is full it is not told, and hears of the next try. What is only logged
+/// leaves half of the ring to what must be acted upon.
 #[inline(always)]
 pub fn report(kind: u32, netns_cookie: u64, cgroup: u64) {
+    // SAFETY: the map is a ring buffer.
+    let waiting = unsafe {
+        bpf_ringbuf_query(
+            from_ref(&EVENTS).cast_mut().cast(),
+            u64::from(BPF_RB_AVAIL_DATA),
+        )
+    };
+    if kind != REFUSED_UNKNOWN_NAMESPACE && waiting > EVENTS_BYTES as u64 / 2 {
+        return;
+    }
     if let Some(mut entry) = EVENTS.reserve(0) {
         entry.write(Event {
             kind,

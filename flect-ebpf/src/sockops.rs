@@ -10,23 +10,27 @@
 //! socket belongs to its listener's.
 
 use core::ffi::c_void;
+use core::intrinsics::AtomicOrdering;
 use core::ptr::read_volatile;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_TCP_CLOSE, bpf_sock_ops,
+    BPF_EXIST, BPF_NOEXIST, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB,
+    BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+    BPF_TCP_CLOSE, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sock_hash_update};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, AGENT_SIDE, Address, Config,
-    FLOW_UNDECIDED, Flow, PendingKey, v4_mapped,
+    FLOW_UNDECIDED, Flow, Memory, Namespace, PendingKey, WEAKENED_NAMESPACE,
+    WEAKENED_PENDING_SHARE, v4_mapped,
 };
 
 use crate::maps::{
-    FLOWS, IDENTITIES, MEMORIES, PENDING, SOCKETS, config, storage, storage_or_insert,
+    FLOWS, IDENTITIES, MEMORIES, NAMESPACES, PENDING, SOCKETS, config, is_weakened, storage,
+    storage_or_insert,
 };
 
 const AF_INET: u32 = 2;
@@ -51,9 +55,7 @@ fn client_established(ctx: &SockOpsContext, config: &Config) {
         return;
     };
     let ends = Ends::of(ctx);
-    // A stale entry of the same tuple cannot be: it was deleted before its socket gave the tuple free.
-    // Were it there, this is the truth now.
-    if PENDING.insert(ends.as_client(), *memory, 0).is_err() {
+    if !publish(&ends, memory) {
         return;
     }
     // Tells us when the socket closes, in case the agent's end never came.
@@ -80,7 +82,7 @@ fn agent_established(ctx: &SockOpsContext, config: &Config) {
         return;
     };
     let memory = *memory;
-    let _absent = PENDING.remove(key);
+    retract(&ends, key);
     if storage_or_insert(&IDENTITIES, sk, memory).is_none() {
         return;
     }
@@ -100,12 +102,60 @@ fn client_closed(ctx: &SockOpsContext) {
     let Some(memory) = storage(&MEMORIES, sk) else {
         return;
     };
-    let key = Ends::of(ctx).as_client();
+    let ends = Ends::of(ctx);
+    let key = ends.as_client();
     // SAFETY: the entry is only compared.
     if let Some(pending) = unsafe { PENDING.get(key) }
         && pending.socket_cookie == memory.socket_cookie
     {
-        let _absent = PENDING.remove(key);
+        retract(&ends, key);
+    }
+}
+
+/// Puts an entry into PENDING, within its namespace's share; a connection without one is refused.
+#[inline(always)]
+fn publish(ends: &Ends, memory: &Memory) -> bool {
+    let Some(namespace) = NAMESPACES.get_ptr_mut(ends.netns_cookie) else {
+        return false;
+    };
+    // SAFETY: the value lives as long as the program runs; others change it only by atomic additions,
+    // and a look that is late by one of them does no harm.
+    let is_full = unsafe {
+        read_volatile(&raw const (*namespace).pending)
+            >= read_volatile(&raw const (*namespace).pending_max)
+    };
+    if is_full && !is_weakened(WEAKENED_PENDING_SHARE) {
+        return false;
+    }
+    let key = ends.as_client();
+    if PENDING.insert(key, *memory, u64::from(BPF_NOEXIST)).is_ok() {
+        count(namespace, 1);
+        return true;
+    }
+    // Full, or a stale entry of the same tuple. That cannot be: it was deleted before its socket gave
+    // the tuple free. Were it there, this is the truth now.
+    PENDING.insert(key, *memory, u64::from(BPF_EXIST)).is_ok()
+}
+
+#[inline(always)]
+fn retract(ends: &Ends, key: PendingKey) {
+    // Who removes it counts it; the other end may have been quicker.
+    if PENDING.remove(key).is_ok()
+        && let Some(namespace) = NAMESPACES.get_ptr_mut(ends.netns_cookie)
+    {
+        count(namespace, -1);
+    }
+}
+
+#[inline(always)]
+fn count(namespace: *mut Namespace, change: i64) {
+    // SAFETY: the value lives as long as the program runs and is aligned. The intrinsic because BPF has
+    // atomic addition, but not all that `AtomicI64` asks of a target.
+    unsafe {
+        core::intrinsics::atomic_xadd::<i64, i64, { AtomicOrdering::Relaxed }>(
+            &raw mut (*namespace).pending,
+            change,
+        );
     }
 }
 
@@ -204,9 +254,17 @@ impl Ends {
     }
 
     #[inline(always)]
+    fn key_of_namespace(&self) -> u64 {
+        if is_weakened(WEAKENED_NAMESPACE) {
+            return 0;
+        }
+        self.netns_cookie
+    }
+
+    #[inline(always)]
     fn as_client(&self) -> PendingKey {
         PendingKey {
-            netns_cookie: self.netns_cookie,
+            netns_cookie: self.key_of_namespace(),
             client_address: self.local_address,
             agent_address: self.remote_address,
             client_port: self.local_port,
@@ -217,7 +275,7 @@ impl Ends {
     #[inline(always)]
     fn as_agent(&self) -> PendingKey {
         PendingKey {
-            netns_cookie: self.netns_cookie,
+            netns_cookie: self.key_of_namespace(),
             client_address: self.remote_address,
             agent_address: self.local_address,
             client_port: self.remote_port,

@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use libtest_mimic::{Failed, Trial};
 
 use crate::child;
+pub(crate) use puppet::loopback_up;
 use stage::{Stage, sweep};
 
 /// The role of a process that is one trial.

@@ -23,6 +23,7 @@
 //! | `control` | following the registry, the control socket, explicit mode |
 //! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
 //! | `data` | `flect kv` where it works on a store's data |
+//! | `intruders` | attacks from below: sockets, packets, namespaces, and on the agent itself |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `integrity` | what the daemon does with names that would leave, and with a module that comes |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
@@ -58,6 +59,8 @@ pub mod documentation;
 pub mod equality;
 #[cfg(feature = "trials")]
 pub mod integrity;
+#[cfg(feature = "trials")]
+pub mod intruders;
 #[cfg(feature = "trials")]
 pub mod kernel;
 #[cfg(feature = "trials")]

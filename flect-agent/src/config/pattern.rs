@@ -1,6 +1,8 @@
 //! Patterns of cgroup paths. A pattern is matched by path components, so that `/app1` never claims
 //! `/app10`.
 
+use std::cmp::Reverse;
+
 use serde::Deserialize;
 
 /// A pattern such as `/kubepods.slice/**/shop-*`: `*` stands for anything within one component,
@@ -45,15 +47,39 @@ impl TryFrom<String> for CgroupPattern {
     }
 }
 
+/// How strong a pattern's claim to a cgroup is; the greatest wins.
+///
+/// Who may make cgroups below its own may name them as it likes. So a cgroup that a `*` has claimed keeps
+/// everything below it, whatever it is called; only a path that the operator has written out is nearer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claim {
+    /// It ends in `**` and takes what nobody else does; with so many parts.
+    Rest(usize),
+    /// By a `*` or `**` inside, at this depth: the outermost wins.
+    Wildcard(Reverse<usize>),
+    /// Written out, at this depth: the nearest wins.
+    WrittenOut(usize),
+}
+
 impl CgroupPattern {
-    /// The most components that a matching ancestor-or-self of `path` has; `None` when none
-    /// matches. `path` is a path below the mount, such as `/system.slice/shop.service`.
+    /// Whether and how it claims a cgroup or one of its ancestors. `path` is a path below the mount, such
+    /// as `/system.slice/shop.service`.
     #[must_use]
-    pub fn match_depth(&self, path: &str) -> Option<usize> {
+    pub fn claim(&self, path: &str) -> Option<Claim> {
         let components: Vec<&str> = path.split('/').filter(|c| !c.is_empty()).collect();
-        (1..=components.len())
-            .rev()
-            .find(|depth| matches(&self.parts, &components[..*depth]))
+        let depth =
+            (1..=components.len()).find(|depth| matches(&self.parts, &components[..*depth]))?;
+        let is_wildcard = |part: &Part| match part {
+            Part::Any => true,
+            Part::One(text) => text.contains('*'),
+        };
+        Some(if self.parts.last() == Some(&Part::Any) {
+            Claim::Rest(self.parts.len())
+        } else if self.parts.iter().any(is_wildcard) {
+            Claim::Wildcard(Reverse(depth))
+        } else {
+            Claim::WrittenOut(depth)
+        })
     }
 }
 
@@ -99,32 +125,59 @@ fn component_matches(pattern: &str, text: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn claim(pattern: &str, path: &str) -> Option<Claim> {
+        CgroupPattern::try_from(pattern.to_owned())
+            .unwrap()
+            .claim(path)
+    }
+
     #[test]
     fn patterns_match_by_component() {
-        let depth = |pattern: &str, path: &str| {
-            CgroupPattern::try_from(pattern.to_owned())
-                .unwrap()
-                .match_depth(path)
-        };
+        let wildcard = |depth| Some(Claim::Wildcard(Reverse(depth)));
+        let written_out = |depth| Some(Claim::WrittenOut(depth));
         for (pattern, path, expect) in [
-            ("/app1", "/app1", Some(1)),
-            ("/app1", "/app1/nested/deeper", Some(1)),
+            ("/app1", "/app1", written_out(1)),
+            ("/app1", "/app1/nested/deeper", written_out(1)),
             ("/app1", "/app10", None),
             ("/app1", "/other/app1", None),
             (
                 "/system.slice/*.service",
                 "/system.slice/a.service/x",
-                Some(2),
+                wildcard(2),
             ),
             ("/system.slice/*.service", "/system.slice/a.scope", None),
-            ("/kube/**/shop-*", "/kube/a/b/shop-1/init", Some(4)),
-            ("/kube/**/shop-*", "/kube/shop-1", Some(2)),
+            ("/kube/**/shop-*", "/kube/a/b/shop-1/init", wildcard(4)),
+            ("/kube/**/shop-*", "/kube/shop-1", wildcard(2)),
             ("/kube/**/shop-*", "/kube/a/sho", None),
-            ("/**", "/anything/at/all", Some(3)),
-            ("/a*b*c", "/axxbyybzc", Some(1)),
+            ("/**", "/anything/at/all", Some(Claim::Rest(1))),
+            ("/a*b*c", "/axxbyybzc", wildcard(1)),
             ("/a", "/", None),
         ] {
-            assert_eq!(depth(pattern, path), expect, "{pattern} on {path}");
+            assert_eq!(claim(pattern, path), expect, "{pattern} on {path}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_cgroup_keeps_what_is_made_below_it() {
+        for (own, others, path) in [
+            (
+                "/kube/**/evil-*",
+                "/kube/**/shop-*",
+                "/kube/a/evil-1/shop-1",
+            ),
+            ("/kube/evil", "/kube/**/shop-*", "/kube/evil/shop-1"),
+            ("/apps/*", "/apps/*/worker", "/apps/evil/worker"),
+            // What the operator has written out is meant.
+            ("/shop/billing", "/shop", "/shop/billing/x"),
+            ("/shop/billing", "/*", "/shop/billing/x"),
+            // The rest is what nobody else claims.
+            ("/kube/**/shop-*", "/kube/**", "/kube/a/shop-1/x"),
+            ("/kube/**", "/**", "/kube/a"),
+        ] {
+            assert!(
+                claim(own, path) > claim(others, path),
+                "{others} takes {path} from {own}"
+            );
         }
     }
 

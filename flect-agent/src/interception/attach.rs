@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use flect_ebpf::{
@@ -23,9 +23,11 @@ use super::namespaces::{Namespaces, living_in};
 use super::object::{HASH, HOOKS, Hook, LAYOUT, Object, Place, SK_MSG_PROGRAM};
 use super::pins::{Pins, step};
 use super::watch::Watched;
+use super::weaknesses::leaves_out;
 use super::{Acceleration, AccelerationVerdict, Interception, InterceptionError, Settings};
 use super::{destroy, selftest};
 use crate::cgroup::{CgroupId, CgroupMount, is_within};
+use crate::weakened::{Weakness, has};
 
 /// Unread bytes at which a connection leaves the fast path for TCP, whose windows hold back the
 /// sender: about as much as TCP itself lets wait in a socket nobody has tuned (`net.ipv4.tcp_rmem`).
@@ -59,8 +61,12 @@ fn put_in_place(
 
     let managed_root = mount.directory(&settings.managed_root)?;
     let living = living_in(&managed_root);
-    let (mut namespaces, mut listeners) =
-        Namespaces::open(object.map("NAMESPACES")?, settings.listen_port, inherited)?;
+    let (mut namespaces, mut listeners) = Namespaces::open(
+        object.map("NAMESPACES")?,
+        &object.map("PENDING")?,
+        settings.listen_port,
+        inherited,
+    )?;
     listeners.extend(
         namespaces
             .enter_all(&living)
@@ -77,8 +83,13 @@ fn put_in_place(
         AttachType::SkMsgVerdict,
     )
     .map_err(step("attach the hook 'sk_msg'"))?;
-    link_all(pins, &object, &mount, settings)?;
-    end_old_connections(&mount, settings, living);
+    let mut links = link_all(pins, &object, &mount, settings)?;
+    if has(Weakness::Pins) {
+        links.clear();
+    }
+    if !has(Weakness::OldConnections) {
+        end_old_connections(&mount, settings, living);
+    }
 
     let identities = object.map("IDENTITIES")?;
     tracing::info!(
@@ -93,6 +104,9 @@ fn put_in_place(
         acceleration,
         identities,
         pending: object.map("PENDING")?,
+        _links: links,
+        #[cfg(feature = "weakened")]
+        guessed: super::weaknesses::LastIdentity::default(),
         watched: Some(Watched {
             events: object.take_events()?,
             namespaces,
@@ -224,20 +238,23 @@ fn link_all(
     object: &Object,
     mount: &CgroupMount,
     settings: &Settings,
-) -> Result<(), InterceptionError> {
+) -> Result<Vec<OwnedFd>, InterceptionError> {
     let managed = cgroup_by_path(mount, &settings.managed_root)?;
     let agent_path = mount.current()?;
     let agent = cgroup_by_path(mount, &agent_path)?;
     let agent_is_managed = is_within(&agent_path, &settings.managed_root);
-    for hook in HOOKS {
+    let mut links = Vec::with_capacity(HOOKS.len());
+    for hook in HOOKS.into_iter().filter(|hook| !leaves_out(*hook)) {
         match hook.place {
-            Place::ManagedRoot => link(pins, object, hook, &managed)?,
-            Place::AgentCgroup if !agent_is_managed => link(pins, object, hook, &agent)?,
+            Place::ManagedRoot => links.push(link(pins, object, hook, &managed)?),
+            Place::AgentCgroup if !agent_is_managed => {
+                links.push(link(pins, object, hook, &agent)?);
+            }
             // The link at the managed root sees the agent's sockets too: once is enough.
             Place::AgentCgroup => unlink(pins, hook)?,
         }
     }
-    Ok(())
+    Ok(links)
 }
 
 fn cgroup_by_path(
@@ -255,13 +272,14 @@ fn link(
     object: &Object,
     hook: Hook,
     (cgroup, id): &(File, CgroupId),
-) -> Result<(), InterceptionError> {
+) -> Result<OwnedFd, InterceptionError> {
     let attaching = || step(format!("attach the hook '{}'", hook.link));
     let program = object.program(hook.program)?;
     let path = pins.link(hook.link);
     match kernel::pinned(&path) {
         Ok(link) if kernel::link_cgroup(link.as_fd()).map_err(attaching())? == id.0 => {
-            return kernel::link_update(link.as_fd(), program).map_err(attaching());
+            kernel::link_update(link.as_fd(), program).map_err(attaching())?;
+            return Ok(link);
         }
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -273,7 +291,8 @@ fn link(
     let fresh = pins.link(&format!("{}_new", hook.link));
     unpin(&fresh).map_err(attaching())?;
     kernel::pin(link.as_fd(), &fresh).map_err(attaching())?;
-    std::fs::rename(&fresh, &path).map_err(attaching())
+    std::fs::rename(&fresh, &path).map_err(attaching())?;
+    Ok(link)
 }
 
 fn unlink(pins: &Pins, hook: Hook) -> Result<(), InterceptionError> {

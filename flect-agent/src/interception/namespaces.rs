@@ -15,7 +15,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use flect_ebpf::{NAMESPACES_MAX, Namespace};
+use flect_ebpf::{
+    Memory, NAMESPACES_MAX, Namespace, PENDING_MAX, PENDING_OWN_NAMESPACE_MAX,
+    PENDING_PER_NAMESPACE_MAX, PendingKey,
+};
 use rustix::net::Shutdown;
 
 use super::kernel::Map;
@@ -48,6 +51,7 @@ impl Namespaces {
     /// Opens the listeners of the agent's own namespace and forgets those of a predecessor.
     pub(super) fn open(
         map: Map<u64, Namespace>,
+        pending: &Map<PendingKey, Memory>,
         listen_port: u16,
         inherited: &mut Vec<TcpListener>,
     ) -> Result<(Self, Vec<TcpListener>), InterceptionError> {
@@ -67,6 +71,12 @@ impl Namespaces {
         for cookie in this.map.keys(NAMESPACES_MAX).map_err(step(reading))? {
             if cookie != own.netns_cookie {
                 this.map.remove(&cookie).map_err(step(reading))?;
+            }
+        }
+        // Their handshakes ended with the predecessor's listeners; the count of each begins with none.
+        for key in pending.keys(PENDING_MAX).map_err(step(reading))? {
+            if key.netns_cookie != own.netns_cookie {
+                pending.remove(&key).map_err(step(reading))?;
             }
         }
         let sockets = this.register(own, inode).map_err(step(reading))?;
@@ -154,9 +164,17 @@ impl Namespaces {
     }
 
     fn register(&mut self, listeners: Listeners, inode: u64) -> io::Result<Vec<TcpListener>> {
+        let before = self.map.get(&listeners.netns_cookie)?;
         let ready = Namespace {
             v4: u32::from(listeners.v4.is_some()),
             v6: u32::from(listeners.v6.is_some()),
+            // The agent's own namespace goes on from its predecessor's count.
+            pending: before.map_or(0, |namespace| namespace.pending),
+            pending_max: if listeners.netns_cookie == self.own_cookie {
+                PENDING_OWN_NAMESPACE_MAX
+            } else {
+                PENDING_PER_NAMESPACE_MAX
+            },
         };
         let sockets: Vec<TcpListener> =
             [listeners.v4, listeners.v6].into_iter().flatten().collect();

@@ -165,6 +165,8 @@ impl Object {
         let bytes = embedded::OBJECT.ok_or(InterceptionError::NoPrograms)?;
         // Without the layout the offsets stay 0 and nothing is accelerated: see `attach::verdict`.
         let layout = LAYOUT.as_ref().unwrap_or(&Layout::UNKNOWN);
+        #[cfg(feature = "weakened")]
+        loader.override_global("WEAKENED", &*super::weaknesses::OF_PROGRAMS, true);
         let mut ebpf = loader
             .override_global("CAN_SET_RETVAL", &*CAN_SET_RETVAL, true)
             .override_global("SK_MSG_SK", &layout.sk_msg_sk, true)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use flect_ebpf::{
-    Event, REFUSED_BOUND_TO_DEVICE, REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET,
-    REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
+    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_MULTIPATH,
+    REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
@@ -22,6 +22,8 @@ use crate::cgroup::{CgroupId, CgroupMount};
 /// How often the managed processes are looked through: new containers get their listeners before or
 /// soon after they start, without burdening a node with thousands of processes.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Events between two looks at the clock: what the ring holds.
+const EVENTS_PER_TURN: usize = EVENTS_BYTES / size_of::<Event>();
 /// A workload that is refused again and again is logged once in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Refusals remembered for that; beyond it the log is left to repeat itself.
@@ -89,7 +91,11 @@ fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceE
         if stopped(stop, &watched.events, wait) {
             return;
         }
-        while let Some(event) = watched.events.next().and_then(|item| parse(&item)) {
+        // So many and no more: whoever reports faster than this keeps neither the sweep nor the end away.
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = watched.events.next().and_then(|item| parse(&item)) else {
+                break;
+            };
             if event.kind == REFUSED_UNKNOWN_NAMESPACE {
                 watched.open_reported(&event, &mut on_event);
             } else {
@@ -228,6 +234,7 @@ fn reason(kind: u32) -> &'static str {
         REFUSED_BOUND_TO_DEVICE => "its socket is bound to a device other than loopback",
         REFUSED_MULTIPATH => "it asked for multipath TCP",
         REFUSED_NO_MEMORY => "the kernel had no memory left for it",
+        REFUSED_AGENTS_PORT => "it asked for the agent's own port",
         _ => "for a reason that this agent does not know",
     }
 }

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, differ, documentation, equality, integrity, kernel,
-    libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
+    child, cli, clients, control, data, differ, documentation, equality, integrity, intruders,
+    kernel, libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide,
+    worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let roles: Vec<_> = kernel::ROLES
         .into_iter()
         .chain(control::ROLES)
+        .chain(intruders::ROLES)
         .chain(worker::ROLES)
         .chain(libraries::ROLES)
         .collect();
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
 fn of_every_kernel() -> Vec<Trial> {
     [
         kernel::trials(),
+        intruders::trials(),
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
@@ -62,6 +65,7 @@ fn of_the_host() -> Vec<Trial> {
         wide::trials(),
         worker::trials(),
         integrity::trials(),
+        intruders::of_the_host(),
         libraries::trials(),
         differ::trials(),
         data::trials(),

@@ -31,28 +31,31 @@ pub(super) const BODIES: [(&str, Body); 8] = [
     ("others_are_left_alone", others_are_left_alone),
 ];
 
+/// By an app the hook refuses it; by a process that is not managed the agent does, with a reset.
 fn the_agents_port_asked_directly(stage: &mut Stage) -> Result<()> {
     let _hooks = stage.serve()?;
     let port = stage.settings.listen_port;
-    let mut puppets = [stage.puppet("a")?, stage.outsider()?];
-    for (count, puppet) in puppets.iter_mut().enumerate() {
-        for (turn, address) in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"]
-            .into_iter()
-            .enumerate()
-        {
-            // The reset may come while connect has not returned yet.
-            let mut answer = puppet.try_go(&format!("open s {address}:{port}"))?;
-            if answer.is_ok() {
-                answer = puppet.try_go("read s")?;
-            }
-            ensure!(
-                answer
-                    .as_ref()
-                    .is_err_and(|error| error.raw_os_error() == Some(libc::ECONNRESET)),
-                "{address}: {answer:?}"
-            );
-            ensure!(stage.refused() == count * 3 + turn + 1);
+    let (mut a, mut outsider) = (stage.puppet("a")?, stage.outsider()?);
+    for (turn, address) in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"]
+        .into_iter()
+        .enumerate()
+    {
+        a.is_refused(&format!("open s {address}:{port}"))?;
+        // The reset may come while connect has not returned yet.
+        let mut answer = outsider.try_go(&format!("open s {address}:{port}"))?;
+        if answer.is_ok() {
+            answer = outsider.try_go("read s")?;
         }
+        ensure!(
+            answer
+                .as_ref()
+                .is_err_and(|error| error.raw_os_error() == Some(libc::ECONNRESET)),
+            "{address}: {answer:?}"
+        );
+        ensure!(
+            stage.refused() == turn + 1,
+            "an app came to the agent's port"
+        );
     }
     Ok(())
 }

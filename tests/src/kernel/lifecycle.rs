@@ -10,6 +10,9 @@ use super::identity::{expected, told};
 use super::puppet::eventually;
 use super::stage::Stage;
 
+/// The folder of this schema's pins in the pin folder.
+const SCHEMA: &str = "v2";
+
 pub(super) const BODIES: [(&str, Body); 6] = [
     (
         "an_unknown_namespace_works_on_retry",
@@ -64,7 +67,7 @@ fn a_known_namespace_works_at_once(stage: &mut Stage) -> Result<()> {
 fn an_agent_takes_over(stage: &mut Stage) -> Result<()> {
     let asked = stage.asked();
     let links = |stage: &Stage| -> Result<usize> {
-        Ok(fs::read_dir(stage.settings.pin.join("v1"))?
+        Ok(fs::read_dir(stage.settings.pin.join(SCHEMA))?
             .flatten()
             .filter(|pin| pin.file_name().to_string_lossy().starts_with("link_"))
             .count())
@@ -119,7 +122,7 @@ fn accept(listener: &std::net::TcpListener) -> Result<(std::net::TcpStream, std:
 fn another_schema_is_not_touched(stage: &mut Stage) -> Result<()> {
     drop(stage.attach()?);
     let pin = &stage.settings.pin;
-    fs::rename(pin.join("v1"), pin.join("v0"))?;
+    fs::rename(pin.join(SCHEMA), pin.join("v0"))?;
     match Interception::attach(&stage.mount, &stage.settings) {
         Err(error @ InterceptionError::OtherSchema { .. }) => {
             ensure!(error.to_string().contains("flect-agent detach"), "{error}");
@@ -140,7 +143,10 @@ fn detach_leaves_nothing(stage: &mut Stage) -> Result<()> {
     drop(stage.attach()?);
     let report = detach(&pin)?;
     ensure!(
-        report.removed.iter().any(|name| name == "v1/link_connect4"),
+        report
+            .removed
+            .iter()
+            .any(|name| *name == format!("{SCHEMA}/link_connect4")),
         "{report:?}"
     );
     ensure!(!pin.exists());

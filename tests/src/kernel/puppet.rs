@@ -293,7 +293,8 @@ fn disconnect(socket: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-fn loopback_up() -> io::Result<()> {
+/// Brings up `lo`, which is down in a new network namespace.
+pub(crate) fn loopback_up() -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     // SAFETY: zeroes are a valid request.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };

@@ -162,18 +162,18 @@ impl Serving {
         self.workloads.iter().find(|workload| workload.name == name)
     }
 
-    /// The app of a cgroup: below the run folder the one it names, elsewhere the nearest ancestor
-    /// that a pattern matches.
+    /// The app of a cgroup: below the run folder the one it names, elsewhere the one with the strongest
+    /// claim.
     pub fn claimant(&self, places: &Places, path: &str) -> Option<&Workload> {
         if let Some(app) = places.run_app(path) {
             return self.workload(app);
         }
         let claims = self.workloads.iter().filter_map(|workload| {
-            let depths = workload.patterns.iter().filter_map(|p| p.match_depth(path));
-            depths.max().map(|depth| (depth, workload))
+            let claims = workload.patterns.iter().filter_map(|p| p.claim(path));
+            claims.max().map(|claim| (claim, workload))
         });
         claims
-            .max_by_key(|(depth, _)| *depth)
+            .max_by_key(|(claim, _)| *claim)
             .map(|(_, workload)| workload)
     }
 }

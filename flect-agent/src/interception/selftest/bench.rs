@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use flect_ebpf::{ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Config, Namespace};
+use flect_ebpf::{
+    ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Config, Namespace,
+    PENDING_OWN_NAMESPACE_MAX,
+};
 
 use crate::cgroup::CgroupMount;
 use crate::interception::InterceptionError;
@@ -76,11 +79,15 @@ impl Bench {
             .map::<NetworkKey, u32>("NETWORKS")?
             .set(&network_key(&host), &1)
             .and(object.map::<u16, u32>("PORTS")?.set(&asked_port, &1))
-            .and(
-                object
-                    .map::<u64, Namespace>("NAMESPACES")?
-                    .set(&cookie, &Namespace { v4: 1, v6: 0 }),
-            )
+            .and(object.map::<u64, Namespace>("NAMESPACES")?.set(
+                &cookie,
+                &Namespace {
+                    v4: 1,
+                    v6: 0,
+                    pending: 0,
+                    pending_max: PENDING_OWN_NAMESPACE_MAX,
+                },
+            ))
             .map_err(working())?;
         let bench = Self {
             config: object.map("CONFIG")?,
