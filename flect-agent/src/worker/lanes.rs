@@ -33,7 +33,7 @@ const POOLED_FOR: Duration = Duration::from_secs(30);
 pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
-    pooled: [Vec<Key<Upstream>>; 2],
+    pub pooled: [Vec<Key<Upstream>>; 2],
     /// Store-wide commands under way.
     pub jobs: usize,
     /// Sessions whose store-wide command waits for its turn.
@@ -82,7 +82,7 @@ pub fn of(stores: &mut [Option<StoreLanes>], number: Option<usize>) -> Option<&m
     stores.get_mut(number?)?.as_mut()
 }
 
-fn place(protocol: Protocol) -> usize {
+pub fn place(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Resp2 => 0,
         Protocol::Resp3 => 1,
@@ -126,6 +126,10 @@ impl Worker {
             return None;
         }
         let (store, protocol) = (session.store.number, session.protocol);
+        if own && !self.may_have_own(store, protocol) {
+            self.refuse_own(key);
+            return None;
+        }
         let lane = if own {
             self.own_lane(store, protocol, key)
         } else {
@@ -191,8 +195,14 @@ impl Worker {
                 return Some(key);
             }
         }
-        let credentials = lanes.store.credentials.clone();
-        self.connect(&credentials, Role::Own(session), protocol, Some(store))
+        let store_of_lane = lanes.store.clone();
+        let credentials = &store_of_lane.credentials;
+        let key = self.connect(credentials, Role::Own(session), protocol, Some(store))?;
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            store_of_lane.upstreams.add(1);
+            upstream.counted = Some(store_of_lane);
+        }
+        Some(key)
     }
 
     /// Begins a connection. `None` when no address can even be tried.
@@ -215,6 +225,7 @@ impl Worker {
         };
         let key = self.upstreams.insert(upstream);
         self.count_upstreams();
+        self.environment.directory.descriptors.take();
         let upstream = self.upstreams.get_mut(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.index() * 2 + 1);
@@ -224,8 +235,7 @@ impl Worker {
             .register(&mut upstream.socket, token, interest)
         {
             tracing::warn!(%error, "an upstream connection could not be watched");
-            self.upstreams.remove(key);
-            self.count_upstreams();
+            self.close_upstream(key);
             return None;
         }
         // The agent flushes once a turn; Nagle would only add a delay.
@@ -390,6 +400,10 @@ impl Worker {
     fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {
         let mut upstream = self.upstreams.remove(key)?;
         self.count_upstreams();
+        self.environment.directory.descriptors.give_back();
+        if let Some(store) = upstream.counted.take() {
+            store.upstreams.sub(1);
+        }
         // Closed on drop either way.
         let _ = self.poll.registry().deregister(&mut upstream.socket);
         Some(upstream)
