@@ -172,18 +172,24 @@ pub fn note(reason: Reason, subject: Subject<'_>, detail: impl FnOnce() -> Strin
 pub fn tell_counted() {
     let Some(audit) = AUDIT.get() else { return };
     let due = lock(&audit.limiter).due(Instant::now());
-    for counted in due {
-        let detail = "as before; this line tells only how often".to_owned();
-        let line = line(counted.reason, counted.subject(), detail, counted.count);
-        audit.writer.send(Job::Line(line));
-    }
+    audit.tell(due);
 }
 
 /// Waits until what has been noted is written.
 pub fn flush() {
-    tell_counted();
-    if let Some(audit) = AUDIT.get() {
-        audit.writer.flush(FLUSHED_WITHIN);
+    let Some(audit) = AUDIT.get() else { return };
+    let rest = lock(&audit.limiter).rest();
+    audit.tell(rest);
+    audit.writer.flush(FLUSHED_WITHIN);
+}
+
+impl Audit {
+    fn tell(&self, counted: Vec<limiter::Counted>) {
+        for counted in counted {
+            let detail = "as before; this line tells only how often".to_owned();
+            let line = line(counted.reason, counted.subject(), detail, counted.count);
+            self.writer.send(Job::Line(line));
+        }
     }
 }
 

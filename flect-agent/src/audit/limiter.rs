@@ -53,6 +53,16 @@ pub(super) struct Counted {
 }
 
 impl Counted {
+    fn of(kind: &Kind, count: &Count) -> Self {
+        Self {
+            reason: kind.reason,
+            who: kind.who.clone(),
+            app: count.app.clone(),
+            is_store: count.is_store,
+            count: count.untold,
+        }
+    }
+
     pub(super) fn subject(&self) -> Subject<'_> {
         let who = Some(self.who.as_str()).filter(|who| !who.is_empty());
         Subject {
@@ -108,6 +118,15 @@ impl Limiter {
         Some(std::mem::take(&mut count.untold))
     }
 
+    /// All that was counted and not told.
+    pub(super) fn rest(&mut self) -> Vec<Counted> {
+        let kinds = self.kinds.drain();
+        kinds
+            .filter(|(_, count)| count.untold > 0)
+            .map(|(kind, count)| Counted::of(&kind, &count))
+            .collect()
+    }
+
     /// What was counted in windows that are over; kinds of which nothing came are forgotten.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Counted> {
         if now.duration_since(self.swept) < WINDOW {
@@ -118,13 +137,8 @@ impl Limiter {
         self.kinds.retain(|kind, count| {
             let over = now.duration_since(count.window_from) >= WINDOW;
             if over && count.untold > 0 {
-                due.push(Counted {
-                    reason: kind.reason,
-                    who: kind.who.clone(),
-                    app: count.app.clone(),
-                    is_store: count.is_store,
-                    count: std::mem::take(&mut count.untold),
-                });
+                due.push(Counted::of(kind, count));
+                count.untold = 0;
                 count.window_from = now;
                 count.lines = AT_ONCE;
                 return true;

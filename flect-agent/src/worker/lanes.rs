@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
+use super::admission::TOO_MANY_CLIENTS;
 use super::arena::Key;
 use super::events::Listener;
 use super::outbox::Flushed;
@@ -18,6 +19,7 @@ use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
 use super::upstream::{Owed, Recipient, Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
 use super::{Request, Worker};
+use crate::audit::{self, Reason, Subject};
 use crate::environment::{Credentials, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
@@ -33,7 +35,7 @@ const POOLED_FOR: Duration = Duration::from_secs(30);
 pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
-    pub pooled: [Vec<Key<Upstream>>; 2],
+    pooled: [Vec<Key<Upstream>>; 2],
     /// Store-wide commands under way.
     pub jobs: usize,
     /// Sessions whose store-wide command waits for its turn.
@@ -82,7 +84,7 @@ pub fn of(stores: &mut [Option<StoreLanes>], number: Option<usize>) -> Option<&m
     stores.get_mut(number?)?.as_mut()
 }
 
-pub fn place(protocol: Protocol) -> usize {
+fn place(protocol: Protocol) -> usize {
     match protocol {
         Protocol::Resp2 => 0,
         Protocol::Resp3 => 1,
@@ -126,7 +128,7 @@ impl Worker {
             return None;
         }
         let (store, protocol) = (session.store.number, session.protocol);
-        if own && !self.may_have_own(store, protocol) {
+        if own && !self.may_have_own(store) {
             self.refuse_own(key);
             return None;
         }
@@ -192,6 +194,7 @@ impl Worker {
         while let Some(key) = lanes.pooled[place(protocol)].pop() {
             if let Some(upstream) = self.upstreams.get_mut(key) {
                 upstream.role = Role::Own(session);
+                upstream.count_for(&lanes.store);
                 return Some(key);
             }
         }
@@ -199,8 +202,7 @@ impl Worker {
         let credentials = &store_of_lane.credentials;
         let key = self.connect(credentials, Role::Own(session), protocol, Some(store))?;
         if let Some(upstream) = self.upstreams.get_mut(key) {
-            store_of_lane.upstreams.add(1);
-            upstream.counted = Some(store_of_lane);
+            upstream.count_for(&store_of_lane);
         }
         Some(key)
     }
@@ -384,6 +386,7 @@ impl Worker {
                     && upstream.unblocking == 0 =>
             {
                 upstream.role = Role::Pooled;
+                upstream.uncount();
                 upstream.retired = false;
                 upstream.idle_since = Instant::now();
                 pool.push(key);
@@ -401,9 +404,7 @@ impl Worker {
         let mut upstream = self.upstreams.remove(key)?;
         self.count_upstreams();
         self.environment.directory.descriptors.give_back();
-        if let Some(store) = upstream.counted.take() {
-            store.upstreams.sub(1);
-        }
+        upstream.uncount();
         // Closed on drop either way.
         let _ = self.poll.registry().deregister(&mut upstream.socket);
         Some(upstream)
@@ -455,6 +456,13 @@ impl Worker {
 
     /// The server refused the greeting: most likely it was restarted and lost its users.
     pub(super) fn greeting_refused(&mut self, error: &[u8]) {
+        if error.starts_with(TOO_MANY_CLIENTS) {
+            // Users are in place; making them again would only add to what the server has to do.
+            audit::note(Reason::Upstreams, Subject::default(), || {
+                "Valkey takes no more clients (maxclients)".to_owned()
+            });
+            return;
+        }
         let error = String::from_utf8_lossy(error);
         tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
         // The control side ends only with the process.

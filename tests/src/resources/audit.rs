@@ -81,8 +81,7 @@ fn tell_all(bed: &Bed) -> Result<()> {
     expect_audit(bed, "rate", "store1")?;
     expect_audit(bed, "memory", "store1")?;
 
-    bed.operator()?
-        .command(&["DEL", "flect:{registry}:version"])?;
+    bed.operator()?.command(&["DEL", "flect:{registry}:meta"])?;
     stage::wait_until(|| Ok(!audited(bed, "registry").is_empty()))?;
 
     bed.stop_agent()?;
