@@ -85,6 +85,14 @@ impl Share {
         self.0.fetch_add(more, Ordering::Relaxed) + more
     }
 
+    /// One more, if there are fewer than this; 0 is no limit.
+    #[must_use]
+    pub fn add_below(&self, most: usize) -> bool {
+        let add = |sum: usize| (most == 0 || sum < most).then_some(sum + 1);
+        let relaxed = Ordering::Relaxed;
+        self.0.fetch_update(relaxed, relaxed, add).is_ok()
+    }
+
     /// So much less.
     pub fn sub(&self, less: usize) {
         self.0.fetch_sub(less, Ordering::Relaxed);

@@ -1,8 +1,7 @@
 //! How many connections to Valkey a store's sessions may have for themselves: blocked and subscribed clients
 //! keep one each, and all stores share the server's `maxclients`.
 //!
-//! Invariant: a store's sessions have at most as many as they may, but for one that each worker may add at
-//! the same moment; clean ones in a worker's pool come on top, since another worker cannot use them. A session that would need one more is told what Valkey tells a client beyond `maxclients`, and
+//! Invariant: a store's sessions have at most as many as they may, however many workers serve them; clean ones in a worker's pool come on top, since another worker cannot use them. A session that would need one more is told what Valkey tells a client beyond `maxclients`, and
 //! ends; one that waited instead could wait for a client that waits for it.
 
 use std::sync::Arc;
@@ -21,13 +20,13 @@ const BEYOND: &str =
     "a request that needs a connection to Valkey of its own, beyond the store's limit";
 
 impl Worker {
-    /// Whether one more session of a store may have a connection for itself.
-    pub(super) fn may_have_own(&mut self, store: usize) -> bool {
+    /// Takes the right to one more connection for a session itself; whether there was one left.
+    pub(super) fn reserve_own(&mut self, store: usize) -> bool {
         let Some(lanes) = lanes::of(&mut self.stores, Some(store)) else {
             return false;
         };
         let most = lanes.store.limits.upstreams();
-        most == 0 || lanes.store.upstreams.get() < most
+        lanes.store.upstreams.add_below(most)
     }
 
     #[cold]
@@ -39,9 +38,8 @@ impl Worker {
 }
 
 impl Upstream {
-    /// A session has the connection for itself from now on.
+    /// A session has the connection for itself from now on; the right to that is taken.
     pub fn count_for(&mut self, store: &Arc<Store>) {
-        store.upstreams.add(1);
         self.counted = Some(store.clone());
     }
 

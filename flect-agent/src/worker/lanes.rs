@@ -128,7 +128,7 @@ impl Worker {
             return None;
         }
         let (store, protocol) = (session.store.number, session.protocol);
-        if own && !self.may_have_own(store) {
+        if own && !self.reserve_own(store) {
             self.refuse_own(key);
             return None;
         }
@@ -200,7 +200,11 @@ impl Worker {
         }
         let store_of_lane = lanes.store.clone();
         let credentials = &store_of_lane.credentials;
-        let key = self.connect(credentials, Role::Own(session), protocol, Some(store))?;
+        let key = self.connect(credentials, Role::Own(session), protocol, Some(store));
+        let Some(key) = key else {
+            store_of_lane.upstreams.sub(1);
+            return None;
+        };
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.count_for(&store_of_lane);
         }

@@ -59,6 +59,13 @@ pub fn of_one_store() -> Result<()> {
         let got = bystander.command(&["SET", "k", "v"])?.text();
         ensure!(got == "OK", "{got}");
         stage::wait_until(|| Ok(stage::metric(&bed, "store1", "refused")? >= 80))?;
+        stage::wait_until(|| {
+            let mut told = 0;
+            for wire in &mut wires {
+                told += usize::from(!wire.is_silent_for(std::time::Duration::from_millis(1))?);
+            }
+            Ok(told == 80)
+        })?;
         let mut refused = 0;
         let mut waiting = Vec::new();
         for mut wire in wires {
