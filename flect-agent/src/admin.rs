@@ -118,6 +118,16 @@ impl Admin {
         &self.facts
     }
 
+    /// How many clients the server takes (`maxclients`), if it says so.
+    pub async fn clients_max(&mut self) -> Option<u32> {
+        let told: redis::RedisResult<Vec<String>> = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("maxclients")
+            .query_async(&mut self.connection)
+            .await;
+        told.ok()?.get(1)?.parse().ok()
+    }
+
     /// The user of the agent's own store-wide work, made or brought up to date.
     ///
     /// # Errors

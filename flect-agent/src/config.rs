@@ -18,6 +18,8 @@ pub use addresses::{CgroupPath, Endpoint, Network, StatusPage};
 pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
 
+use crate::audit;
+use crate::environment::Defaults;
 use crate::interception::Acceleration;
 use crate::store::Slug;
 
@@ -39,6 +41,9 @@ pub struct Config {
     /// The daemon itself.
     #[serde(default)]
     pub agent: Agent,
+    /// What each store may use on this node unless `flect kv set` says otherwise.
+    #[serde(default)]
+    pub limits: Defaults,
     /// The apps of this node.
     #[serde(default, rename = "app")]
     pub apps: Vec<App>,
@@ -115,6 +120,8 @@ pub struct Agent {
     pub status_page: StatusPage,
     /// Whether replies are searched for names of the server's own before they leave.
     pub integrity: bool,
+    /// Where the audit log goes.
+    pub audit: audit::Settings,
 }
 
 /// `[[app]]`: a workload and the stores bound to it.
@@ -184,6 +191,7 @@ impl Default for Agent {
             operators: Vec::new(),
             status_page: StatusPage::default(),
             integrity: true,
+            audit: audit::Settings::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! from a name or an address.
 
 mod attention;
+mod descriptors;
 mod entry;
 mod limits;
 pub mod settings;
@@ -16,10 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::integrity::Integrity;
 use crate::worker::mailbox::Mailboxes;
 pub use attention::{Monitors, Pause};
+pub use descriptors::Descriptors;
 pub use entry::{Entry, Live, Look, Named, States};
-pub use limits::Limits;
+pub use limits::{Defaults, Limits};
 pub use settings::{Setting, Settings};
-pub use store::{Patterns, Store};
+pub use store::{Patterns, Share, Store};
 
 /// A user of the shared Valkey. Its `Debug` output hides the password.
 #[derive(Clone)]
@@ -107,6 +109,8 @@ impl App {
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: Mutex<Vec<Arc<Entry>>>,
+    /// What connections there may be at all.
+    pub descriptors: Descriptors,
     pub(crate) mailboxes: Mailboxes,
 }
 

@@ -26,6 +26,7 @@
 //! | [`dump`] | the file of an exported store; knows no sockets |
 //! | [`transfer`] | stores into files and back, and other servers' data into stores |
 //! | [`accountant`] | measuring stores that have a memory limit, one agent for all |
+//! | [`audit`] | what was refused and which limit was met, told to the operator |
 //! | [`weakened`] | defences taken away, in a build that only tests have |
 //! | [`worker`] | event loops, sessions, upstream connections |
 //! | [`series`] | rates and percentiles from two looks at the agent's counters |
@@ -35,6 +36,7 @@
 
 pub mod accountant;
 pub mod admin;
+pub mod audit;
 pub mod cgroup;
 pub mod clients;
 pub mod commands;

@@ -75,6 +75,10 @@ pub struct StoreMetrics {
     pub errors: u64,
     /// Commands refused by policy or for want of memory, and connections beyond the limit.
     pub refused: u64,
+    /// Clients that were disconnected, since they did not read their replies or the store's clients held
+    /// too much together.
+    #[serde(default)]
+    pub disconnected: u64,
     /// Requests that waited for the store's rate.
     pub delayed: u64,
     /// Replies and messages that were withheld, since they held a name of the server's own. Anything but
@@ -145,6 +149,7 @@ pub struct Refusal {
 pub(crate) struct Sum {
     errors: u64,
     refused: u64,
+    disconnected: u64,
     delayed: u64,
     violations: u64,
     bytes_in: u64,
@@ -210,6 +215,7 @@ impl From<Sum> for StoreMetrics {
             requests,
             errors: sum.errors,
             refused: sum.refused,
+            disconnected: sum.disconnected,
             delayed: sum.delayed,
             integrity_violations: sum.violations,
             bytes_in: sum.bytes_in,
@@ -227,6 +233,7 @@ impl Sum {
         let mut sum = Self {
             errors: 0,
             refused: 0,
+            disconnected: 0,
             delayed: 0,
             violations: 0,
             bytes_in: 0,

@@ -45,6 +45,14 @@ pub use script::{NAMES as SCRIPT_NAMES, Script};
 pub use script_run::Run;
 pub use settings::{Settings, View};
 
+/// Whether a task ended since there were more names than are gathered.
+#[must_use]
+pub fn found_too_many(reply: &[u8]) -> bool {
+    let ends = [keys::TOO_MANY.as_bytes(), fill::TOO_MANY.as_bytes()];
+    let beyond = |text: &[u8]| reply.windows(text.len()).any(|window| window == text);
+    reply.starts_with(b"-") && (ends.into_iter().any(beyond) || reply == script_run::TOO_MANY)
+}
+
 /// Which of the agent's connections a question goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {

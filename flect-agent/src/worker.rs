@@ -8,7 +8,10 @@
 
 mod accepted;
 mod admission;
+mod allowance;
 mod arena;
+mod audit;
+mod buffers;
 mod clients;
 mod dispatch;
 pub(crate) mod events;
@@ -486,6 +489,7 @@ impl Worker {
                 // Before its client knows, so that others' CLIENT LIST and KILL see what it has.
                 self.tell(key);
                 self.flush_session(key);
+                self.account(key);
                 self.tell(key);
             }
         }

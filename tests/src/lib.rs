@@ -27,6 +27,8 @@
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
 //! | `integrity` | what the daemon does with names that would leave, and with a module that comes |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
+//! | [`witness`] | a client of another store, who notices what is denied to it |
+//! | `resources` | stores that take all they can get |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `views` | `flect top`, and the status page in a browser |
 //! | `smoke` | end-to-end trials that touch every part once |
@@ -42,6 +44,7 @@ pub mod quoting;
 
 pub mod bed;
 pub mod pair;
+pub mod witness;
 
 pub mod differ;
 
@@ -71,6 +74,8 @@ pub mod limits;
 pub mod operator;
 #[cfg(feature = "trials")]
 pub mod protocol;
+#[cfg(feature = "trials")]
+pub mod resources;
 #[cfg(feature = "trials")]
 pub mod scenario;
 #[cfg(feature = "trials")]

@@ -118,7 +118,8 @@ fn names_and_limits() -> Result<()> {
     ];
     let shown = flect(&bed, &set)?.json()?;
     let expected = serde_json::json!({
-        "memory_bytes": 10_485_760, "connections": 7, "commands_per_second": null
+        "memory_bytes": 10_485_760, "connections": 7, "upstreams": null, "buffer_bytes": null,
+        "commands_per_second": null
     });
     ensure!(shown["limits"] == expected, "{shown}");
     flect(&bed, &["kv", "set", "a"])?.expect(1, "nothing to set")?;

@@ -2,6 +2,7 @@
 //!
 //! One file per task. Each installs what it needs by itself, below the target folder.
 
+mod bench;
 mod build;
 mod demo;
 mod differ;
@@ -41,6 +42,8 @@ enum Task {
     Suite(suite::Args),
     /// Send random requests to a store and to a private Valkey, and compare every reply
     Differ(differ::Args),
+    /// Measure, as tables or JSON
+    Bench(bench::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Sandbox(args) => sandbox::run(&args),
         Task::Suite(args) => suite::run(&args),
         Task::Differ(args) => differ::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

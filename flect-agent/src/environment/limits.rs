@@ -6,12 +6,49 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::registry;
 
+/// What each store may use on this node where its record says nothing else: `[limits]` of `agent.toml`.
+/// 0 is no limit.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Open connections at once.
+    pub connections: u32,
+    /// Connections to Valkey that the store's clients have for themselves: while they block, subscribe,
+    /// watch, are in a transaction, or move large values.
+    pub upstreams: u32,
+    /// Requests and replies on their way that the agent holds for the store's clients, in bytes.
+    pub buffer_bytes: u64,
+    /// How long a script of any store may keep the server from all of them, in seconds from its first
+    /// BUSY on.
+    pub busy_seconds: u32,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            // Valkey's own `maxclients`.
+            connections: 10_000,
+            // A tenth of Valkey's `maxclients`, so that it takes more than one store to use them up.
+            upstreams: 1000,
+            // Half of the largest value: a client holds so much only if it does not read.
+            buffer_bytes: 256 * 1024 * 1024,
+            // As long again as the server's own `busy-reply-threshold`.
+            busy_seconds: 5,
+        }
+    }
+}
+
 /// What a store may use. 0 is no limit.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
     connections: AtomicU32,
+    upstreams: AtomicU32,
+    buffer_bytes: AtomicU64,
+    defaults: [AtomicU64; 3],
     commands_per_second: AtomicU32,
     memory_bytes: AtomicU64,
     memory_exceeded: AtomicBool,
@@ -31,12 +68,58 @@ const BURST_NS: u64 = 100_000_000;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// The places of [`Limits::defaults`].
+const CONNECTIONS: usize = 0;
+const UPSTREAMS: usize = 1;
+const BUFFER_BYTES: usize = 2;
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = Self {
+            connections: AtomicU32::default(),
+            upstreams: AtomicU32::default(),
+            buffer_bytes: AtomicU64::default(),
+            defaults: Default::default(),
+            commands_per_second: AtomicU32::default(),
+            memory_bytes: AtomicU64::default(),
+            memory_exceeded: AtomicBool::default(),
+            tokens: Tokens::default(),
+        };
+        limits.set_defaults(&Defaults::default());
+        limits
+    }
+}
+
 impl Limits {
+    /// What holds where the registry says nothing.
+    pub fn set_defaults(&self, defaults: &Defaults) {
+        let bytes = [
+            u64::from(defaults.connections),
+            u64::from(defaults.upstreams),
+            defaults.buffer_bytes,
+        ];
+        for (slot, value) in self.defaults.iter().zip(bytes) {
+            slot.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn or_default(&self, set: u64, place: usize) -> usize {
+        let limit = match set {
+            0 => self.defaults[place].load(Ordering::Relaxed),
+            set => set,
+        };
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
     /// Takes over what the registry says.
     pub fn set(&self, limits: &registry::Limits) {
         let of = |limit: Option<u32>| limit.unwrap_or(0);
         self.connections
             .store(of(limits.connections), Ordering::Relaxed);
+        self.upstreams
+            .store(of(limits.upstreams), Ordering::Relaxed);
+        self.buffer_bytes
+            .store(limits.buffer_bytes.unwrap_or(0), Ordering::Relaxed);
         let rate = of(limits.commands_per_second);
         if self.commands_per_second.swap(rate, Ordering::Relaxed) != rate {
             // What was reserved at the old rate must not delay what the new one allows.
@@ -51,18 +134,36 @@ impl Limits {
     pub fn get(&self) -> registry::Limits {
         let some = |limit: u32| (limit > 0).then_some(limit);
         let memory_bytes = self.memory_bytes.load(Ordering::Relaxed);
+        let buffer_bytes = self.buffer_bytes.load(Ordering::Relaxed);
         registry::Limits {
             memory_bytes: (memory_bytes > 0).then_some(memory_bytes),
             connections: some(self.connections.load(Ordering::Relaxed)),
+            upstreams: some(self.upstreams.load(Ordering::Relaxed)),
+            buffer_bytes: (buffer_bytes > 0).then_some(buffer_bytes),
             commands_per_second: some(self.commands_per_second.load(Ordering::Relaxed)),
             ..registry::Limits::default()
         }
     }
 
-    /// Open sessions at once.
+    /// Open sessions at once; 0 is no limit.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed) as usize
+        let set = self.connections.load(Ordering::Relaxed);
+        self.or_default(set.into(), CONNECTIONS)
+    }
+
+    /// Upstream connections that sessions have for themselves at once; 0 is no limit.
+    #[must_use]
+    pub fn upstreams(&self) -> usize {
+        let set = self.upstreams.load(Ordering::Relaxed);
+        self.or_default(set.into(), UPSTREAMS)
+    }
+
+    /// Bytes that are held for sessions; 0 is no limit.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        let set = self.buffer_bytes.load(Ordering::Relaxed);
+        self.or_default(set, BUFFER_BYTES)
     }
 
     /// Whether the store holds more than it may; the control side measures.
@@ -218,10 +319,35 @@ mod tests {
     }
 
     #[test]
+    fn what_the_registry_does_not_say_the_node_says() {
+        let limits = Limits::default();
+        let defaults = Defaults::default();
+        assert_eq!(limits.connections(), defaults.connections as usize);
+        limits.set(&registry::Limits {
+            connections: Some(20_000),
+            ..registry::Limits::default()
+        });
+        assert_eq!(limits.connections(), 20_000);
+        assert_eq!(limits.upstreams(), defaults.upstreams as usize);
+        limits.set_defaults(&Defaults {
+            connections: 5,
+            upstreams: 0,
+            buffer_bytes: 7,
+            busy_seconds: 0,
+        });
+        assert_eq!(limits.connections(), 20_000);
+        assert_eq!((limits.upstreams(), limits.buffer_bytes()), (0, 7));
+        limits.set(&registry::Limits::default());
+        assert_eq!(limits.connections(), 5);
+    }
+
+    #[test]
     fn what_is_set_can_be_read() {
         let set = registry::Limits {
             memory_bytes: Some(1 << 40),
             connections: Some(3),
+            upstreams: Some(4),
+            buffer_bytes: Some(5),
             ..registry::Limits::default()
         };
         let limits = Limits::default();

@@ -52,6 +52,10 @@ pub struct Store {
     settings: Settings,
     /// Open sessions on this node.
     sessions: AtomicUsize,
+    /// Upstream connections that its sessions have for themselves on this node.
+    pub upstreams: Share,
+    /// Bytes that are held for its sessions on this node.
+    pub buffered: Share,
     /// The last CLIENT ID given to one of the store's sessions.
     client_ids: AtomicU64,
     names: ArcSwap<Names>,
@@ -69,6 +73,36 @@ pub struct Store {
     pub rates: Rates,
     /// When this node began to serve it.
     pub since: Instant,
+}
+
+/// What all workers together have of something, each adding what it takes.
+#[derive(Debug, Default)]
+pub struct Share(AtomicUsize);
+
+impl Share {
+    /// So much more; answers the sum.
+    pub fn add(&self, more: usize) -> usize {
+        self.0.fetch_add(more, Ordering::Relaxed) + more
+    }
+
+    /// One more, if there are fewer than this; 0 is no limit.
+    #[must_use]
+    pub fn add_below(&self, most: usize) -> bool {
+        let add = |sum: usize| (most == 0 || sum < most).then_some(sum + 1);
+        let relaxed = Ordering::Relaxed;
+        self.0.fetch_update(relaxed, relaxed, add).is_ok()
+    }
+
+    /// So much less.
+    pub fn sub(&self, less: usize) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// No store holds so much.
@@ -109,6 +143,8 @@ impl Store {
             monitors: Monitors::default(),
             settings: Settings::default(),
             sessions: AtomicUsize::new(0),
+            upstreams: Share::default(),
+            buffered: Share::default(),
             client_ids: AtomicU64::new(0),
             names: ArcSwap::from_pointee(names),
             token: ArcSwapOption::empty(),

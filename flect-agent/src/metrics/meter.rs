@@ -47,6 +47,8 @@ pub struct Meter {
     pub errors: Counter,
     /// What the agent turned down by policy or limit: commands, and connections beyond the limit.
     pub refused: Counter,
+    /// Clients that were disconnected for what was held for them.
+    pub disconnected: Counter,
     /// Requests that waited for the store's rate.
     pub delayed: Counter,
     /// Replies and messages that integrity mode withheld.
@@ -97,6 +99,7 @@ impl Default for Meter {
         Self {
             errors: Counter::default(),
             refused: Counter::default(),
+            disconnected: Counter::default(),
             delayed: Counter::default(),
             violations: Counter::default(),
             bytes_in: Counter::default(),
@@ -199,6 +202,7 @@ impl Meter {
     pub(super) fn add_to(&self, sum: &mut super::Sum) {
         sum.errors += self.errors.get();
         sum.refused += self.refused.get();
+        sum.disconnected += self.disconnected.get();
         sum.delayed += self.delayed.get();
         sum.violations += self.violations.get();
         sum.bytes_in += self.bytes_in.get();

@@ -26,7 +26,7 @@ fn the_form_is_the_documented_one() {
     let told = serde_json::to_value(&metrics).unwrap();
     let expected = serde_json::json!({
         "name": "", "prefix": "", "apps": [], "sessions": 0,
-        "requests": 3, "errors": 1, "refused": 0, "delayed": 0, "integrity_violations": 0, "bytes_in": 0, "bytes_out": 0,
+        "requests": 3, "errors": 1, "refused": 0, "disconnected": 0, "delayed": 0, "integrity_violations": 0, "bytes_in": 0, "bytes_out": 0,
         "latency_us": {
             "count": 2, "sum": 300, "p50": 127, "p99": 200, "max": 200,
             "buckets": [[128, 1], [256, 1]],

@@ -47,6 +47,12 @@ pub struct Limits {
     /// Open connections on each node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
+    /// Connections to Valkey that its clients have for themselves, on each node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstreams: Option<u32>,
+    /// Requests and replies on their way that an agent holds for its clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer_bytes: Option<u64>,
     /// Commands per second on each node; beyond it they wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commands_per_second: Option<u32>,

@@ -17,7 +17,8 @@ const KEPT_FOR_MS: &[u8] = b"30000";
 /// is much more.
 const MENTIONED_BYTES_MAX: usize = 1024 * 1024;
 
-const TOO_MANY: &str =
+/// What EXEC says then.
+pub const TOO_MANY: &str =
     "too many names of the store for a transaction: run the command outside of it";
 
 /// Queued commands that need names, and the names that the transaction mentions.

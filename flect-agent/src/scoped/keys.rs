@@ -122,6 +122,9 @@ pub struct Keys {
     shows_empty_name: bool,
 }
 
+/// What KEYS says beyond [`KEYS_BYTES_MAX`].
+pub const TOO_MANY: &str = "ERR too many keys match for KEYS; use SCAN";
+
 /// The most that KEYS may gather for one reply, in bytes of names: beyond it the agent's memory,
 /// which all stores of the node share, would be at one store's mercy.
 const KEYS_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -155,7 +158,7 @@ impl Keys {
             }
         }
         if self.bytes > KEYS_BYTES_MAX {
-            return Step::Done(error("ERR too many keys match for KEYS; use SCAN"));
+            return Step::Done(error(TOO_MANY));
         }
         if more {
             return self.walk.ask();

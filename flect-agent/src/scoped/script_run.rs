@@ -21,7 +21,8 @@ const WALK: &[u8] = b"-FLECTWALK ";
 /// Patterns that one run may ask for, each of which is a walk over the server.
 const WALKS_MAX: usize = 8;
 
-const TOO_MANY: &[u8] =
+/// What a script ends with then.
+pub const TOO_MANY: &[u8] =
     b"-ERR the script asks for too many names of the store: run the command outside of it\r\n";
 
 /// A script's run.

@@ -15,18 +15,25 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::arena::Key;
+use super::audit;
 use super::lanes::{self, StoreLanes};
 use super::outbox::Outbox;
 use super::session::{Doing, Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
 use super::tracking::Tracking;
 use super::{Accepted, Mailbox, Worker};
-use crate::environment::{Entry, Live, Named, Store};
+use crate::audit::Reason;
+use crate::environment::{App, Entry, Live, Named, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::RequestScanner;
 
 /// Valkey's text (`acceptCommonHandler` in networking.c).
 pub(super) const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// What the audit log says of connections that are refused.
+const BEYOND: &str = "a connection beyond the store's limit";
+const FEW_LEFT: &str =
+    "a connection beyond the store's share of the agent's descriptors (RLIMIT_NOFILE)";
 
 /// Valkey's text for a user that does not exist, a wrong password, and a store that has gone meanwhile.
 pub(super) const WRONG_PASSWORD: &[u8] =
@@ -97,10 +104,11 @@ impl Worker {
             tracing::error!("more was read of a client than a session takes; disconnected");
             return;
         }
-        let Some(id) = store.enter() else {
+        let Some(id) = self.enter(&accepted.app, &store) else {
             meter.refused.add(1);
             return turn_away(accepted.stream, TOO_MANY_CLIENTS);
         };
+        self.environment.directory.descriptors.take();
         meter.bytes_in.add(accepted.early.len() as u64);
         let mut session = session(accepted, store, id, self.number, meter, &self.mailbox);
         session.doing.touched_ms = self.now_ms;
@@ -122,6 +130,20 @@ impl Worker {
         self.queue_run(key);
     }
 
+    /// One more session of a store, with its CLIENT ID, if there may be one.
+    fn enter(&self, app: &App, store: &Store) -> Option<u64> {
+        let descriptors = &self.environment.directory.descriptors;
+        if !descriptors.may_take(store.sessions()) {
+            audit::note(app, store, Reason::Connections, FEW_LEFT);
+            return None;
+        }
+        let id = store.enter();
+        if id.is_none() {
+            audit::note(app, store, Reason::Connections, BEYOND);
+        }
+        id
+    }
+
     /// The session is about another of its app's stores from now on.
     ///
     /// # Errors
@@ -141,10 +163,13 @@ impl Worker {
         if !Arc::ptr_eq(&session.store, store) {
             let Some(id) = store.enter() else {
                 meter.refused.add(1);
+                audit::note(&session.app, store, Reason::Connections, BEYOND);
                 return Err(TOO_MANY_CLIENTS);
             };
             session.meter = meter;
             session.store.leave();
+            let held_bytes = std::mem::take(&mut session.noted_bytes);
+            session.store.buffered.sub(held_bytes);
             session.store = store.clone();
             let entry = Arc::new(Entry {
                 id,
@@ -182,6 +207,8 @@ impl Worker {
         self.pin_ended(&session);
         session.forget_patterns();
         session.store.leave();
+        session.store.buffered.sub(session.noted_bytes);
+        self.environment.directory.descriptors.give_back();
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         match session.lane {
             Lane::Own(upstream) => self.close_upstream(upstream),
@@ -284,5 +311,6 @@ fn session(
         flush_queued: false,
         run_queued: false,
         admitted: false,
+        noted_bytes: 0,
     }
 }

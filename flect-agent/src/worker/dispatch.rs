@@ -4,6 +4,7 @@ use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Gate, Session};
+use crate::audit::Reason;
 use crate::commands::{self, Command, Local, Lookup, Policy, Scoped};
 use crate::diagnosis::Arguments;
 use crate::resp::Protocol;
@@ -83,6 +84,7 @@ impl Worker {
         match policy {
             Policy::Operator(why) => {
                 self.note_refused(key);
+                self.audit(key, Reason::OperatorCommand, command.name);
                 self.refuse(key, &commands::refusal(command, why));
                 Outcome::Taken
             }

@@ -11,6 +11,7 @@ use super::session::{
     CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, Lane, SCRIPT_INPUT_BYTES_MAX, Session, Stream,
     StreamTo,
 };
+use crate::audit::Reason;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
 use crate::resp::request::{Request, Scanned};
 use crate::rewrite::request::keys;
@@ -23,6 +24,7 @@ impl Worker {
     /// Takes what a session has to say, as far as its gate lets it.
     pub(super) fn run_session(&mut self, key: Key<Session>) {
         self.take_input(key);
+        self.account(key);
         self.tell(key);
     }
 
@@ -358,6 +360,7 @@ impl Worker {
             Some(Lookup::Known(command)) => match command.policy {
                 Policy::Rewrite if let Some(error) = self.memory_refusal(key, command, script) => {
                     self.note_refused(key);
+                    self.audit(key, Reason::Memory, command.name);
                     error.to_vec()
                 }
                 Policy::Rewrite if streamable(command) => {
@@ -390,6 +393,7 @@ impl Worker {
                 }
                 Policy::Operator(reason) => {
                     self.note_refused(key);
+                    self.audit(key, Reason::OperatorCommand, command.name);
                     commands::refusal(command, reason)
                 }
                 Policy::Rewrite | Policy::Scoped(_) | Policy::Local(_) => {

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::Worker;
 use super::arena::Key;
+use super::audit;
 use super::session::Session;
+use crate::audit::Reason;
 use crate::integrity::Verdict;
 
 /// What the client gets instead.
@@ -33,6 +35,7 @@ impl Worker {
             return;
         };
         session.meter.violations.add(1);
+        audit::note(&session.app, &session.store, Reason::Integrity, kind);
         let log = &mut self.integrity_log;
         log.untold += 1;
         if log.last.is_none_or(|last| self.now - last >= LOG_EVERY) {

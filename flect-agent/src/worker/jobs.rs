@@ -6,6 +6,7 @@ use super::arena::Key;
 use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
+use crate::audit::Reason;
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
 use crate::environment::Setting;
@@ -184,6 +185,9 @@ impl Worker {
             } if is_page(&request) => self.want_page(key, request),
             Step::Done(bytes) => {
                 if let Some(job) = self.remove_job(key) {
+                    if scoped::found_too_many(&bytes) {
+                        self.audit(job.session, Reason::Names, "more names than are gathered");
+                    }
                     if matches!(job.task, Task::Fill(_)) {
                         self.not_filled(job.session, &bytes);
                     } else {

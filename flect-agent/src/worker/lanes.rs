@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
+use super::admission::TOO_MANY_CLIENTS;
 use super::arena::Key;
 use super::events::Listener;
 use super::outbox::Flushed;
@@ -18,6 +19,7 @@ use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
 use super::upstream::{Owed, Recipient, Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
 use super::{Request, Worker};
+use crate::audit::{self, Reason, Subject};
 use crate::environment::{Credentials, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
@@ -126,6 +128,10 @@ impl Worker {
             return None;
         }
         let (store, protocol) = (session.store.number, session.protocol);
+        if own && !self.reserve_own(store) {
+            self.refuse_own(key);
+            return None;
+        }
         let lane = if own {
             self.own_lane(store, protocol, key)
         } else {
@@ -188,11 +194,21 @@ impl Worker {
         while let Some(key) = lanes.pooled[place(protocol)].pop() {
             if let Some(upstream) = self.upstreams.get_mut(key) {
                 upstream.role = Role::Own(session);
+                upstream.count_for(&lanes.store);
                 return Some(key);
             }
         }
-        let credentials = lanes.store.credentials.clone();
-        self.connect(&credentials, Role::Own(session), protocol, Some(store))
+        let store_of_lane = lanes.store.clone();
+        let credentials = &store_of_lane.credentials;
+        let key = self.connect(credentials, Role::Own(session), protocol, Some(store));
+        let Some(key) = key else {
+            store_of_lane.upstreams.sub(1);
+            return None;
+        };
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.count_for(&store_of_lane);
+        }
+        Some(key)
     }
 
     /// Begins a connection. `None` when no address can even be tried.
@@ -215,6 +231,7 @@ impl Worker {
         };
         let key = self.upstreams.insert(upstream);
         self.count_upstreams();
+        self.environment.directory.descriptors.take();
         let upstream = self.upstreams.get_mut(key)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let token = Token(key.index() * 2 + 1);
@@ -224,8 +241,7 @@ impl Worker {
             .register(&mut upstream.socket, token, interest)
         {
             tracing::warn!(%error, "an upstream connection could not be watched");
-            self.upstreams.remove(key);
-            self.count_upstreams();
+            self.close_upstream(key);
             return None;
         }
         // The agent flushes once a turn; Nagle would only add a delay.
@@ -373,6 +389,7 @@ impl Worker {
                     && upstream.unblocking == 0 =>
             {
                 upstream.role = Role::Pooled;
+                upstream.uncount();
                 upstream.retired = false;
                 upstream.idle_since = Instant::now();
                 pool.push(key);
@@ -389,6 +406,8 @@ impl Worker {
     fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {
         let mut upstream = self.upstreams.remove(key)?;
         self.count_upstreams();
+        self.environment.directory.descriptors.give_back();
+        upstream.uncount();
         // Closed on drop either way.
         let _ = self.poll.registry().deregister(&mut upstream.socket);
         Some(upstream)
@@ -440,6 +459,13 @@ impl Worker {
 
     /// The server refused the greeting: most likely it was restarted and lost its users.
     pub(super) fn greeting_refused(&mut self, error: &[u8]) {
+        if error.starts_with(TOO_MANY_CLIENTS) {
+            // Users are in place; making them again would only add to what the server has to do.
+            audit::note(Reason::Upstreams, Subject::default(), || {
+                "Valkey takes no more clients (maxclients)".to_owned()
+            });
+            return;
+        }
         let error = String::from_utf8_lossy(error);
         tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
         // The control side ends only with the process.

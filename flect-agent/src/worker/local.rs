@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::Worker;
 use super::admission::{TOO_MANY_CLIENTS, WRONG_PASSWORD};
 use super::arena::Key;
+use super::audit;
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
 use super::tracking::Tracking;
 use super::upstream::Recipient;
+use crate::audit::Reason;
 use crate::commands::Local;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
@@ -269,8 +271,18 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return Ok(());
         };
-        let store = session.app.store(user).ok_or(WRONG_PASSWORD)?.clone();
+        let Some(store) = session.app.store(user).cloned() else {
+            // What it named is not repeated: it may be a password in the wrong place.
+            self.audit(
+                key,
+                Reason::Authentication,
+                "AUTH named no store of the app",
+            );
+            return Err(WRONG_PASSWORD);
+        };
         if !store.opens_with(password) {
+            let detail = "AUTH with a wrong token";
+            audit::note(&session.app, &store, Reason::Authentication, detail);
             return Err(WRONG_PASSWORD);
         }
         if !Arc::ptr_eq(&store, &session.store) && session.needs_own() {

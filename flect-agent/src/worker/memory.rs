@@ -7,6 +7,7 @@
 use super::Worker;
 use super::arena::Key;
 use super::session::Session;
+use crate::audit::Reason;
 use crate::commands::{self, Command, Flags, Lookup};
 use crate::resp::request::Request;
 
@@ -38,6 +39,7 @@ impl Worker {
         }
         self.current = Some(command);
         self.note_refused(key);
+        self.audit(key, Reason::Memory, command.name);
         match refusal {
             Some(error) => self.refuse(key, error),
             None => self.abort(key, EXEC_ABORTED),

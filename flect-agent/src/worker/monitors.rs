@@ -267,11 +267,7 @@ impl Worker {
                     self.queue_flush_session(key);
                 }
                 _ => {
-                    tracing::warn!(
-                        store = %session.store.slug(),
-                        "a client that monitors does not read what it is told; it is disconnected"
-                    );
-                    self.close_session(key);
+                    self.end_at_limit(key, "a client that monitors does not read what it is told");
                 }
             }
         }

@@ -46,6 +46,11 @@ impl Outbox {
         self.bytes.len() - self.written
     }
 
+    /// Bytes that wait, and those that are kept.
+    pub fn held_bytes(&self) -> usize {
+        self.len() + self.kept.bytes
+    }
+
     /// The size of the buffer.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Worker;
 use super::arena::Key;
+use super::audit;
 use super::lanes::{self, StoreLanes};
 use super::session::{Gate, Session};
+use crate::audit::Reason;
 
 /// A worker's place in the line for a store's share, which it takes for its first waiting session.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,8 @@ impl Worker {
         session.gate = Gate::Pace;
         session.meter.delayed.add(1);
         if lanes.paced.is_empty() {
+            // Once for all that wait from now on: this is asked often.
+            audit::note(&session.app, &session.store, Reason::Rate, "commands wait");
             self.paced.push(number);
             // The next turn finds out how long.
             self.pace = Some(Duration::ZERO);

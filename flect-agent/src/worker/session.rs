@@ -147,6 +147,8 @@ pub struct Session {
     pub run_queued: bool,
     /// The store's share has paid for the request in front.
     pub admitted: bool,
+    /// What the store's sum knows that is held for it.
+    pub noted_bytes: usize,
 }
 
 /// A reply of the agent's own, and how many upstream replies follow it before the next.

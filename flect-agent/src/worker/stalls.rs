@@ -43,14 +43,8 @@ impl Worker {
                 upstream.role = Role::Own(key);
                 session.lane = Lane::Own(upstream_key);
             } else if session.overdue {
-                if self.held_bytes() > HELD_BYTES_MAX
-                    && let Some(session) = self.sessions.get(key)
-                {
-                    tracing::warn!(
-                        store = %session.store.slug(),
-                        "a client that reads nothing held up others; it is disconnected"
-                    );
-                    self.close_session(key);
+                if self.held_bytes() > HELD_BYTES_MAX {
+                    self.end_at_limit(key, "a client that reads nothing held up others");
                 }
                 return;
             }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -16,7 +17,7 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::unblock::{ServerId, Unblocking};
 use crate::diagnosis::Arguments;
-use crate::environment::Credentials;
+use crate::environment::{Credentials, Store};
 use crate::integrity::Guard;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
@@ -85,6 +86,8 @@ pub struct Upstream {
     pub greeting: Vec<u8>,
     /// Its id on the server, once the greeting is answered.
     pub client_id: Option<u64>,
+    /// The store whose sessions' own connections it is among.
+    pub counted: Option<Arc<Store>>,
 }
 
 /// Who uses a connection.
@@ -211,6 +214,7 @@ impl Upstream {
             frame: Vec::new(),
             greeting: Vec::new(),
             client_id: None,
+            counted: None,
         };
         let user = credentials.user.as_bytes();
         let password = credentials.password.as_bytes();

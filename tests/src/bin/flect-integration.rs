@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use flect_tests::bed::cleanup;
 use flect_tests::{
     child, cli, clients, control, data, differ, documentation, equality, integrity, intruders,
-    kernel, libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide,
-    worker,
+    kernel, libraries, limits, operator, protocol, resources, sdk, seed, sessions, smoke, tools,
+    views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -66,6 +66,7 @@ fn of_the_host() -> Vec<Trial> {
         worker::trials(),
         integrity::trials(),
         intruders::of_the_host(),
+        resources::trials(),
         libraries::trials(),
         differ::trials(),
         data::trials(),

@@ -7,11 +7,11 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flect_agent::cgroup::CgroupMount;
+use flect_agent::audit::{self, Reason, Subject};
+use flect_agent::cgroup::{CgroupId, CgroupMount};
 use flect_agent::environment::App;
 use flect_agent::interception::{Identity, Interception};
 use flect_agent::worker::{Accepted, Handle};
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::gate::{self, Ends};
@@ -25,6 +25,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Refused connections that are told why at once, with 20 KiB each; more are reset, since a workload
 /// that makes so many does not read the answer.
 const TOLD_MAX: usize = 512;
+
+/// The same of one cgroup, so that one that is refused does not take the words of all others, nor the
+/// patience with which a connection waits for its store.
+const TOLD_PER_CGROUP_MAX: usize = 64;
 
 /// How long a connection waits for its store to appear, so that one that comes right behind
 /// `flect kv create` is served: a change is known within a second, without notification too.
@@ -41,8 +45,52 @@ pub struct Acceptor {
     node: Arc<Node>,
     workers: Arc<Vec<Handle>>,
     accelerated: bool,
-    telling: Arc<Semaphore>,
+    telling: Arc<Telling>,
     namespaces: Mutex<HashMap<u64, Vec<AbortHandle>>>,
+}
+
+/// Connections that are being told, by their cgroup.
+#[derive(Default)]
+struct Telling(Mutex<HashMap<CgroupId, usize>>);
+
+/// One of them.
+struct Place {
+    telling: Arc<Telling>,
+    cgroup: CgroupId,
+}
+
+impl Telling {
+    fn take(telling: &Arc<Self>, cgroup: CgroupId) -> Option<Place> {
+        let mut counts = telling.lock();
+        let all: usize = counts.values().sum();
+        let own = counts.get(&cgroup).copied().unwrap_or(0);
+        if all >= TOLD_MAX || own >= TOLD_PER_CGROUP_MAX {
+            return None;
+        }
+        counts.insert(cgroup, own + 1);
+        drop(counts);
+        Some(Place {
+            telling: telling.clone(),
+            cgroup,
+        })
+    }
+
+    /// Each change is one call, so a panic elsewhere cannot leave it half done.
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<CgroupId, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.telling.lock();
+        if let Some(count) = counts.get_mut(&self.cgroup) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.cgroup);
+            }
+        }
+    }
 }
 
 /// Why a connection gets no session at once.
@@ -70,7 +118,7 @@ impl Acceptor {
             places,
             node,
             workers,
-            telling: Arc::new(Semaphore::new(TOLD_MAX)),
+            telling: Arc::default(),
             namespaces: Mutex::new(HashMap::new()),
         }
     }
@@ -124,9 +172,10 @@ impl Acceptor {
         let identity = match self.interception.identify(stream.as_fd()) {
             Ok(identity) => identity,
             Err(error) => {
-                tracing::warn!(%peer, %error, "a connection without identity was reset");
+                tracing::debug!(%peer, %error, "a connection without identity was reset");
                 let reason =
                     format!("a connection from {peer} without identity was reset: {error}");
+                audit::note(Reason::Identity, Subject::default(), || reason.clone());
                 self.node.refusals.note(None, &reason);
                 reset(&stream);
                 return;
@@ -137,7 +186,7 @@ impl Acceptor {
         match self.app(&identity) {
             Ok(app) => self.serve(stream, peer, &identity, app),
             Err(refused) => {
-                let Ok(place) = self.telling.clone().try_acquire_owned() else {
+                let Some(place) = Telling::take(&self.telling, identity.cgroup) else {
                     self.note(&identity, &refused);
                     reset(&stream);
                     return;
@@ -159,7 +208,12 @@ impl Acceptor {
 
     fn note(&self, identity: &Identity, refused: &Refused) {
         let Refused { cgroup, reason, .. } = refused;
-        tracing::warn!(?cgroup, asked = %identity.asked, reason, "refused");
+        tracing::debug!(?cgroup, asked = %identity.asked, reason, "refused");
+        let subject = Subject {
+            cgroup: cgroup.as_deref(),
+            ..Subject::default()
+        };
+        audit::note(Reason::Identity, subject, || reason.clone());
         self.node.refusals.note(cgroup.as_deref(), reason);
     }
 

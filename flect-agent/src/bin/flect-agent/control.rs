@@ -116,7 +116,7 @@ fn admit(stream: UnixStream, desk: &Arc<Desk>, connections: &Arc<Connections>) {
     };
     let standing = desk.judge(&peer);
     let Some(place) = Connections::take(connections, &peer, &standing) else {
-        tracing::warn!(uid = peer.uid, "too many connections to the control socket");
+        desk.audit(&peer, &standing, "too many connections");
         return;
     };
     let desk = desk.clone();

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use flect_agent::accountant;
 use flect_agent::admin::{Admin, AdminError};
+use flect_agent::audit;
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
-use flect_agent::environment::{Directory, Environment};
+use flect_agent::environment::{Defaults, Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::interception::{Interception, NamespaceEvent, Settings};
 use flect_agent::worker::{self, Handle};
@@ -22,7 +23,7 @@ use crate::keeper::Keeper;
 use crate::node::{Node, Running};
 use crate::page::Page;
 use crate::serving::Places;
-use crate::{control, follow};
+use crate::{control, follow, warden};
 
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
@@ -30,6 +31,9 @@ const OWN_CGROUP: &str = "/flect-agent";
 /// How long to wait before Valkey is tried again; doubled up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How often the audit log is asked for what it has only counted.
+const TELL_COUNTED_EVERY: Duration = Duration::from_secs(1);
 
 /// How often empty cgroups of `flect run` are looked for; they cost some kilobytes each meanwhile.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
@@ -46,6 +50,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => stopped("SIGTERM"),
         _ = interrupt.recv() => stopped("SIGINT"),
     }
+    .inspect(|()| audit::flush())
+    .inspect_err(|_| audit::flush())
 }
 
 fn stopped(signal: &str) -> anyhow::Result<()> {
@@ -58,6 +64,7 @@ fn stopped(signal: &str) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
+    audit::start(&config.agent.audit)?;
     let listeners = Listeners::bind(&config.explicit)?;
     // The hooks first: from here on nothing reaches Valkey unrewritten, whatever fails later.
     let mut hooks = match config.intercept.enabled {
@@ -100,11 +107,14 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (requests, wanted) = mpsc::unbounded_channel();
     let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
     let connection = admin.connection();
-    let keeper = Keeper::start(node.clone(), admin, workers.clone(), integrity);
+    let defaults = limits(&config, &mut admin).await;
+    let keeper = Keeper::start(node.clone(), admin, workers.clone(), integrity, defaults);
     let keeper = keeper.await?;
     let changed = Arc::new(Notify::new());
     tokio::spawn(follow::listen(config.valkey.clone(), changed.clone()));
+    tokio::spawn(warden::run(connection.clone(), config.limits.busy_seconds));
     tokio::spawn(accountant::run(connection, own_name()));
+    tokio::spawn(tell_counted());
     if let Some(groups) = groups {
         tokio::spawn(sweep(groups));
     }
@@ -128,6 +138,32 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     );
     node.ready(running);
     keeper.run(wanted, changed).await
+}
+
+/// The limits of `agent.toml`, and less where the server takes few clients: one store leaves others
+/// three quarters of its `maxclients`.
+async fn limits(config: &Config, admin: &mut Admin) -> Defaults {
+    let mut limits = config.limits;
+    if let Some(clients_max) = admin.clients_max().await
+        && limits.upstreams > clients_max / 4
+    {
+        limits.upstreams = (clients_max / 4).max(1);
+        tracing::info!(
+            clients_max,
+            upstreams = limits.upstreams,
+            "stores may have fewer connections to Valkey than [limits] says, since it takes few clients"
+        );
+    }
+    limits
+}
+
+/// Events that were counted and not told are told once nothing more comes.
+async fn tell_counted() {
+    let mut tick = tokio::time::interval(TELL_COUNTED_EVERY);
+    loop {
+        tick.tick().await;
+        audit::tell_counted();
+    }
 }
 
 /// What tells this agent from all others of the environment, in the registry.

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use flect_agent::config::Explicit;
+use flect_agent::audit::{self, Reason, Subject};
+use flect_agent::config::{EXPLICIT_APP, Explicit};
 use flect_agent::worker::Handle;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -144,7 +145,16 @@ async fn accept(listener: tokio::net::TcpListener, hall: Arc<Hall>) {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let Some(place) = Place::take(&hall, peer.ip()) else {
-                    tracing::debug!(%peer, "too many connections wait for their login; dropped");
+                    let subject = Subject {
+                        app: Some(EXPLICIT_APP),
+                        ..Subject::default()
+                    };
+                    audit::note(Reason::Connections, subject, || {
+                        format!(
+                            "too many connections wait for their login; one from {} is dropped",
+                            peer.ip()
+                        )
+                    });
                     continue;
                 };
                 tokio::spawn(serve(stream, peer, place));
@@ -218,6 +228,19 @@ impl Doorkeeper for Door<'_> {
                 self.peer.ip(),
                 user.escape_ascii()
             );
+            let named = serving.stores().iter().map(|store| store.slug());
+            let slug = named
+                .into_iter()
+                .find(|slug| slug.as_str().as_bytes() == user);
+            // A name that is no store's may be a token in the wrong place.
+            let subject = Subject {
+                app: Some(EXPLICIT_APP),
+                store: slug.as_ref().map(|slug| slug.as_str()),
+                cgroup: None,
+            };
+            audit::note(Reason::Authentication, subject, || {
+                format!("explicit mode: a wrong token from {}", self.peer.ip())
+            });
             self.node.refusals.note(None, &reason);
         }
         app.map(|app| Admitted {

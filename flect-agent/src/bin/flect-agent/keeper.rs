@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
+use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
+use flect_agent::environment::Defaults;
 use flect_agent::environment::settings::events;
 use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
@@ -62,6 +64,7 @@ impl Keeper {
         admin: Admin,
         workers: Arc<Vec<Handle>>,
         integrity: Arc<Integrity>,
+        limits: Defaults,
     ) -> anyhow::Result<Self> {
         let mut keeper = Self {
             config: node.config.clone(),
@@ -69,7 +72,7 @@ impl Keeper {
             workers,
             integrity,
             node,
-            stores: Stores::default(),
+            stores: Stores::new(limits),
             backup: Backup::default(),
             snapshot: Snapshot::default(),
             run_id: String::new(),
@@ -196,6 +199,7 @@ impl Keeper {
                 ),
                 Err(error) => tracing::warn!(%error, "Valkey lost the registry of stores"),
             }
+            registry_audit("Valkey lost the registry of stores");
         } else if version == self.backup.version() {
             return Ok(());
         }
@@ -203,6 +207,7 @@ impl Keeper {
             Ok(()) => Ok(()),
             Err(error) if error.is::<Replaced>() => Err(error),
             Err(error) => {
+                registry_audit("a change in the registry could not be applied");
                 tracing::warn!(
                     error = format!("{error:#}"),
                     "a change in the registry could not be applied; trying again"
@@ -219,6 +224,7 @@ impl Keeper {
             bail!("it is older than what was applied");
         }
         if !self.admin.knows(&backup) {
+            registry_audit("the registry of stores was replaced by another one");
             return Err(Replaced.into());
         }
         let snapshot = backup.snapshot()?;
@@ -290,7 +296,13 @@ impl Keeper {
             } => {
                 let result = self.admin.grant(&store, &patterns).await;
                 if let Err(error) = &result {
-                    tracing::warn!(store = %store.slug(), %error, "patterns not granted");
+                    let slug = store.slug();
+                    tracing::debug!(store = %slug, %error, "patterns not granted");
+                    let subject = Subject {
+                        store: Some(slug.as_str()),
+                        ..Subject::default()
+                    };
+                    audit::note(Reason::Patterns, subject, || error.to_string());
                 }
                 if let Some(worker) = self.workers.get(worker) {
                     worker.send(Message::Granted(ticket, result.is_ok()));
@@ -386,6 +398,11 @@ impl Keeper {
             Err(error) => tracing::warn!(%error, "the environment's settings could not be applied"),
         }
     }
+}
+
+/// The environment's registry is not as it should be.
+fn registry_audit(detail: &str) {
+    audit::note(Reason::Registry, Subject::default(), || detail.to_owned());
 }
 
 /// Waits until then; for ever where there is nothing to wait for.

@@ -17,6 +17,7 @@ mod serving;
 mod settings;
 mod status;
 mod stores;
+mod warden;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

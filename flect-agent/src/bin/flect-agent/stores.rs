@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::Config;
-use flect_agent::environment::Store;
+use flect_agent::environment::{Defaults, Store};
 use flect_agent::registry::{Record, Snapshot};
 use flect_agent::store::{Prefix, Slug};
 use flect_agent::worker::{Handle, Message};
 
 /// What is served.
-#[derive(Default)]
 pub struct Stores {
+    limits: Defaults,
     served: HashMap<Prefix, Arc<Store>>,
     next_number: usize,
     /// Removed stores whose users are gone: asked for once.
@@ -23,6 +23,16 @@ pub struct Stores {
 }
 
 impl Stores {
+    /// None yet; they will have these limits where their records say nothing.
+    pub fn new(limits: Defaults) -> Self {
+        Self {
+            limits,
+            served: HashMap::new(),
+            next_number: 0,
+            buried: HashSet::new(),
+        }
+    }
+
     /// By prefix.
     pub fn served(&self) -> &HashMap<Prefix, Arc<Store>> {
         &self.served
@@ -74,6 +84,7 @@ impl Stores {
             }
             let store = Arc::new(admin.store(self.next_number, slug, record).await?);
             self.next_number += 1;
+            store.limits.set_defaults(&self.limits);
             store.rename(slug, &aliases);
             for worker in workers {
                 worker.send(Message::Store(store.clone()));

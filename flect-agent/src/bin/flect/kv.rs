@@ -89,6 +89,14 @@ struct LimitArgs {
     /// Open connections on each node; past it connections are refused
     #[arg(long, value_name = "N", value_parser = parse_limit_number)]
     max_connections: Option<Setting<u32>>,
+    /// Connections to Valkey that clients have for themselves, on each node: those that block, subscribe
+    /// or are in a transaction
+    #[arg(long, value_name = "N", value_parser = parse_limit_number)]
+    max_upstreams: Option<Setting<u32>>,
+    /// Memory for requests and replies on their way, on each node, such as 64mb; past it the client
+    /// that takes most is disconnected
+    #[arg(long, value_name = "SIZE", value_parser = parse_limit_size)]
+    max_buffers: Option<Setting<u64>>,
     /// Commands per second on each node; past it they wait
     #[arg(long, value_name = "N", value_parser = parse_limit_number)]
     rate: Option<Setting<u32>>,
@@ -137,11 +145,17 @@ impl LimitArgs {
     fn apply(&self, limits: &mut Limits) {
         Setting::apply(self.max_memory, &mut limits.memory_bytes);
         Setting::apply(self.max_connections, &mut limits.connections);
+        Setting::apply(self.max_upstreams, &mut limits.upstreams);
+        Setting::apply(self.max_buffers, &mut limits.buffer_bytes);
         Setting::apply(self.rate, &mut limits.commands_per_second);
     }
 
     fn is_empty(&self) -> bool {
-        self.max_memory.is_none() && self.max_connections.is_none() && self.rate.is_none()
+        self.max_memory.is_none()
+            && self.max_connections.is_none()
+            && self.max_upstreams.is_none()
+            && self.max_buffers.is_none()
+            && self.rate.is_none()
     }
 }
 
@@ -164,6 +178,8 @@ struct Shown<'a> {
 struct ShownLimits {
     memory_bytes: Option<u64>,
     connections: Option<u32>,
+    upstreams: Option<u32>,
+    buffer_bytes: Option<u64>,
     commands_per_second: Option<u32>,
 }
 
@@ -177,6 +193,8 @@ impl<'a> Shown<'a> {
             limits: ShownLimits {
                 memory_bytes: record.limits.memory_bytes,
                 connections: record.limits.connections,
+                upstreams: record.limits.upstreams,
+                buffer_bytes: record.limits.buffer_bytes,
                 commands_per_second: record.limits.commands_per_second,
             },
             token: record.token.is_some(),
@@ -195,6 +213,12 @@ impl<'a> Shown<'a> {
             limits
                 .connections
                 .map(|n| format!("{n} connections a node")),
+            limits
+                .upstreams
+                .map(|n| format!("{n} connections of clients' own to Valkey a node")),
+            limits
+                .buffer_bytes
+                .map(|bytes| format!("buffers {} a node", size(bytes))),
             limits
                 .commands_per_second
                 .map(|n| format!("{n} commands a second and node")),

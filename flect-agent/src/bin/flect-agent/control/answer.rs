@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use flect_agent::audit::{self, Reason, Subject};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -83,6 +84,12 @@ impl Desk {
         };
         // Judged anew each time: the process may have entered an app since.
         let standing = self.judge(peer);
+        let operation = match &request {
+            Request::Status => "status",
+            Request::Metrics => "metrics",
+            Request::Apps => "apps",
+            Request::Enter { .. } => "enter",
+        };
         let result = match request {
             Request::Status => self
                 .for_operators(&standing, peer)
@@ -96,9 +103,29 @@ impl Desk {
         match result {
             Ok(value) => json!({ "ok": value }),
             Err(refusal) => {
+                if refusal.code == "denied" {
+                    self.audit(peer, &standing, operation);
+                }
                 json!({ "error": { "code": refusal.code, "message": refusal.message } })
             }
         }
+    }
+
+    /// Tells the audit log of what was refused.
+    pub fn audit(&self, peer: &Peer, standing: &Standing, what: &str) {
+        let cgroup = peer.cgroup().ok();
+        let subject = Subject {
+            app: standing.app.as_deref(),
+            store: None,
+            cgroup: cgroup.as_deref(),
+        };
+        audit::note(Reason::ControlSocket, subject, || {
+            format!(
+                "{what}: refused to {} with uid {}",
+                standing.kind.word(),
+                peer.uid
+            )
+        });
     }
 
     fn for_operators(&self, standing: &Standing, peer: &Peer) -> Result<(), Refusal> {

@@ -35,6 +35,18 @@ pub enum Kind {
     Tenant,
 }
 
+impl Kind {
+    /// What it is called.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Operator => "an operator",
+            Self::User => "a user",
+            Self::Runner => "a runner",
+            Self::Tenant => "a tenant",
+        }
+    }
+}
+
 /// A peer's kind, and the app that it is in.
 #[derive(Debug)]
 pub struct Standing {

@@ -1,0 +1,56 @@
+//! Ends scripts that keep the whole server from all stores for too long.
+//!
+//! A server that runs a script longer than its `busy-reply-threshold` answers everybody BUSY; with a
+//! server of its own an app would wait or use SCRIPT KILL, but here others wait with it. A script that has
+//! written cannot be ended (`scriptKill` in script.c): that is told, since only the operator can help.
+
+use std::time::{Duration, Instant};
+
+use flect_agent::audit::{self, Reason, Subject};
+use redis::aio::ConnectionManager;
+
+/// How often the server is asked whether it is busy: some times in the shortest limit, a second.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks after the server until the process ends; 0 seconds are no limit.
+pub async fn run(mut connection: ConnectionManager, busy_seconds_max: u32) {
+    if busy_seconds_max == 0 {
+        return;
+    }
+    let limit = Duration::from_secs(busy_seconds_max.into());
+    let mut since: Option<Instant> = None;
+    let mut tick = tokio::time::interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if !is_busy(&mut connection).await {
+            since = None;
+            continue;
+        }
+        let begun = *since.get_or_insert_with(Instant::now);
+        if begun.elapsed() >= limit {
+            end(&mut connection).await;
+        }
+    }
+}
+
+async fn is_busy(connection: &mut ConnectionManager) -> bool {
+    let pong: redis::RedisResult<String> = redis::cmd("PING").query_async(connection).await;
+    matches!(pong, Err(error) if error.code() == Some("BUSY"))
+}
+
+/// A script or a function: the server knows which, and refuses the other word.
+async fn end(connection: &mut ConnectionManager) {
+    let mut killed = false;
+    for word in ["SCRIPT", "FUNCTION"] {
+        let result: redis::RedisResult<String> =
+            redis::cmd(word).arg("KILL").query_async(connection).await;
+        killed |= result.is_ok();
+    }
+    let detail = if killed {
+        "a script kept the server busy and was ended"
+    } else {
+        "a script keeps the server busy and cannot be ended, since it has written"
+    };
+    audit::note(Reason::Scripts, Subject::default(), || detail.to_owned());
+}
