@@ -17,7 +17,7 @@ use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
 use crate::scoped::{Run, SYNTAX_ERROR, Script, Task};
-use crate::scripts::{FunctionNames, Known, Sha, Walks, is_about_all_keys};
+use crate::scripts::{FunctionNames, Known, Sha};
 
 const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
 
@@ -127,6 +127,9 @@ impl Worker {
             }));
         }
         if matches!(kind(command), Some(Kind::Function)) {
+            if let Some(later) = self.look_at_functions(key) {
+                return Some(Err(later));
+            }
             let prefix = &self.sessions.get(key)?.store.prefix;
             return Some(Ok(Replacement {
                 bytes: FunctionNames::of(prefix).of_server(script),
@@ -232,14 +235,7 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
-        let walks = match &script.plan {
-            ReplyPlan::Script(names) => session.store.scripts.walks(names.app),
-            _ => Walks::No,
-        };
-        // A script may be told the command's name.
-        let told = || request.args().skip(3).any(is_about_all_keys);
-        let everything = walks == Walks::Beforehand || walks == Walks::No && told();
-        let walks = everything || walks == Walks::OnDemand;
+        let (walks, everything) = self.walks(key, request, &script.plan);
         if let Some(keys) = keys_of(request)
             && session.transaction.is_none()
             && walks
