@@ -48,6 +48,7 @@ pub fn of_the_host() -> Vec<Trial> {
             ("clients_of_all_workers", clients::many),
             ("diagnosis", diagnosis::told),
             ("info_has_every_field", diagnosis::info),
+            ("info_counts_as_a_private_server", diagnosis::counted),
             ("slow_commands_are_its_own", diagnosis::slow),
             ("functions", functions),
             ("functions_keep_to_their_store", functions::kept_apart),

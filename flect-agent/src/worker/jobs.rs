@@ -362,6 +362,7 @@ impl Worker {
                 command: None,
                 end: upstream.out.position(),
                 noted: None,
+                argc: 0,
             });
             self.queue_flush_upstream(key);
         }
