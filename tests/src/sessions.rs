@@ -5,6 +5,7 @@ mod clients;
 mod diagnosis;
 mod functions;
 mod isolation;
+mod limits_of_functions;
 mod scripts;
 
 use anyhow::Result;
@@ -53,6 +54,8 @@ pub fn of_the_host() -> Vec<Trial> {
             ("functions", functions),
             ("functions_keep_to_their_store", functions::kept_apart),
             ("functions_move_by_dump", functions::moved),
+            ("functions_have_limits", limits_of_functions::held),
+            ("functions_come_back_whole", limits_of_functions::restored),
             ("functions_are_killed", functions::killed),
             ("scripts_leave_nothing_behind", scripts::escapes),
             ("scripts_are_forgotten", scripts::forgotten),
