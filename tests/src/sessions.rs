@@ -56,6 +56,8 @@ pub fn of_the_host() -> Vec<Trial> {
             ("functions_move_by_dump", functions::moved),
             ("functions_have_limits", limits_of_functions::held),
             ("functions_come_back_whole", limits_of_functions::restored),
+            ("functions_of_one_who_goes", limits_of_functions::gone),
+            ("scripts_of_others_are_not_seen", functions::others),
             ("functions_are_killed", functions::killed),
             ("scripts_leave_nothing_behind", scripts::escapes),
             ("scripts_are_forgotten", scripts::forgotten),

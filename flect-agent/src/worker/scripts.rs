@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
-use super::session::{INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
+use super::session::{INPUT_BYTES_MAX, LIBRARIES_INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
 use super::upstream::Upstream;
 use super::wide;
 use crate::commands::Command;
@@ -25,6 +25,9 @@ const NO_DEBUGGER: &[u8] = b"-NOPERM SCRIPT DEBUG is not available in a store: a
 
 const TOO_LONG: &[u8] =
     b"-ERR the script is too long for a store: the agent takes at most 1 MiB\r\n";
+
+const LIBRARIES_TOO_LONG: &[u8] =
+    b"-ERR the libraries are too long for a store: the agent takes at most 2 MiB at once\r\n";
 
 /// What stands in a request in the place of the app's text or name.
 pub(super) struct Replacement {
@@ -173,10 +176,10 @@ impl Worker {
     ) -> Result<(StreamRewriter, Key<Upstream>), Unready> {
         let session = self.sessions.get_mut(key).ok_or(Unready::Later)?;
         if brings_library(command) {
-            if session.input_bytes_max == SCRIPT_INPUT_BYTES_MAX {
-                return Err(Unready::Refused(TOO_LONG));
+            if session.input_bytes_max == LIBRARIES_INPUT_BYTES_MAX {
+                return Err(Unready::Refused(LIBRARIES_TOO_LONG));
             }
-            session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+            session.input_bytes_max = LIBRARIES_INPUT_BYTES_MAX;
             return Err(Unready::Later);
         }
         let head = session.scanner.head(bytes).ok_or(Unready::Later)?;

@@ -1,7 +1,10 @@
 //! How many and how long libraries may be, and that a RESTORE which fails in the middle changes nothing.
 
-use anyhow::{Result, bail, ensure};
+use std::time::Duration;
 
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::bed::agent::wait_until;
 use crate::pair::{Pair, Side};
 use crate::wire::{Value, Wire};
 
@@ -12,7 +15,10 @@ const LIBRARIES_MAX: usize = 64;
 const LONG_BYTES: usize = 300 * 1024;
 
 /// More than a request that brings a library may have.
-const TOO_LONG_BYTES: usize = 3 * 1024 * 1024;
+const TOO_LONG_BYTES: usize = 5 * 1024 * 1024;
+
+/// How long a RESTORE of many libraries may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn library(number: usize, comment_bytes: usize) -> String {
     let comment = "x".repeat(comment_bytes);
@@ -68,10 +74,45 @@ pub fn held(pair: &Pair) -> Result<()> {
     };
     ensure!(refused.contains("libraries are too long"), "{refused}");
     ensure!(number == 6, "refused after {number}");
+    let Value::Bulk(payload) = wire.command(&["FUNCTION", "DUMP"])? else {
+        bail!("FUNCTION DUMP gives no bytes");
+    };
+    let words = [b"FUNCTION".as_slice(), b"RESTORE", &payload, b"REPLACE"];
+    let got = wire.command(&words)?.text();
+    ensure!(got == "OK", "what a store has comes back: {got}");
     let got = load(&mut wire, &library(number, TOO_LONG_BYTES))?;
     ensure!(got.starts_with("-ERR") && got.contains("too long"), "{got}");
     let got = wire.command(&["FCALL", "f1", "0"])?.text();
     ensure!(got == "1", "after a refused library: {got}");
+    Ok(())
+}
+
+/// A client that goes before its RESTORE is done has asked for all of it.
+pub fn gone(pair: &Pair) -> Result<()> {
+    const LIBRARIES: usize = 40;
+    let mut wire = pair.connect(Side::Store)?;
+    for number in 0..LIBRARIES {
+        load(&mut wire, &library(number, 1))?;
+    }
+    let Value::Bulk(payload) = wire.command(&["FUNCTION", "DUMP"])? else {
+        bail!("FUNCTION DUMP gives no bytes");
+    };
+    wire.command(&["FUNCTION", "FLUSH"])?;
+    load(&mut wire, &library(LIBRARIES, 1))?;
+    let mut other = pair.connect(Side::Store)?;
+    other.send(&[b"FUNCTION".as_slice(), b"RESTORE", &payload, b"FLUSH"])?;
+    drop(other);
+    let mut told = String::new();
+    let all = format!("libraries_count, {LIBRARIES}");
+    wait_until(PATIENCE, || {
+        told = wire.command(&["FUNCTION", "STATS"])?.text();
+        Ok(told.contains(&all))
+    })
+    .with_context(|| told.clone())?;
+    let got = wire
+        .command(&["FCALL", &format!("f{LIBRARIES}"), "0"])?
+        .text();
+    ensure!(got == "-ERR Function not found", "{got}");
     Ok(())
 }
 
