@@ -100,9 +100,16 @@ pub fn gone(pair: &Pair) -> Result<()> {
     wire.command(&["FUNCTION", "FLUSH"])?;
     load(&mut wire, &library(LIBRARIES, 1))?;
     let mut other = pair.connect(Side::Store)?;
+    let before = wire.command(&["FUNCTION", "STATS"])?.text();
+    // An unread reply makes the socket close with a reset.
+    other.send(&["ECHO", "unread"])?;
     other.send(&[b"FUNCTION".as_slice(), b"RESTORE", &payload, b"FLUSH"])?;
-    drop(other);
     let mut told = String::new();
+    wait_until(PATIENCE, || {
+        told = wire.command(&["FUNCTION", "STATS"])?.text();
+        Ok(told != before)
+    })?;
+    drop(other);
     let all = format!("libraries_count, {LIBRARIES}");
     wait_until(PATIENCE, || {
         told = wire.command(&["FUNCTION", "STATS"])?.text();
