@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::commands;
 use crate::integrity::Integrity;
 use crate::worker::mailbox::Mailboxes;
 pub use attention::{Monitors, Pause};
@@ -148,6 +149,25 @@ impl Directory {
             states.count(entry);
         }
         states
+    }
+
+    /// Whether any session of a store has a script or a transaction as its last command: no other can have one
+    /// under way, but for one that has sent more behind it.
+    #[must_use]
+    pub fn may_run_scripts(&self, store: usize) -> bool {
+        let entries = lock(&self.entries);
+        let mut looks = entries
+            .iter()
+            .filter(|entry| entry.store == store)
+            .map(|entry| entry.live.look());
+        looks.any(|look| {
+            let number = look.command.map(usize::from);
+            let command = number.and_then(|number| commands::all().get(number));
+            command.is_some_and(|command| {
+                let name = command.name;
+                name.starts_with("eval") || name.starts_with("fcall") || name == "exec"
+            })
+        })
     }
 
     /// The sessions of one store, oldest first.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`meter`] | what one worker counts for one store, without waiting for anybody |
 //! | [`histogram`] | latencies in powers of two |
+//! | [`lookups`] | hits, misses and changes, as replies tell them |
 //! | [`sketch`] | the hottest keys, in bounded memory |
 //! | [`stats`] | what INFO and LATENCY tell an app of its own commands |
 //!
@@ -11,6 +12,7 @@
 //! [`Meter`]. Keys are the store's own, without its prefix.
 
 pub mod histogram;
+pub mod lookups;
 pub mod meter;
 pub mod sketch;
 pub mod stats;

@@ -210,7 +210,11 @@ impl Task {
     /// server.
     #[must_use]
     pub fn has_effects(&self) -> bool {
-        matches!(self, Self::Flush(_) | Self::Run(_) | Self::Script(_))
+        match self {
+            Self::Flush(_) | Self::Run(_) | Self::Script(_) => true,
+            Self::Functions(task) => task.changes(),
+            _ => false,
+        }
     }
 
     /// How the reply to the last question must be read.

@@ -4,6 +4,7 @@
 //! so every agent makes the same one; and no two stores share one, since a script can leave things
 //! behind for its next run. What a script may touch, the store's ACL user says, not this.
 
+mod askers;
 mod cache;
 mod data;
 mod functions;
@@ -14,6 +15,7 @@ mod tail_calls;
 mod text;
 mod wide;
 
+pub use askers::{Asks, described};
 pub use cache::{Known, Scripts};
 pub use functions::{FunctionNames, Library, NAMES as FUNCTION_NAMES, load_error};
 pub use sha::{SHA_BYTES, Sha};

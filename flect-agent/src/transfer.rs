@@ -7,6 +7,7 @@
 mod connect;
 mod export;
 mod fetch;
+mod functions;
 mod live;
 mod recreate;
 mod restore;
@@ -15,6 +16,7 @@ use crate::dump::DumpError;
 
 pub use connect::{Source, connect_as, connect_to};
 pub use export::{Exported, Place, export, header};
+pub use functions::copy_functions;
 pub use live::{Choice, Live, copy_live};
 pub use restore::{Conflict, Restored, Restorer, is_empty};
 

@@ -16,6 +16,7 @@ mod clients;
 mod dispatch;
 pub(crate) mod events;
 mod forward;
+mod functions;
 mod input;
 mod integrity;
 mod jobs;

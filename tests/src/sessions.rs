@@ -5,6 +5,7 @@ mod clients;
 mod diagnosis;
 mod functions;
 mod isolation;
+mod limits_of_functions;
 mod scripts;
 
 use anyhow::Result;
@@ -48,10 +49,15 @@ pub fn of_the_host() -> Vec<Trial> {
             ("clients_of_all_workers", clients::many),
             ("diagnosis", diagnosis::told),
             ("info_has_every_field", diagnosis::info),
+            ("info_counts_as_a_private_server", diagnosis::counted),
             ("slow_commands_are_its_own", diagnosis::slow),
             ("functions", functions),
             ("functions_keep_to_their_store", functions::kept_apart),
             ("functions_move_by_dump", functions::moved),
+            ("functions_have_limits", limits_of_functions::held),
+            ("functions_come_back_whole", limits_of_functions::restored),
+            ("functions_of_one_who_goes", limits_of_functions::gone),
+            ("scripts_of_others_are_not_seen", functions::others),
             ("functions_are_killed", functions::killed),
             ("scripts_leave_nothing_behind", scripts::escapes),
             ("scripts_are_forgotten", scripts::forgotten),

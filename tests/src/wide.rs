@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         &[
             ("in_transactions", in_transactions),
             ("in_scripts", in_scripts),
+            ("in_functions", in_functions),
             ("swapped", swapped),
             ("cursors_and_lengths", cursors),
             ("patterns", names::patterns),
@@ -37,6 +38,10 @@ fn in_transactions(pair: &Pair) -> Result<()> {
 
 fn in_scripts(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("wide/scripts.txt"))
+}
+
+fn in_functions(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("wide/functions.txt"))
 }
 
 fn cursors(pair: &Pair) -> Result<()> {

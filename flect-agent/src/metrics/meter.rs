@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, TryLockError};
 
 use super::histogram::{BUCKETS, bucket};
+use super::lookups::Lookups;
 use super::sketch::Sketch;
 use super::stats::{self, CommandStats, Stats};
 use crate::commands::{self, Command};
@@ -53,6 +54,12 @@ pub struct Meter {
     pub delayed: Counter,
     /// Replies and messages that integrity mode withheld.
     pub violations: Counter,
+    /// Keys that commands looked for and found, looked for in vain, and changes: see [`super::lookups`].
+    pub hits: Counter,
+    /// See [`Self::hits`].
+    pub misses: Counter,
+    /// See [`Self::hits`].
+    pub changes: Counter,
     /// Bytes that clients sent.
     pub bytes_in: Counter,
     /// Bytes that clients took.
@@ -102,6 +109,9 @@ impl Default for Meter {
             disconnected: Counter::default(),
             delayed: Counter::default(),
             violations: Counter::default(),
+            hits: Counter::default(),
+            misses: Counter::default(),
+            changes: Counter::default(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             commands: commands::all().iter().map(|_| OnceLock::new()).collect(),
@@ -160,6 +170,21 @@ impl Meter {
         }
     }
 
+    /// A reply that is no error has told so much.
+    #[inline]
+    pub fn looked(&self, lookups: Lookups) {
+        // Most replies tell one of them.
+        if lookups.hits > 0 {
+            self.hits.add(lookups.hits);
+        }
+        if lookups.misses > 0 {
+            self.misses.add(lookups.misses);
+        }
+        if lookups.changes > 0 {
+            self.changes.add(lookups.changes);
+        }
+    }
+
     /// A reply has come so long after its request.
     #[inline]
     pub fn reply(&self, latency_us: u32) {
@@ -196,6 +221,9 @@ impl Meter {
         stats.bytes_in += self.bytes_in.get();
         stats.bytes_out += self.bytes_out.get();
         stats.unknown += self.unknown.get();
+        stats.hits += self.hits.get();
+        stats.misses += self.misses.get();
+        stats.changes += self.changes.get();
         stats.error_replies += self.errors.get();
     }
 

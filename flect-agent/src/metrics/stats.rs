@@ -49,6 +49,12 @@ pub struct Stats {
     pub unknown: u64,
     /// Replies that were errors.
     pub error_replies: u64,
+    /// Keys that were found by reads.
+    pub hits: u64,
+    /// Keys that were not.
+    pub misses: u64,
+    /// Changes since the agent's start: nothing that an app does begins this anew.
+    pub changes: u64,
     /// Connections that there have been.
     pub connections: u64,
 }
@@ -166,6 +172,8 @@ impl Stats {
         self.bytes_out = self.bytes_out.saturating_sub(before.bytes_out);
         self.unknown = self.unknown.saturating_sub(before.unknown);
         self.error_replies = self.error_replies.saturating_sub(before.error_replies);
+        self.hits = self.hits.saturating_sub(before.hits);
+        self.misses = self.misses.saturating_sub(before.misses);
         self.connections = self.connections.saturating_sub(before.connections);
         self
     }

@@ -53,6 +53,8 @@ pub struct ReplyRewriter {
     blind: bool,
     /// An error's text has come.
     met_error: bool,
+    /// Nulls so far.
+    nulls: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +83,7 @@ impl ReplyRewriter {
         self.broken = false;
         self.blind = false;
         self.met_error = false;
+        self.nulls = 0;
         self.role = Role::of(&plan);
         self.scripts = plan.scripts();
         match plan {
@@ -111,6 +114,12 @@ impl ReplyRewriter {
     #[must_use]
     pub fn met_error(&self) -> bool {
         self.met_error
+    }
+
+    /// How many nulls have come in the reply.
+    #[must_use]
+    pub fn nulls(&self) -> u32 {
+        self.nulls
     }
 
     /// Whether a reply was started and has not ended.
@@ -239,12 +248,14 @@ impl ReplyRewriter {
             Header::Line { kind: b':' } if role.is_aggregate() => {
                 return Err(ReplyError::UnexpectedShape);
             }
-            Header::Line { .. } => {
+            Header::Line { kind } => {
                 cursor.at += bytes;
+                self.nulls = self.nulls.saturating_add(u32::from(kind == b'_'));
                 self.state = State::Line;
             }
             Header::Null => {
                 cursor.at += bytes;
+                self.nulls = self.nulls.saturating_add(1);
                 self.end_value();
             }
             Header::Bulk {
@@ -305,6 +316,8 @@ impl ReplyRewriter {
             if used > rest.len() {
                 break;
             }
+            let is_null = matches!(header, Header::Null | Header::Line { kind: b'_' });
+            self.nulls = self.nulls.saturating_add(u32::from(is_null));
             cursor.at += used;
             left -= 1;
         }

@@ -5,12 +5,14 @@
 //! without it is another store's and is not looked at. What is running is ended only when its name says
 //! that it is the store's own.
 
+use std::sync::Arc;
+
 use super::answer::Reply;
 use super::library::{self, Held, Running};
 use super::walk::misunderstood;
 use super::{Context, Step, Target, ask, error};
 use crate::resp::encode;
-use crate::scripts::{FunctionNames, Library, load_error, payload};
+use crate::scripts::{FunctionNames, Library, Scripts, load_error, payload};
 use crate::store::Prefix;
 
 /// What was asked for.
@@ -34,6 +36,8 @@ pub(super) enum Command {
     Stats,
     KillFunction,
     KillScript,
+    /// Which functions ask for names of all keys: looked for before one is called.
+    Learn(Arc<Scripts>),
 }
 
 /// What FUNCTION RESTORE does with the libraries that are there.
@@ -119,6 +123,21 @@ impl Functions {
         }
     }
 
+    /// Looks at which of the store's functions ask for names, for a call that is looked at again then.
+    #[must_use]
+    pub fn learn(scripts: Arc<Scripts>, prefix: &Prefix, databases: u32) -> Self {
+        Self::new(Command::Learn(scripts), prefix, databases, false)
+    }
+
+    /// Whether the store's functions may be others afterwards.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Load { .. } | Command::Delete(_) | Command::Flush | Command::Restore { .. }
+        )
+    }
+
     pub(super) fn ask(&mut self) -> Step {
         let (stage, step) = match &self.command {
             Command::Delete(name) => {
@@ -130,6 +149,7 @@ impl Functions {
                 let words = [b"FUNCTION".as_slice(), b"STATS"];
                 (Stage::Stats, ask(Target::Librarian, &words))
             }
+            Command::Learn(_) => (Stage::List, self.list(None, false)),
             Command::List { pattern, code } => (Stage::List, self.list(pattern.as_deref(), *code)),
             Command::Flush | Command::Dump | Command::Load { .. } | Command::Restore { .. } => {
                 (Stage::List, self.list(None, true))
@@ -185,6 +205,10 @@ impl Functions {
     }
 
     fn take_error(&mut self, text: &str, context: &Context) -> Step {
+        if matches!(self.command, Command::Learn(_)) {
+            // What is known must do; the call itself will be told what is wrong.
+            return Step::Again;
+        }
         let said = match &self.command {
             Command::Load { .. } | Command::Restore { .. } => load_error(text, &self.names),
             _ => self.names.strip(text),
@@ -212,6 +236,10 @@ impl Functions {
     /// What the store has is known.
     fn listed(&mut self, held: &[Held], context: &Context) -> Step {
         match &self.command {
+            Command::Learn(scripts) => {
+                scripts.learn_functions(library::asking(held));
+                Step::Again
+            }
             Command::List { code, .. } => Step::Done(library::show(held, *code, context.protocol)),
             Command::Dump => {
                 let texts: Vec<_> = held.iter().map(Held::app_text).collect();

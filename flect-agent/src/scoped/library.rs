@@ -2,10 +2,12 @@
 //!
 //! Invariant: what does not bear the store's id is left out.
 
+use std::collections::HashMap;
+
 use super::answer::Reply;
 use super::error;
 use crate::resp::{Protocol, encode, number};
-use crate::scripts::{FunctionNames, Library};
+use crate::scripts::{Asks, FunctionNames, Library, described};
 
 /// Libraries that one store may keep on the server, each with some 20 KiB of the agent's shim: the server's
 /// memory for Lua is no store's.
@@ -28,6 +30,8 @@ pub(super) struct Held {
 pub(super) struct Function {
     name: Vec<u8>,
     description: Option<Vec<u8>>,
+    /// What the agent has noted behind the description.
+    asks: Option<Asks>,
     flags: Vec<Vec<u8>>,
 }
 
@@ -80,14 +84,26 @@ fn function(reply: &Reply, names: &FunctionNames) -> Option<Function> {
     let Reply::Array(flags) = field(reply, "flags")? else {
         return None;
     };
+    let (description, asks) = field(reply, "description")?
+        .bytes()
+        .map_or((None, None), described);
     Some(Function {
         name: names.of_app(field(reply, "name")?.bytes()?)?.to_vec(),
-        description: field(reply, "description")?.bytes().map(<[u8]>::to_vec),
+        description: description.map(<[u8]>::to_vec),
+        asks,
         flags: flags
             .iter()
             .filter_map(|flag| Some(flag.bytes()?.to_vec()))
             .collect(),
     })
+}
+
+/// The functions that ask for the names of all keys, and how.
+pub(super) fn asking(held: &[Held]) -> HashMap<Vec<u8>, Asks> {
+    let functions = held.iter().flat_map(|library| &library.functions);
+    functions
+        .filter_map(|function| Some((function.name.clone(), function.asks?)))
+        .collect()
 }
 
 /// A field of a map, which in RESP2 is names and values in turn.

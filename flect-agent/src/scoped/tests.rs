@@ -258,3 +258,16 @@ fn loaded_scripts_are_noted_for_other_nodes() {
     let task = Task::Script(Script::find(elsewhere, crate::scripts::Sha::of(b"x")));
     assert_eq!(run(task, &[b"-NOPERM no\r\n".to_vec()]).1, "");
 }
+
+#[test]
+fn what_changes_libraries_is_not_left_half_done() {
+    use super::functions::Command;
+    let has_effects = |command| {
+        let task = Functions::new(command, &context().prefix, 16, false);
+        Task::Functions(Box::new(task)).has_effects()
+    };
+    assert!(has_effects(Command::Flush));
+    assert!(has_effects(Command::Delete(b"lib".to_vec())));
+    assert!(!has_effects(Command::Dump));
+    assert!(!has_effects(Command::Stats));
+}

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::wide::{self, Walks};
-use super::{Sha, Shim};
+use super::{Asks, Sha, Shim};
 use crate::store::Prefix;
 
 /// Texts that are kept for a store: a few times what a large application has. The server keeps 500 of
@@ -26,6 +26,14 @@ const ASKED_FOR: Duration = Duration::from_secs(1);
 pub struct Scripts {
     shim: OnceLock<Shim>,
     known: Mutex<Inner>,
+    functions: Mutex<Functions>,
+}
+
+/// Which of the store's functions ask for names; those that are not here do not.
+#[derive(Debug, Default)]
+struct Functions {
+    asking: HashMap<Vec<u8>, Asks>,
+    asked: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -137,19 +145,41 @@ impl Scripts {
 
     /// Whether it is time to ask for the last SCRIPT FLUSH; whoever is told so asks.
     pub fn is_due(&self, now: Instant) -> bool {
-        let mut inner = self.lock();
-        let due = inner
-            .asked
-            .is_none_or(|asked| now.duration_since(asked) >= ASKED_FOR);
-        if due {
-            inner.asked = Some(now);
-        }
-        due
+        is_due(&mut self.lock().asked, now)
     }
 
     /// Whoever was told to ask could not.
     pub fn ask_again(&self) {
         self.lock().asked = None;
+    }
+
+    /// When the agent walks for the names that a function may ask for.
+    #[must_use]
+    pub fn function_asks(&self, name: &[u8]) -> Option<Asks> {
+        self.functions().asking.get(name).copied()
+    }
+
+    /// Whether it is time to ask the server for the store's functions, which another node may have changed;
+    /// whoever is told so asks.
+    pub fn functions_are_due(&self, now: Instant) -> bool {
+        let mut functions = self.functions();
+        is_due(&mut functions.asked, now)
+    }
+
+    /// These are all functions that ask for names.
+    pub fn learn_functions(&self, asking: HashMap<Vec<u8>, Asks>) {
+        self.functions().asking = asking;
+    }
+
+    /// The store's functions may be others than before.
+    pub fn functions_changed(&self) {
+        self.functions().asked = None;
+    }
+
+    fn functions(&self) -> MutexGuard<'_, Functions> {
+        self.functions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This is the last SCRIPT FLUSH, by whatever name: all that was known before is forgotten.
@@ -167,6 +197,14 @@ impl Scripts {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_due(asked: &mut Option<Instant>, now: Instant) -> bool {
+    let due = asked.is_none_or(|asked| now.duration_since(asked) >= ASKED_FOR);
+    if due {
+        *asked = Some(now);
+    }
+    due
 }
 
 impl Inner {

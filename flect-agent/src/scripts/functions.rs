@@ -252,7 +252,7 @@ fn quoted(line: &[u8], mut at: usize, quote: u8, word: &mut Vec<u8>) -> Option<u
 /// cannot be asked for while a library is loaded, so the shim fails over them in its own ways.
 #[must_use]
 pub fn load_error(text: &str, names: &FunctionNames) -> String {
-    const MUST: [(&str, &str); 5] = [
+    const MUST: [(&str, &str); 6] = [
         (
             "attempt to concatenate local 'first_argument'",
             "first argument to server.register_function must be a string",
@@ -268,6 +268,10 @@ pub fn load_error(text: &str, names: &FunctionNames) -> String {
         (
             "attempt to concatenate local 'function_name'",
             "function_name argument given to server.register_function must be a string",
+        ),
+        (
+            "attempt to concatenate local 'description'",
+            "description argument given to server.register_function must be a string",
         ),
         (
             "bad argument #1 to 'callback'",

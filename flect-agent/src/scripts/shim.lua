@@ -10,19 +10,26 @@
 -- What keeps stores apart is the store's own ACL user; this only makes names short.
 local redis,server,loadstring,load=(function()
 local raw,G,keys,argv,error,type,select,string,make=redis,_G,GIVEN,error,type,select,string,loadstring
-local P,Q=argv[#argv],STORE
-argv[#argv]=nil
-local walked=string.find(P,'\0',1,true)
-if walked then P,walked=string.sub(P,1,walked-1),string.sub(P,walked+1) end
-local sent,touched,dry,place={},{}
-for i=1,#keys do keys[i]=string.sub(keys[i],#P+1) end
 local names,known,send,slow=COMMANDS,{KNOWN},raw.pcall
+local Q,P,sent,touched,walked,place,found,asks,dry=STORE,nil,{},{}
+-- What a run begins with: the prefix, the names, and whether it asks for all names before it changes anything.
+local function enter(last,careful)
+local at=string.find(last,'\0',1,true)
+P,walked,place,asks=at and string.sub(last,1,at-1) or last,at and string.sub(last,at+1),nil,at and careful
+if not at then return P end
+sent,touched,found={},{},nil
 -- In a transaction others may want to know what this script makes.
-if walked and string.sub(walked,1,1)=='@' then
+if string.sub(walked,1,1)=='@' then
+asks=nil
 for _,mode in ipairs({'.1',''}) do
 if send('exists',string.sub(walked,2)..mode)==1 then place=string.sub(walked,2)..mode end
 end
 end
+return P
+end
+enter(argv[#argv])
+argv[#argv]=nil
+for i=1,#keys do keys[i]=string.sub(keys[i],#P+1) end
 local function note(name)
 if touched[name] then return end
 touched[name]=true
@@ -81,6 +88,10 @@ end
 
 local function run(...)
 local c,k=...
+if asks then
+local _,_,ask=slow()
+ask(c)
+end
 local s=known[c]
 if s==nil then s=look(c) end
 if s==1 and type(k)=='string' then
@@ -324,8 +335,8 @@ local r=send(unpack(a,1,argc))
 if after and type(r)=='table' and not r.err then r=after(r) end
 return r
 end
-slow=function() return handle,arguments end
-return handle,arguments
+slow=function() return handle,arguments,special.ask end
+return slow()
 end
 
 local R=setmetatable({call=call,pcall=try,acl_check_cmd=function(...)
@@ -351,5 +362,5 @@ local t,p={},f()
 while p and p~='' do t[#t+1]=p p=f() end
 return compile(table.concat(t),name or '=(load)')
 end
-return R,R,compile,collect,function(p) P=p end
+return R,R,compile,collect,enter
 end)();

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use super::data::{COMMANDS, READS, code_of};
 use super::lexer::{Token, tokens};
-use super::{tail_calls, wide};
+use super::{askers, tail_calls, wide};
 use crate::store::Prefix;
 
 /// What stands in front of a store's scripts, around the table of a script's own commands.
@@ -39,7 +39,6 @@ static LIBRARY: LazyLock<String> = LazyLock::new(|| {
         .replace("ENTER", "env=E")
         .replace("user_script", "user_function")
         .replace("COMMANDS", &format!("'{}'", *COMMANDS));
-    let shim = shim.replace("WIDE", "");
     let shim = shim.trim_end().trim_end_matches("end)();");
     one_line(include_str!("library.lua")).replace("SHIM", shim)
 });
@@ -105,12 +104,20 @@ pub(super) struct LibraryText {
 /// The server's text of a library, behind its first line. `names` is what the store's functions begin with.
 pub(super) fn library(body: &[u8], prefix: &Prefix, names: &str, databases: u32) -> LibraryText {
     let tokens = tokens(body);
-    let preface = LIBRARY
-        .replace("STORE", &format!("'{prefix}'"))
-        .replace("DATABASES", &databases.to_string())
-        .replace("NAMES", &format!("'{names}'"))
-        .replace("WORDS", &words(body, &tokens))
-        .replace("KNOWN", &known(body, &tokens));
+    let needs_all = wide::may_need(body, &tokens);
+    let shim = LIBRARY.replace("WIDE", if needs_all { WIDE.as_str() } else { "" });
+    // At one go: the library's own words may be any of these.
+    let preface = fill(
+        &shim,
+        &[
+            ("STORE", &format!("'{prefix}'")),
+            ("DATABASES", &databases.to_string()),
+            ("NAMES", &format!("'{names}'")),
+            ("WORDS", &words(body, &tokens)),
+            ("KNOWN", &known(body, &tokens)),
+            ("WALKS", &askers::table(body, &tokens)),
+        ],
+    );
     let mut text = Vec::with_capacity(body.len() + tail_calls::ROOM_BYTES);
     tail_calls::wrap(body, &tokens, &mut text);
     LibraryText {
@@ -119,13 +126,32 @@ pub(super) fn library(body: &[u8], prefix: &Prefix, names: &str, databases: u32)
     }
 }
 
+/// Puts values in the places that bear these names.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    let next = |rest: &str| {
+        let places = values
+            .iter()
+            .filter_map(|value| Some((rest.find(value.0)?, *value)));
+        places.min_by_key(|(at, _)| *at)
+    };
+    while let Some((at, (name, value))) = next(rest) {
+        out.push_str(&rest[..at]);
+        out.push_str(value);
+        rest = &rest[at + name.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// Fields of a table that a library may give to `register_function`: the server takes them in any case,
 /// and refuses those that it does not know.
 const FIELDS: [(&str, u8); 4] = [
     ("function_name", 1),
     ("callback", 2),
     ("flags", 0),
-    ("description", 0),
+    ("description", 3),
 ];
 
 /// The fields that a library's text spells out, as a list of a name and what it is in turn.

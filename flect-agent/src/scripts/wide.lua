@@ -62,7 +62,7 @@ end
 
 -- Lists of names by what was walked for: a database and a pattern, '' for all of the store, '+' for what
 -- the transaction mentions. In a transaction the agent leaves them with the server just before EXEC.
-local found
+local reads=READS
 local function lists()
 if found then return end
 found={}
@@ -97,9 +97,17 @@ if not walked then return false end
 lists()
 if found[''] or found[want] then return true end
 for c in pairs(sent) do
-if type(c)~='string' or not find(READS,';'..lower(c)..';',1,true) then return false end
+if type(c)~='string' or not find(reads,';'..lower(c)..';',1,true) then return false end
 end
 error({err='FLECTWALK '..string.gsub(want,'.',function(c) return string.format('%02x',string.byte(c)) end)..'.'})
+end
+
+-- A function that may ask for names after it has changed something gets them all before that.
+special.ask=function(c)
+if type(c)~='string' or find(reads,';'..lower(c)..';',1,true) then return end
+lists()
+asks=nil
+if not found[''] then error({err='FLECTWALK .'}) end
 end
 
 -- The names of the database whose names begin with `db`, in parts that one command takes.

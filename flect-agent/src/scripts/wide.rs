@@ -91,13 +91,13 @@ pub(super) fn may_need(script: &[u8], tokens: &[Token]) -> bool {
     words.iter().any(spells) || makes_up_names(&words)
 }
 
-fn words<'a>(script: &'a [u8], tokens: &[Token]) -> Vec<&'a [u8]> {
+pub(super) fn words<'a>(script: &'a [u8], tokens: &[Token]) -> Vec<&'a [u8]> {
     let word = |token: &Token| &script[token.start..token.end];
     tokens.iter().map(word).collect()
 }
 
 /// What is between the quotes of a string.
-fn string(word: &[u8]) -> Option<&[u8]> {
+pub(super) fn string(word: &[u8]) -> Option<&[u8]> {
     let (quote, rest) = word.split_first()?;
     let (_, inside) = rest.split_last()?;
     matches!(quote, b'\'' | b'"').then_some(inside)
@@ -105,7 +105,7 @@ fn string(word: &[u8]) -> Option<&[u8]> {
 
 /// Whether the first thing that could change anything comes after all that could ask for names: in the
 /// main chunk each is reached in the order of the text, but for functions, loops and what catches errors.
-fn asks_first(words: &[&[u8]]) -> bool {
+pub(super) fn asks_first(words: &[&[u8]]) -> bool {
     let mut may_have_changed = makes_up_names(words);
     let mut before = None;
     for word in words {
@@ -133,7 +133,7 @@ fn asks_first(words: &[&[u8]]) -> bool {
 
 /// Whether a call's first argument is anything but a string, or the function is handed on. A function
 /// that only gets a name of its own (`local rcall = redis.call`) is followed.
-fn makes_up_names(words: &[&[u8]]) -> bool {
+pub(super) fn makes_up_names(words: &[&[u8]]) -> bool {
     let mut names: Vec<&[u8]> = Vec::new();
     for (at, word) in words.iter().enumerate() {
         let next = words.get(at + 1).copied().unwrap_or_default();

@@ -161,7 +161,11 @@ impl Worker {
                 let states = self.environment.directory.states(session.store.number);
                 Own::of(&session.store, states, session.entry.asked.port())
             },
-            scripts_run: true,
+            scripts_run: matches!(scoped, Scoped::Function | Scoped::ScriptKill)
+                && self
+                    .environment
+                    .directory
+                    .may_run_scripts(session.store.number),
             patterns: &|| session.store.patterns.distinct(),
             view: &|| View::of(&session.store, session.entry.asked.port()),
         };

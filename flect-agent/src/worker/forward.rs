@@ -177,6 +177,11 @@ impl Worker {
             command: Some(command.number),
             end: upstream.out.position(),
             noted: None,
+            argc: if session.transaction.is_some() {
+                0
+            } else {
+                u32::try_from(argc).unwrap_or(u32::MAX)
+            },
         });
         self.queue_flush_upstream(upstream_key);
     }
@@ -262,6 +267,7 @@ impl Worker {
                 command: None,
                 end: lane.out.position(),
                 noted: None,
+                argc: 0,
             });
             self.queue_flush_upstream(upstream);
         }

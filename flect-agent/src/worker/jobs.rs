@@ -287,6 +287,12 @@ impl Worker {
 
     fn finish_job(&mut self, job: &Job, bytes: &[u8]) {
         let key = job.session;
+        if let Task::Functions(task) = &job.task
+            && task.changes()
+            && let Some(lanes) = lanes::of(&mut self.stores, Some(job.store))
+        {
+            lanes.store.scripts.functions_changed();
+        }
         let bytes = self.checked(key, bytes);
         if let Some(session) = self.sessions.get_mut(key) {
             let mut latency_us = self.now_us.wrapping_sub(job.since_us);
@@ -362,6 +368,7 @@ impl Worker {
                 command: None,
                 end: upstream.out.position(),
                 noted: None,
+                argc: 0,
             });
             self.queue_flush_upstream(key);
         }

@@ -11,6 +11,7 @@ use super::jobs::Job;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
 use super::upstream::{Recipient, Role, Upstream};
 use crate::integrity::Verdict;
+use crate::metrics::lookups::Head;
 use crate::resp::Protocol;
 use crate::rewrite::reply::{Ack, AckKind, Advance, ReplyPlan};
 
@@ -275,6 +276,8 @@ impl Worker {
         let Some(front) = upstream.owed.pop_front() else {
             return Ok(());
         };
+        let mut head = upstream.head;
+        head.nulls = upstream.rewriter.nulls();
         let from = std::mem::replace(&mut upstream.answered_to, front.end);
         let error = upstream
             .error
@@ -312,7 +315,7 @@ impl Worker {
                 if front.exec {
                     self.executed(session_key, refused);
                 }
-                self.note_reply(key, session_key, &front, from, error.as_deref());
+                self.note_reply(key, session_key, &front, from, (head, error.as_deref()));
                 self.session_paid(session_key);
             }
         }
@@ -377,6 +380,7 @@ fn begin_frame(
                 front.plan = plan;
                 return Ok(false);
             }
+            upstream.head = Head::of(bytes);
             upstream.error = bytes[0] == b'-';
             // CLIENT REPLY holds no confirmation back (`CLIENT_PUSHING` in networking.c).
             upstream.muted = front.muted && (upstream.error || plan != ReplyPlan::Pubsub);

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
-use super::session::{INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
+use super::session::{INPUT_BYTES_MAX, LIBRARIES_INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
 use super::upstream::Upstream;
 use super::wide;
 use crate::commands::Command;
@@ -17,7 +17,7 @@ use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
 use crate::scoped::{Run, SYNTAX_ERROR, Script, Task};
-use crate::scripts::{FunctionNames, Known, Sha, Walks, is_about_all_keys};
+use crate::scripts::{FunctionNames, Known, Sha};
 
 const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
 
@@ -25,6 +25,9 @@ const NO_DEBUGGER: &[u8] = b"-NOPERM SCRIPT DEBUG is not available in a store: a
 
 const TOO_LONG: &[u8] =
     b"-ERR the script is too long for a store: the agent takes at most 1 MiB\r\n";
+
+const LIBRARIES_TOO_LONG: &[u8] =
+    b"-ERR the libraries are too long for a store: the agent takes at most 2 MiB at once\r\n";
 
 /// What stands in a request in the place of the app's text or name.
 pub(super) struct Replacement {
@@ -127,6 +130,9 @@ impl Worker {
             }));
         }
         if matches!(kind(command), Some(Kind::Function)) {
+            if let Some(later) = self.look_at_functions(key) {
+                return Some(Err(later));
+            }
             let prefix = &self.sessions.get(key)?.store.prefix;
             return Some(Ok(Replacement {
                 bytes: FunctionNames::of(prefix).of_server(script),
@@ -170,10 +176,10 @@ impl Worker {
     ) -> Result<(StreamRewriter, Key<Upstream>), Unready> {
         let session = self.sessions.get_mut(key).ok_or(Unready::Later)?;
         if brings_library(command) {
-            if session.input_bytes_max == SCRIPT_INPUT_BYTES_MAX {
-                return Err(Unready::Refused(TOO_LONG));
+            if session.input_bytes_max == LIBRARIES_INPUT_BYTES_MAX {
+                return Err(Unready::Refused(LIBRARIES_TOO_LONG));
             }
-            session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+            session.input_bytes_max = LIBRARIES_INPUT_BYTES_MAX;
             return Err(Unready::Later);
         }
         let head = session.scanner.head(bytes).ok_or(Unready::Later)?;
@@ -232,14 +238,7 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
-        let walks = match &script.plan {
-            ReplyPlan::Script(names) => session.store.scripts.walks(names.app),
-            _ => Walks::No,
-        };
-        // A script may be told the command's name.
-        let told = || request.args().skip(3).any(is_about_all_keys);
-        let everything = walks == Walks::Beforehand || walks == Walks::No && told();
-        let walks = everything || walks == Walks::OnDemand;
+        let (walks, everything) = self.walks(key, request, &script.plan);
         if let Some(keys) = keys_of(request)
             && session.transaction.is_none()
             && walks

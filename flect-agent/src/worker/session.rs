@@ -39,6 +39,9 @@ const _: () = assert!(INPUT_BYTES_MAX > crate::resp::REQUEST_LINE_BYTES_MAX);
 /// of known libraries have 30 KiB.
 pub const SCRIPT_INPUT_BYTES_MAX: usize = 1024 * 1024 + INPUT_BYTES_MAX;
 
+/// The same for a request that brings libraries of functions: all that a store may have come in one dump.
+pub const LIBRARIES_INPUT_BYTES_MAX: usize = 2 * 1024 * 1024 + INPUT_BYTES_MAX;
+
 /// Reply bytes that may wait for a client before the agent reads no more requests of it, and no
 /// more replies for it where nobody else is harmed by that.
 pub const CLIENT_OUT_BYTES_HIGH: usize = 256 * 1024;

@@ -19,6 +19,7 @@ use super::unblock::{ServerId, Unblocking};
 use crate::diagnosis::Arguments;
 use crate::environment::{Credentials, Store};
 use crate::integrity::Guard;
+use crate::metrics::lookups::Head;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
 use crate::store::Namespace;
@@ -64,6 +65,8 @@ pub struct Upstream {
     pub refused: bool,
     /// The reply under way is an error.
     pub error: bool,
+    /// How the reply under way begins.
+    pub head: Head,
     /// How that error begins.
     pub error_text: Vec<u8>,
     /// Where the requests end that are answered, in what was sent.
@@ -146,6 +149,8 @@ pub struct Owed {
     pub since_us: u32,
     /// The number of its command.
     pub command: Option<u16>,
+    /// How many words it has; 0 when it is queued, or the agent's own.
+    pub argc: u32,
     /// Where its bytes end in what the connection has sent.
     pub end: u64,
     /// Its arguments, where what was sent on is another request than the app's.
@@ -204,6 +209,7 @@ impl Upstream {
             refused: false,
             error: false,
             error_text: Vec::new(),
+            head: Head::default(),
             answered_to: 0,
             idle_since: Instant::now(),
             address,
@@ -237,6 +243,7 @@ impl Upstream {
             command: None,
             end: upstream.out.position(),
             noted: None,
+            argc: 0,
         });
         upstream.out.keep();
         Ok(upstream)

@@ -13,6 +13,7 @@ use super::upstream::{Owed, Upstream};
 use crate::commands::{self, Command, Flags, Policy};
 use crate::diagnosis::{Arguments, Entry, Kind};
 use crate::environment::Setting;
+use crate::metrics::lookups::{Head, Lookups};
 use crate::metrics::stats;
 use crate::registry::now_seconds;
 use crate::resp::request::Request;
@@ -35,13 +36,21 @@ impl Worker {
         key: Key<Session>,
         owed: &Owed,
         from: u64,
-        error: Option<&[u8]>,
+        (head, error): (Head, Option<&[u8]>),
     ) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
         if let Some(error) = error {
             session.meter.error(owed.command, error);
+            if let Some(command) = owed.command {
+                let lookups = Lookups::of_error(command, owed.argc, error);
+                session.meter.looked(lookups);
+            }
+        } else if let Some(command) = owed.command
+            && owed.argc > 0
+        {
+            session.meter.looked(Lookups::of(command, owed.argc, head));
         }
         let latency_us = self.now_us.wrapping_sub(owed.since_us);
         let settings = session.store.settings();

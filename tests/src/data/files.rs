@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 
+use flect_agent::scripts::Library;
+use flect_agent::store::Prefix;
+
 use super::stage::{Stage, ensure_equal};
 
 /// A copy has the same keys, values and expiries, in all databases.
@@ -12,7 +15,26 @@ pub fn clone_is_equal(stage: &Stage) -> Result<()> {
     let from = stage.create("store")?;
     stage.fill(&from)?;
     stage.flect(&["kv", "set", "store", "--max-memory", "1gb"])?;
+    let text = "#!lua name=lib\nserver.register_function('put', function(keys) return server.call('SET', keys[1], 'by lib') end)";
+    let library = Library::parse(text.as_bytes()).map_err(anyhow::Error::msg)?;
+    let prefix = Prefix::parse(&from).context("a prefix")?;
+    let mut operator = stage.operator()?;
+    let server_text = library.server_text(&prefix, 16);
+    let words = [b"FUNCTION".as_slice(), b"LOAD", &server_text];
+    let loaded = operator.command(&words)?.text();
+    ensure!(!loaded.starts_with('-'), "{loaded}");
     stage.flect(&["kv", "clone", "store", "copy"])?;
+    let to = stage.prefix("copy")?;
+    let id = to.trim_matches(['{', '}']);
+    let (function, key, namespace) = (
+        format!("flect_{id}_put"),
+        format!("{to}:k"),
+        format!("{to}:"),
+    );
+    let said = operator.command(&["FCALL", &function, "1", &key, &namespace])?;
+    ensure!(said.text() == "OK", "{said}");
+    let said = operator.command(&["GETDEL", &key])?;
+    ensure!(said.text() == "by lib", "{said}");
     ensure_equal(&stage.keys(&from)?, &stage.keys(&stage.prefix("copy")?)?)?;
     let shown = stage.json(&["kv", "show", "copy"])?;
     ensure!(shown["filling"] == false, "{shown}");

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 
 use crate::pair::{Pair, Side, shown};
+use crate::quoting::split;
 use crate::scenario;
 use crate::smoke::check;
 use crate::wire::Wire;
@@ -23,6 +24,59 @@ fn names(text: &str) -> BTreeSet<String> {
     lines
         .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
         .collect()
+}
+
+/// What is counted alike on both sides.
+const COUNTED: &str = include_str!("counted.txt");
+
+/// INFO's counts after the same conversation are those of a private server.
+pub fn counted(pair: &Pair) -> Result<()> {
+    let mut told = Vec::new();
+    for side in Side::BOTH {
+        let mut wire = pair.connect(side)?;
+        let before = said(&mut wire, "INFO persistence")?;
+        said(&mut wire, "CONFIG RESETSTAT")?;
+        for line in COUNTED.lines().filter(|line| !line.starts_with("//")) {
+            let words = split(line).context("a conversation's line")?;
+            wire.command(&words)?;
+        }
+        let text = said(&mut wire, "INFO everything")?;
+        let number = |text: &str, name: &str| -> Option<i64> {
+            let mut lines = text.lines();
+            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.trim().parse().ok()
+        };
+        let mut lines = Vec::new();
+        for name in ["keyspace_hits", "keyspace_misses", "total_error_replies"] {
+            lines.push(format!("{name}:{:?}", number(&text, name)));
+        }
+        let changes = "rdb_changes_since_last_save";
+        let changed = Option::zip(number(&text, changes), number(&before, changes));
+        lines.push(format!(
+            "{changes}:{:?}",
+            changed.map(|(now, then)| now - then)
+        ));
+        for line in text.lines() {
+            if line.starts_with("errorstat_") {
+                lines.push(line.to_owned());
+            } else if let Some(command) = line.strip_prefix("cmdstat_") {
+                // How long it took is not the same.
+                let fields = command.split([':', ',']);
+                let kept: Vec<&str> = fields.filter(|f| !f.starts_with("usec")).collect();
+                lines.push(kept.join(" "));
+            }
+        }
+        lines.sort();
+        ensure!(lines.len() > 20, "{text}");
+        told.push(lines);
+    }
+    ensure!(
+        told[0] == told[1],
+        "private: {:#?}\nstore: {:#?}",
+        told[0],
+        told[1]
+    );
+    Ok(())
 }
 
 /// INFO has every field that a private server has, and nothing of the neighbour.

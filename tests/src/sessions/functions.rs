@@ -138,3 +138,34 @@ pub fn killed(pair: &Pair) -> Result<()> {
     }
     Ok(())
 }
+
+/// While another store's script runs, a store is told what a private server says that runs none, and the
+/// script goes on.
+pub fn others(pair: &Pair) -> Result<()> {
+    let mut operator = pair.operator(Side::Store)?;
+    operator.command(&["CONFIG", "SET", "busy-reply-threshold", "100"])?;
+    let mut wires = [pair.connect(Side::Private)?, pair.connect(Side::Store)?];
+    let mut spinning = pair.bed.connect("app2")?;
+    spinning.send(&["EVAL", "while true do end", "0"])?;
+    wait_until(PATIENCE, || {
+        let said = operator.command(&["FUNCTION", "STATS"])?.text();
+        Ok(said.starts_with("-BUSY"))
+    })?;
+    for command in [
+        ["SCRIPT", "KILL"],
+        ["FUNCTION", "KILL"],
+        ["FUNCTION", "STATS"],
+    ] {
+        let mut said = Vec::new();
+        for wire in &mut wires {
+            said.push(wire.command(&command)?.text());
+        }
+        ensure!(said[0] == said[1], "{command:?}: {said:?}");
+    }
+    // It runs still.
+    let said = operator.command(&["SCRIPT", "KILL"])?.text();
+    ensure!(said == "OK", "{said}");
+    let said = spinning.read()?.text();
+    ensure!(said.contains("Script killed by user"), "{said}");
+    Ok(())
+}

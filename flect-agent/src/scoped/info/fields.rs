@@ -202,6 +202,9 @@ impl Own {
             "instantaneous_input_kbps" => kbps(self.rates[1]),
             "instantaneous_output_kbps" => kbps(self.rates[2]),
             "total_error_replies" => self.stats.error_replies.to_string(),
+            "keyspace_hits" => self.stats.hits.to_string(),
+            "keyspace_misses" => self.stats.misses.to_string(),
+            "rdb_changes_since_last_save" => self.stats.changes.to_string(),
             "pubsub_patterns" => self.patterns.to_string(),
             _ => return None,
         })

@@ -45,6 +45,17 @@ fn texts_come_back_byte_for_byte() {
 }
 
 #[test]
+fn a_librarys_words_may_be_those_of_places() {
+    let text = "#!lua name=a\nKNOWN = 1 WALKS = 2 server.register_function('STORE', function() return server.call('KEYS', '*') end)";
+    let library = Library::parse(text.as_bytes()).unwrap();
+    let server = library.server_text(&prefix(), 16);
+    let shown = String::from_utf8_lossy(&server).into_owned();
+    assert!(shown.contains("{['STORE']='d',}"), "{shown}");
+    assert!(shown.contains("'KNOWN',0,'WALKS',0,"), "{shown}");
+    assert_eq!(Library::app_text(&server).as_deref(), Some(text.as_bytes()));
+}
+
+#[test]
 fn first_lines_are_read_as_the_server_reads_them() {
     let error = |text: &[u8]| Library::parse(text).unwrap_err();
     assert_eq!(error(b"lua"), "Missing library metadata");

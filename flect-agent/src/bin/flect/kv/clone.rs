@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use flect_agent::keyspace::{Pace, copy, has_slots};
 use flect_agent::registry::{Record, RegistryError, Snapshot};
 use flect_agent::store::{Prefix, Slug};
+use flect_agent::transfer::copy_functions;
 use serde_json::json;
 
 use super::progress::{Progress, keys};
@@ -15,7 +16,8 @@ use crate::operator::{Operator, block_on, slug};
 /// The arguments of `flect kv clone`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-The server copies key by key, with expiries, in all databases; nothing leaves it. The new store
+The server copies key by key, with expiries, in all databases, and the libraries of functions;
+nothing leaves it. The new store
 has the limits of the old one and no token, and apps can use it when it is complete.
 
 It is not a copy of one instant: what is written to the store meanwhile is copied as it was
@@ -84,6 +86,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             _ = tokio::signal::ctrl_c() => bail!("interrupted; {go_on}"),
         };
         bar.finish();
+        let databases = operator.admin.facts().databases;
+        let functions = copy_functions(&mut connection, &from, &to, databases)
+            .await
+            .context(go_on)?;
         let registry = operator.admin.registry();
         let complete = |record: &mut Record| {
             record.filling = false;
@@ -95,6 +101,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             "prefix": to,
             "clone_of": args.name,
             "keys_copied": copied.keys,
+            "libraries_copied": functions,
             "resumed": copied.resumed,
         });
         crate::output::print(global.json, &shown, |_| {
