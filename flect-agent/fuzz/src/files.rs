@@ -39,7 +39,9 @@ pub fn run_manifest(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let (manifest, local) = text.split_once(char::from(input::PIECE_END)).unwrap_or((text, ""));
+    let (manifest, local) = text
+        .split_once(char::from(input::PIECE_END))
+        .unwrap_or((text, ""));
     let local = match Local::parse(local) {
         Ok(local) => local,
         Err(line) => {
@@ -87,7 +89,11 @@ fn read_all(bytes: &[u8]) {
     loop {
         match reader.part() {
             Ok(dump::Part::Chunk(chunk)) => {
-                let held: usize = chunk.records.iter().map(|key| key.key.len() + key.payload.len()).sum();
+                let held: usize = chunk
+                    .records
+                    .iter()
+                    .map(|key| key.key.len() + key.payload.len())
+                    .sum();
                 assert!(held <= bytes.len());
                 keys += chunk.records.len() as u64;
                 for key in &chunk.records {

@@ -14,6 +14,7 @@
 //! that fails once fails always. The engine (`--features engine`) and the test that replays the corpus call
 //! the same [`TARGETS`].
 
+pub mod corpus;
 pub mod files;
 pub mod input;
 // The same second opinion on where names stand that the rewriter's own tests use: it shares no code with

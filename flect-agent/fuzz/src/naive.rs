@@ -30,9 +30,8 @@ fn nested(bytes: &[u8], depth: usize) -> Option<(Value, usize)> {
     }
     let (&kind, rest) = bytes.split_first()?;
     if b"+-:_,#(".contains(&kind) {
-        // A line ends at its line feed, whatever is before that.
-        let end = rest.iter().position(|byte| *byte == b'\n')?;
-        return Some((Value::Line(kind, rest[..end].to_vec()), 1 + end + 1));
+        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+        return Some((Value::Line(kind, rest[..end].to_vec()), 1 + end + 2));
     }
     let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
     let length: i64 = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;

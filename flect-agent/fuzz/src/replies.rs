@@ -160,7 +160,9 @@ fn replaced(plan: &ReplyPlan, came: &Value, gone: &Value) -> bool {
     if !matches!(plan, ReplyPlan::Replace(_)) {
         return false;
     }
-    let own = naive::value(OWN_REPLY).expect("the agent's own reply is RESP").0;
+    let own = naive::value(OWN_REPLY)
+        .expect("the agent's own reply is RESP")
+        .0;
     assert!(*gone == own || matches!(came, Value::Line(b'-', _) | Value::Bulk(b'!', _)));
     true
 }

@@ -92,7 +92,10 @@ fn no_name_leaves_bare(command: &Command, request: &Request<'_>, out: &[u8], nam
         let stripped = new
             .strip_prefix(names.keys())
             .or(new.strip_prefix(names.channels()));
-        assert!(new == old || stripped == Some(old), "{old:?} became {new:?}");
+        assert!(
+            new == old || stripped == Some(old),
+            "{old:?} became {new:?}"
+        );
     }
     // The model knows the commands of the table, whose key specs all begin at a place.
     let found = model::names(command, &args);

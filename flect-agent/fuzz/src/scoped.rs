@@ -124,7 +124,10 @@ fn asks(target: Target, request: &[u8], context: &Context) {
     let prefix = context.prefix.as_str().as_bytes();
     let word = args[0].to_ascii_lowercase();
     if word == b"scan" {
-        assert!(args[3].starts_with(prefix), "walks beyond the store: {args:?}");
+        assert!(
+            args[3].starts_with(prefix),
+            "walks beyond the store: {args:?}"
+        );
     }
     let Lookup::Known(command) = commands::lookup(&args[0], args.get(1).map(Vec::as_slice)) else {
         panic!("asks for what is no command: {args:?}");

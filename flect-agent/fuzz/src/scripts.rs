@@ -26,7 +26,10 @@ thread_local! {
 /// When something does not hold.
 pub fn run(data: &[u8]) {
     let text = SHIM.with(|shim| shim.transform(data));
-    assert!(is_within(data, &text), "the app's text is not in the server's");
+    assert!(
+        is_within(data, &text),
+        "the app's text is not in the server's"
+    );
     assert_eq!(lines(&text), lines(data), "lines have other numbers");
     if data.starts_with(b"#!") {
         let first = data.split(|byte| *byte == b'\n').next().unwrap_or(data);
