@@ -6,19 +6,21 @@
 mod attention;
 mod entry;
 mod limits;
+mod pause;
 pub mod settings;
 mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{self, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::integrity::Integrity;
 use crate::worker::mailbox::Mailboxes;
-pub use attention::{Monitors, Pause};
+pub use attention::Monitors;
 pub use entry::{Entry, Live, Look, Named, STATES};
 pub use limits::Limits;
+pub use pause::Pause;
 pub use settings::{Setting, Settings};
 pub use store::{Patterns, Store};
 
