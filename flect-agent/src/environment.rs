@@ -7,20 +7,23 @@ mod attention;
 mod descriptors;
 mod entry;
 mod limits;
+mod pause;
 pub mod settings;
 mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::commands;
 use crate::integrity::Integrity;
 use crate::worker::mailbox::Mailboxes;
-pub use attention::{Monitors, Pause};
+pub use attention::Monitors;
 pub use descriptors::Descriptors;
 pub use entry::{Entry, Live, Look, Named, States};
 pub use limits::{Defaults, Limits};
+pub use pause::Pause;
 pub use settings::{Setting, Settings};
 pub use store::{Patterns, Share, Store};
 

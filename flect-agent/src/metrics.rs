@@ -11,6 +11,7 @@
 //! Invariant: the sum over all workers is taken when somebody asks; the data path knows only its own
 //! [`Meter`]. Keys are the store's own, without its prefix.
 
+mod counter;
 pub mod histogram;
 pub mod lookups;
 pub mod meter;
@@ -18,12 +19,13 @@ pub mod sketch;
 pub mod stats;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, atomic};
 
 use serde::{Deserialize, Serialize};
 
 use crate::commands;
 use crate::environment::Store;
+pub use counter::Counter;
 pub use histogram::Histogram;
 pub use meter::Meter;
 

@@ -16,6 +16,7 @@
 //! | `equality` | commands of all types, each reply compared byte for byte |
 //! | `clients` | redis-py and ioredis doing what their users do |
 //! | `libraries` | further clients and frameworks, as their users write programs with them |
+//! | `recording` | what the clients say, recorded for the fuzz targets |
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `seed` | the users' documentation, line by line |
@@ -74,6 +75,8 @@ pub mod limits;
 pub mod operator;
 #[cfg(feature = "trials")]
 pub mod protocol;
+#[cfg(feature = "trials")]
+pub mod recording;
 #[cfg(feature = "trials")]
 pub mod resources;
 #[cfg(feature = "trials")]

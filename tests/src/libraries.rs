@@ -49,6 +49,20 @@ pub fn trials() -> Vec<Trial> {
     PROGRAMS.into_iter().map(trial).collect()
 }
 
+/// The programs that tell nothing of the machine they run on, each ready to run beside a bed.
+///
+/// # Errors
+/// When what runs them is not installed.
+pub fn recorded(bed: &Bed) -> Result<Vec<(&'static str, Command)>> {
+    // Job queues send the names of hosts and processes.
+    const OTHERS: [&str; 3] = ["bullmq", "celery", "rq"];
+    PROGRAMS
+        .into_iter()
+        .filter(|(name, _)| !OTHERS.contains(name))
+        .map(|(name, program)| Ok((name, start(bed, program)?)))
+        .collect()
+}
+
 fn try_program(program: &str) -> Result<()> {
     let pair = Pair::start(Acceleration::Auto)?;
     let private = start(&pair.private, program)?;

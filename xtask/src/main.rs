@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod demo;
 mod differ;
+mod fuzz;
 mod sandbox;
 mod setup;
 mod suite;
@@ -42,6 +43,8 @@ enum Task {
     Suite(suite::Args),
     /// Send random requests to a store and to a private Valkey, and compare every reply
     Differ(differ::Args),
+    /// Feed the parts that read bytes of others with bytes that an engine makes up
+    Fuzz(fuzz::Args),
     /// Measure, as tables or JSON
     Bench(bench::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
     if let Some(code) = child::dispatch(&[]) {
         return code;
     }
+    if let Some(code) = fuzz::compiler::dispatch() {
+        return code;
+    }
     let done = match Cli::parse().task {
         Task::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
         Task::Sandbox(args) => sandbox::run(&args),
         Task::Suite(args) => suite::run(&args),
         Task::Differ(args) => differ::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),

@@ -2,8 +2,9 @@
 //!
 //! 1. the workspace's unit and property tests, as `cargo test` runs them, without root;
 //! 2. the SDK's checks and unit tests, likewise;
-//! 3. the integration tests on this machine's kernel;
-//! 4. the same under other kernels, in virtual machines.
+//! 3. a short look at every fuzz target;
+//! 4. the integration tests on this machine's kernel;
+//! 5. the same under other kernels, in virtual machines.
 //!
 //! Invariant: nothing is skipped unasked; what cannot run is a failure that says why. The last line
 //! is 'N passed, N failed' over everything.
@@ -22,12 +23,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::SIGTERM;
 
 use crate::build;
+use crate::fuzz;
 use crate::sandbox::need_root;
 use crate::setup::{self, Part};
 use crate::vm_test;
 
 /// The integration tests take a minute or two; one that hangs must not take CI's whole time.
 const HOST_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Four seconds for each fuzz target: enough to run its whole corpus and to notice what fails at once.
+const FUZZ_TIME: Duration = Duration::from_secs(60);
 
 /// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -41,6 +46,9 @@ pub struct Args {
     /// Without the integration tests on this machine's kernel
     #[arg(long)]
     no_host: bool,
+    /// Without the short look at fuzz targets
+    #[arg(long)]
+    no_fuzz: bool,
     /// Without virtual machines
     #[arg(long)]
     no_vm: bool,
@@ -68,6 +76,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if filter.is_none_or(|filter| filter.contains("sdk")) {
             report.stage("the SDK's checks and unit tests", sdk);
         }
+    }
+    // Its targets take no filter.
+    if !args.no_fuzz && filter.is_none_or(|filter| filter.contains("fuzz")) {
+        report.stage("a short look at every fuzz target", || {
+            let (passed, failed) = fuzz::look(FUZZ_TIME)?;
+            Ok((Counts::of(passed, failed), failed == 0))
+        });
     }
     if !args.no_host {
         report.stage("integration tests on this kernel", || host(filter));
@@ -225,6 +240,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    fn of(passed: u64, failed: u64) -> Self {
+        Self {
+            passed,
+            failed,
+            ignored: 0,
+        }
+    }
+
     /// Adds what a line of output says, if it is a closing line of libtest, libtest-mimic or
     /// Node.js.
     pub fn read(&mut self, line: &str) {

@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::attention::{Monitors, Pause};
+use super::attention::Monitors;
 use super::limits::Limits;
+use super::pause::Pause;
 use super::settings::Settings;
 use super::{Credentials, lock};
 use crate::diagnosis::Diagnosis;

@@ -4,40 +4,14 @@
 //! other core contends for; whoever reads it may be a few requests late.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, TryLockError};
 
+use super::counter::Counter;
 use super::histogram::{BUCKETS, bucket};
 use super::lookups::Lookups;
 use super::sketch::Sketch;
 use super::stats::{self, CommandStats, Stats};
 use crate::commands::{self, Command};
-
-/// A count that one thread writes and others read.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Counts some more. Only the owner may.
-    #[inline]
-    pub fn add(&self, more: u64) {
-        // Not `fetch_add`, which locks the cache line: nobody else writes.
-        self.0
-            .store(self.get().wrapping_add(more), Ordering::Relaxed);
-    }
-
-    /// The count so far.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn raise(&self, value: u64) {
-        if value > self.get() {
-            self.0.store(value, Ordering::Relaxed);
-        }
-    }
-}
 
 /// One worker's counts of one store. Aligned so that two meters never share a cache line, nor the pair
 /// of lines that a processor fetches at once.

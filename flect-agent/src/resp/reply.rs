@@ -82,6 +82,16 @@ pub(crate) fn header(input: &[u8]) -> Result<Option<(Header, usize)>, Malformed>
     Ok(Some((header, bytes)))
 }
 
+/// Where the line that begins `bytes` ends, one past its CR LF; `None` when that is not there yet. A line feed
+/// alone, which modules can send, is part of the line, as clients read it: whoever took it for the end would
+/// take the rest for another reply.
+#[inline]
+pub(crate) fn line_end(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes)
+        .find(|at| bytes[..*at].ends_with(b"\r"))
+        .map(|at| at + 1)
+}
+
 /// The bytes are not RESP, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub &'static str);

@@ -25,7 +25,7 @@ use roles::{Frame, Frames, Name, Role};
 use super::error_text;
 pub use super::stream::Advance;
 use crate::resp::encode;
-use crate::resp::reply::{Header, header};
+use crate::resp::reply::{Header, header, line_end};
 use crate::store::Namespace;
 
 /// Error texts are sentences; one that declares its length must be held whole, for it to change.
@@ -181,11 +181,12 @@ impl ReplyRewriter {
                 Ok(used == left)
             }
             State::Line => {
-                let Some(end) = memchr::memchr(b'\n', rest) else {
-                    cursor.at += rest.len();
+                let Some(end) = line_end(rest) else {
+                    // A carriage return may be the beginning of the end.
+                    cursor.at += rest.len() - usize::from(rest.ends_with(b"\r"));
                     return Ok(false);
                 };
-                cursor.at += end + 1;
+                cursor.at += end;
                 self.end_value();
                 Ok(true)
             }
@@ -300,8 +301,8 @@ impl ReplyRewriter {
                 | Header::Line { kind: b'-' }
                 | Header::Aggregate { kind: b'|', .. } => break,
                 Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
-                Header::Line { .. } => match memchr::memchr(b'\n', rest) {
-                    Some(end) => end + 1,
+                Header::Line { .. } => match line_end(rest) {
+                    Some(end) => end,
                     None => break,
                 },
                 Header::Null => bytes,

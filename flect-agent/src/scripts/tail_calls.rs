@@ -5,9 +5,10 @@
 //! shim's is one. It returns one value, so the parentheses change nothing else.
 //!
 //! Invariant: only where the call is followed by the end of its block, so that a text which does not
-//! compile is told so in the same words. What is not recognised works too, but for the line.
+//! compile is told so in the same words. What is not recognised works too, but for the line. Each word is
+//! looked at a bounded number of times: a worker stands still meanwhile, for all of its stores.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::lexer::Token;
 
@@ -21,12 +22,13 @@ pub(super) fn wrap(script: &[u8], tokens: &[Token], out: &mut Vec<u8>) {
         .map(|token| &script[token.start..token.end])
         .collect();
     let aliases = aliases(&words);
+    let closing = closing(&words);
     let mut copied = 0;
     for (at, word) in words.iter().enumerate() {
         if *word != b"return" {
             continue;
         }
-        let Some(last) = tail_call(&words, at + 1, &aliases) else {
+        let Some(last) = tail_call(&words, at + 1, &aliases, &closing) else {
             continue;
         };
         let (open, close) = (tokens[at].end, tokens[last].end);
@@ -43,29 +45,38 @@ pub(super) fn wrap(script: &[u8], tokens: &[Token], out: &mut Vec<u8>) {
     out.extend_from_slice(&script[copied..]);
 }
 
+/// Where each opening parenthesis is closed.
+fn closing(words: &[&[u8]]) -> HashMap<usize, usize> {
+    let mut open = Vec::new();
+    let mut closing = HashMap::new();
+    for (at, word) in words.iter().enumerate() {
+        match *word {
+            b"(" => open.push(at),
+            b")" => closing.extend(open.pop().map(|opened| (opened, at))),
+            _ => {}
+        }
+    }
+    closing
+}
+
 /// The closing parenthesis of a call at `at` that ends its block.
-fn tail_call(words: &[&[u8]], at: usize, aliases: &[&[u8]]) -> Option<usize> {
+fn tail_call(
+    words: &[&[u8]],
+    at: usize,
+    aliases: &HashSet<&[u8]>,
+    closing: &HashMap<usize, usize>,
+) -> Option<usize> {
     let open = match words.get(at..at + 3) {
         Some([object, b".", b"call"]) if is_api(object) => at + 3,
         _ if aliases.contains(words.get(at)?) => at + 1,
         _ => return None,
     };
-    let mut depth = 0_usize;
-    for (index, word) in words.iter().enumerate().skip(open) {
-        match *word {
-            b"(" => depth += 1,
-            b")" => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-        if depth == 0 {
-            let ends = words.get(index + 1).is_none_or(|next| {
-                let ends: [&[u8]; 5] = [b"end", b"else", b"elseif", b"until", b";"];
-                ends.contains(next)
-            });
-            return (*word == b")" && ends).then_some(index);
-        }
-    }
-    None
+    let close = *closing.get(&open)?;
+    let ends = words.get(close + 1).is_none_or(|next| {
+        let ends: [&[u8]; 5] = [b"end", b"else", b"elseif", b"until", b";"];
+        ends.contains(next)
+    });
+    ends.then_some(close)
 }
 
 fn is_api(word: &[u8]) -> bool {
@@ -73,8 +84,8 @@ fn is_api(word: &[u8]) -> bool {
 }
 
 /// Names that are nothing but `redis.call` wherever they stand: `local rcall = redis.call`.
-fn aliases<'a>(words: &[&'a [u8]]) -> Vec<&'a [u8]> {
-    let candidates: Vec<&[u8]> = words
+fn aliases<'a>(words: &[&'a [u8]]) -> HashSet<&'a [u8]> {
+    let candidates: HashSet<&[u8]> = words
         .windows(6)
         .filter_map(|window| match window {
             [b"local", name, b"=", object, b".", b"call"] if is_api(object) => Some(*name),
@@ -182,6 +193,17 @@ mod tests {
         ] {
             check(script, script);
         }
+    }
+
+    /// Were each call's end looked for anew, these would take minutes.
+    #[test]
+    fn calls_without_an_end_and_many_names_are_read_once() {
+        let open = "return redis.call(".repeat(40_000);
+        check(&open, &open);
+        let names: String = (0..40_000)
+            .map(|number| format!("local a{number}=redis.call return b{number}(1)"))
+            .collect();
+        check(&names, &names);
     }
 
     #[test]

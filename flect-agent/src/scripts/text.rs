@@ -187,6 +187,10 @@ fn words(body: &[u8], tokens: &[Token]) -> String {
     fields.into_iter().map(field).collect()
 }
 
+/// Containers whose subcommands are looked for among a script's strings. Names in any case are the same
+/// command, so a text could have hundreds, each against all of its strings.
+const CONTAINERS_MAX: usize = 8;
+
 /// The script's own strings that are names of commands, as fields of a Lua table.
 fn known(script: &[u8], tokens: &[Token]) -> String {
     let words: BTreeSet<&str> = tokens
@@ -200,12 +204,14 @@ fn known(script: &[u8], tokens: &[Token]) -> String {
         })
         .collect();
     let mut fields = Vec::new();
+    let mut containers = 0;
     for word in &words {
         let Some(code) = code_of(word.as_bytes(), None) else {
             continue;
         };
         fields.push((word.to_string(), code));
-        if code == "container" {
+        if code == "container" && containers < CONTAINERS_MAX {
+            containers += 1;
             let subcommand = |sub: &&str| {
                 Some((
                     format!("{word}|{sub}"),

@@ -4,6 +4,8 @@
 //! anything, it is begun without, says what it looks for, and begins anew with that. Any other script that
 //! spells such a command gets all of the store's names beforehand.
 
+use std::collections::HashSet;
+
 use super::data;
 use super::lexer::{Token, tokens};
 
@@ -134,7 +136,8 @@ pub(super) fn asks_first(words: &[&[u8]]) -> bool {
 /// Whether a call's first argument is anything but a string, or the function is handed on. A function
 /// that only gets a name of its own (`local rcall = redis.call`) is followed.
 pub(super) fn makes_up_names(words: &[&[u8]]) -> bool {
-    let mut names: Vec<&[u8]> = Vec::new();
+    // Asked of every word of a text that may be made of names.
+    let mut names: HashSet<&[u8]> = HashSet::new();
     for (at, word) in words.iter().enumerate() {
         let next = words.get(at + 1).copied().unwrap_or_default();
         if string(word).is_some_and(|word| word == b"call" || word == b"pcall") {
@@ -155,7 +158,7 @@ pub(super) fn makes_up_names(words: &[&[u8]]) -> bool {
                 .is_some_and(|from| words[from] == b"local" && words[from + 2] == b"=");
             let declared = at > 0 && words[at - 1] == b"local";
             if is_method && named {
-                names.push(words[at - 4]);
+                names.insert(words[at - 4]);
             } else if !declared {
                 return true;
             }

@@ -444,7 +444,8 @@ fn first_word(bytes: &[u8]) -> Option<&[u8]> {
         .ok()?
         .parse()
         .ok()?;
-    bytes.get(length_end + 1..length_end + 1 + length)
+    let start = length_end + 1;
+    bytes.get(start..start.checked_add(length)?)
 }
 
 /// A confirmation carries how many names are subscribed in all: channels and patterns together,
@@ -474,5 +475,7 @@ mod tests {
             assert_eq!(first_word(&frame[..length]), None, "{length}");
         }
         assert_eq!(first_word(frame), Some(b"message".as_slice()));
+        let beyond = format!("*3\r\n${}\r\nmessage\r\n", u64::MAX);
+        assert_eq!(first_word(beyond.as_bytes()), None);
     }
 }

@@ -9,10 +9,13 @@ use std::process::ExitCode;
 use flect_tests::bed::cleanup;
 use flect_tests::{
     child, cli, clients, control, data, differ, documentation, equality, integrity, intruders,
-    kernel, libraries, limits, operator, protocol, resources, sdk, seed, sessions, smoke, tools,
-    views, wide, worker,
+    kernel, libraries, limits, operator, protocol, recording, resources, sdk, seed, sessions,
+    smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
+
+/// Records a corpus into the folder that follows, instead of running trials.
+const RECORD: &str = "--record-corpus";
 
 fn main() -> ExitCode {
     let roles: Vec<_> = kernel::ROLES
@@ -25,10 +28,26 @@ fn main() -> ExitCode {
     if let Some(code) = child::dispatch(&roles) {
         return code;
     }
-    let arguments = Arguments::from_args();
+    let mut words = std::env::args_os().skip(1);
+    let records = words.next().is_some_and(|word| word == RECORD);
+    let folder = words.next().filter(|_| records);
+    let arguments = if records {
+        Arguments::default()
+    } else {
+        Arguments::from_args()
+    };
     if let Err(error) = cleanup::end_on_signals() {
         eprintln!("error: {error:#}");
         return ExitCode::FAILURE;
+    }
+    if let Some(folder) = folder {
+        return match recording::record(folder.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
     }
     let mut trials = of_every_kernel();
     if !tools::in_vm() {

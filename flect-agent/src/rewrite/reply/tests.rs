@@ -60,6 +60,9 @@ fn check(plan: ReplyPlan, input: &str, expect: Result<&str, ReplyError>) {
 fn values_without_names_stay_as_they_are() {
     for same in [
         "+OK ",
+        "+a\nb ",
+        "+a\r\r\n",
+        "*2 +\n+OK\n\r^ :1 ",
         ":-5 ",
         "$-1 ",
         "*-1 ",

@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::{ReplyError, ReplyPlan, ReplyRewriter};
 use crate::resp::encode;
 use crate::resp::number;
-use crate::resp::reply::Header;
+use crate::resp::reply::{Header, line_end};
 use crate::rewrite::error_text;
 use crate::store::Namespace;
 
@@ -22,8 +22,8 @@ impl ReplyRewriter {
     ) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at..];
         let whole = match header {
-            Header::Line { .. } => match memchr::memchr(b'\n', rest) {
-                Some(end) => end + 1,
+            Header::Line { .. } => match line_end(rest) {
+                Some(end) => end,
                 None => return Ok(false),
             },
             Header::Bulk { bytes: payload, .. } => bytes + payload + 2,
@@ -74,11 +74,11 @@ impl ReplyRewriter {
         out: &mut Vec<u8>,
     ) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at..];
-        let Some(end) = memchr::memchr(b'\n', rest) else {
+        let Some(end) = line_end(rest) else {
             return Ok(false);
         };
         self.broken = true;
-        cursor.skip(end + 1, out);
+        cursor.skip(end, out);
         encode::integer(i64::try_from(self.redirection).unwrap_or(i64::MAX), out);
         self.end_value();
         Ok(true)
