@@ -13,8 +13,10 @@ pub enum Weakness {
     LastKey,
     /// Integrity mode lets every reply pass.
     Integrity,
-    /// Commands of the operator are forwarded.
+    /// Commands of the operator are forwarded as they are.
     Operator,
+    /// Commands about a whole server, its keys, clients and users are forwarded as they are.
+    Scoped,
     /// The shim leaves scripts the server's own `redis.call`.
     Scripts,
 }
@@ -28,6 +30,7 @@ impl Weakness {
             Self::LastKey => "last-key",
             Self::Integrity => "integrity",
             Self::Operator => "operator",
+            Self::Scoped => "scoped",
             Self::Scripts => "scripts",
         }
     }

@@ -24,6 +24,7 @@
 //! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
 //! | `data` | `flect kv` where it works on a store's data |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `hostile` | attacks on a neighbour, each proven to be seen where it crosses |
 //! | `integrity` | what the daemon does with names that would leave, and with a module that comes |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
@@ -56,6 +57,8 @@ pub mod data;
 pub mod documentation;
 #[cfg(feature = "trials")]
 pub mod equality;
+#[cfg(feature = "trials")]
+pub mod hostile;
 #[cfg(feature = "trials")]
 pub mod integrity;
 #[cfg(feature = "trials")]

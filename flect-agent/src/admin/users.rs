@@ -12,6 +12,7 @@ use crate::commands::{self, Policy};
 use crate::environment::Credentials;
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
+use crate::weakened::{self, Weakness};
 use crate::worker::events;
 
 /// What the passwords of the agent's users are derived from, so that all agents of an environment
@@ -83,6 +84,10 @@ pub fn store(
     known: &HashSet<String>,
     keep_channels: bool,
 ) -> Vec<String> {
+    if weakened::has(Weakness::Acl) {
+        let everything = ["on", "allkeys", "allchannels", "+@all"].map(str::to_owned);
+        return [vec![password(credentials)], everything.to_vec()].concat();
+    }
     let mut rules = vec![
         "on".to_owned(),
         "resetpass".to_owned(),

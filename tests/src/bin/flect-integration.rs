@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, differ, documentation, equality, integrity, kernel,
+    child, cli, clients, control, data, differ, documentation, equality, hostile, integrity, kernel,
     libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
@@ -62,6 +62,7 @@ fn of_the_host() -> Vec<Trial> {
         wide::trials(),
         worker::trials(),
         integrity::trials(),
+        hostile::trials(),
         libraries::trials(),
         differ::trials(),
         data::trials(),
