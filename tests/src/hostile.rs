@@ -54,9 +54,7 @@ fn hold(file: &str, text: &str) -> Result<()> {
     let stage = Stage::start(Bed::builder())?;
     let mut crossed = Vec::new();
     for attack in Attack::parse_all(text).context(file.to_owned())? {
-        let seen = stage
-            .attack(&attack)
-            .with_context(|| attack.name.clone())?;
+        let seen = stage.attack(&attack).with_context(|| attack.name.clone())?;
         if !seen.is_empty() {
             crossed.push(format!("{}: {}", attack.name, seen.join("; ")));
             stage.mend()?;

@@ -76,6 +76,10 @@ const AGENTS_OWN: &[&str] = &[
     "client|id",
 ];
 
+/// Not for a store's user: of several STOREs the server's rights see the first (a key spec with a keyword),
+/// and the command takes the last, so a script could write to any key of the server. Valkey 9.1 looks at all.
+const BEYOND_RIGHTS: &[&str] = &["georadius", "georadiusbymember"];
+
 /// The rules of a store's user. `keep_channels` leaves granted patterns in place: taking them away
 /// would end their subscribers' connections.
 pub fn store(
@@ -116,7 +120,7 @@ pub fn store(
         .map(|command| command.name);
     let mut names: Vec<&str> = own
         .chain(forwarded)
-        .filter(|name| known.contains(*name))
+        .filter(|name| known.contains(*name) && !BEYOND_RIGHTS.contains(name))
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -130,6 +134,7 @@ pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String>
     rules.push("~*".to_owned());
     let sorts = ["sort", "sort_ro"]
         .into_iter()
+        .chain(BEYOND_RIGHTS.iter().copied())
         .filter(|name| known.contains(*name));
     rules.extend(sorts.map(|name| format!("+{name}")));
     rules
@@ -257,6 +262,8 @@ mod tests {
             "+function|load",
             "+@all",
             "+move",
+            "+georadius",
+            "+georadiusbymember",
         ] {
             assert!(!rules.iter().any(|rule| rule == refused), "{refused}");
         }

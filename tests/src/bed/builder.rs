@@ -176,6 +176,12 @@ impl Builder {
         self
     }
 
+    /// Whether the agent will be without a defence.
+    #[must_use]
+    pub fn is_weakened(&self) -> bool {
+        self.weaknesses.is_some()
+    }
+
     /// Makes the bed and waits until everything in it is ready.
     ///
     /// # Errors

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, differ, documentation, equality, hostile, integrity, kernel,
-    libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
+    child, cli, clients, control, data, differ, documentation, equality, hostile, integrity,
+    kernel, libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide,
+    worker,
 };
 use libtest_mimic::{Arguments, Trial};
 

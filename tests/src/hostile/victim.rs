@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::bed::Bed;
+use crate::bed::{APP1, Bed};
 use crate::wire::{Value, Wire};
 
 /// The victim's app and store.
@@ -27,6 +27,8 @@ pub struct Victim {
     mark: String,
     prefix: String,
     own: String,
+    /// It speaks to the server itself, as its own user: a weakened agent may lead it astray as well.
+    direct: bool,
     clients: RefCell<Option<Clients>>,
 }
 
@@ -62,11 +64,12 @@ impl Victim {
     ///
     /// # Errors
     /// When the bed does not work.
-    pub fn start(bed: &Bed) -> Result<Self> {
+    pub fn start(bed: &Bed, direct: bool) -> Result<Self> {
         let victim = Self {
             mark: format!("{:016x}", fastrand::u64(..)),
             prefix: bed.prefix(APP)?,
             own: bed.prefix("store1")?,
+            direct,
             clients: RefCell::new(None),
         };
         victim.prepare(bed)?;
@@ -80,13 +83,18 @@ impl Victim {
     pub fn prepare(&self, bed: &Bed) -> Result<()> {
         *self.clients.borrow_mut() = None;
         let mark = &self.mark;
-        let mut wire = bed.connect(APP)?;
+        let mut wire = self.connect(bed)?;
         wire.set_patience(PATIENCE * 3)?;
+        let mut operator = bed.operator()?;
+        operator.set_patience(PATIENCE * 3)?;
+        let keys = operator.command(&["KEYS", &format!("{}*", self.prefix)])?;
+        for key in keys.items() {
+            operator.command(&["DEL", &key.text()])?;
+        }
         let library = format!(
             "#!lua name=library\nserver.register_function('f', function() return '{mark}' end)"
         );
         for line in [
-            "FLUSHALL".to_owned(),
             format!("SET r-string {mark}"),
             format!("SET r-hidden-{mark} {mark}"),
             format!("RPUSH r-list {mark} b"),
@@ -97,31 +105,93 @@ impl Victim {
             format!("XADD r-stream 1-1 f {mark}"),
             "XGROUP CREATE r-stream group 0".to_owned(),
             "SET r-number 5".to_owned(),
-            "SELECT 3".to_owned(),
-            format!("SET r-string {mark}"),
-            "SELECT 0".to_owned(),
         ] {
+            let line = line.replacen(" r-", &format!(" {}", self.name("r-")), 1);
+            let line = line.replace("CREATE r-", &format!("CREATE {}", self.name("r-")));
             let reply = wire.command(&line.split(' ').collect::<Vec<_>>())?;
             ensure!(!matches!(reply, Value::Error(_)), "{line}: {reply}");
         }
-        wire.command(&["FUNCTION", "LOAD", "REPLACE", &library])?;
+        let third = format!("{}/3:r-string", self.prefix);
+        operator.command(&["SET", &third, mark])?;
+        if self.direct {
+            let names = format!("flect_{}_", self.id());
+            let library = library
+                .replace("name=", &format!("name={names}"))
+                .replace("'f'", &format!("'{names}f'"));
+            operator.command(&["FUNCTION", "LOAD", "REPLACE", &library])?;
+        } else {
+            wire.command(&["FUNCTION", "LOAD", "REPLACE", &library])?;
+        }
         *self.clients.borrow_mut() = Some(self.clients(bed)?);
+        Ok(())
+    }
+
+    /// A connection of the victim's.
+    fn connect(&self, bed: &Bed) -> Result<Wire> {
+        if !self.direct {
+            return Ok(bed.connect(APP)?);
+        }
+        let user = format!("flect.{}", self.id());
+        let mut operator = bed.operator()?;
+        operator.set_patience(PATIENCE)?;
+        operator.command(&["ACL", "SETUSER", &user, "on", ">direct"])?;
+        let mut wire = bed.operator()?;
+        wire.set_patience(PATIENCE)?;
+        let reply = wire.command(&["AUTH", &user, "direct"])?;
+        ensure!(reply.text() == "OK", "{reply}");
+        Ok(wire)
+    }
+
+    /// The name of a key or channel, as the victim must write it.
+    fn name(&self, name: &str) -> String {
+        match self.direct {
+            true => format!("{}:{name}", self.prefix),
+            false => name.to_owned(),
+        }
+    }
+
+    /// Takes away what the attacker has of its own.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub fn clean(&self, bed: &Bed) -> Result<()> {
+        if !self.direct {
+            let mut wire = bed.connect(APP1)?;
+            for line in [["FLUSHALL"].as_slice(), &["FUNCTION", "FLUSH"]] {
+                wire.command(line)?;
+            }
+            return Ok(());
+        }
+        let mut operator = bed.operator()?;
+        operator.set_patience(PATIENCE)?;
+        let keys = operator.command(&["KEYS", &format!("{}*", self.own)])?;
+        for key in keys.items() {
+            operator.command(&["DEL", &key.text()])?;
+        }
         Ok(())
     }
 
     fn clients(&self, bed: &Bed) -> Result<Clients> {
         let connect = || -> Result<Wire> {
-            let mut wire = bed.connect(APP)?;
+            let mut wire = self.connect(bed)?;
             wire.set_patience(PATIENCE)?;
             wire.command(&["HELLO", "3", "SETNAME", &self.mark])?;
             Ok(wire)
         };
         let (mut listening, mut tracking, mut waiting) = (connect()?, connect()?, connect()?);
-        for line in ["SUBSCRIBE channel", "PSUBSCRIBE *", "SSUBSCRIBE shard"] {
-            listening.command(&line.split(' ').collect::<Vec<_>>())?;
+        for (command, name) in [("SUBSCRIBE", "channel"), ("SSUBSCRIBE", "shard")] {
+            listening.command(&[command, &self.name(name)])?;
         }
-        tracking.command(&["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "r-"])?;
-        waiting.send(&["BLPOP", "r-wait", "0"])?;
+        listening.command(&["PSUBSCRIBE", &self.name("*")])?;
+        tracking.command(&[
+            "CLIENT",
+            "TRACKING",
+            "ON",
+            "BCAST",
+            "PREFIX",
+            &self.name("r-"),
+        ])?;
+        waiting.send(&["BLPOP", &self.name("r-wait"), "0"])?;
         let user = format!("user=flect.{} ", self.id());
         let mut operator = bed.operator()?;
         operator.set_patience(PATIENCE)?;
@@ -182,7 +252,10 @@ impl Victim {
         secret("a user", "flect.housekeeper");
         secret("a user", "flect.librarian");
         if !sent.contains("{own") {
-            secret("a user", &format!("flect.{}", self.own.trim_matches(['{', '}'])));
+            secret(
+                "a user",
+                &format!("flect.{}", self.own.trim_matches(['{', '}'])),
+            );
             secret("its own prefix", &self.own);
         }
         if !sent.contains("{registry}") {
@@ -230,7 +303,9 @@ impl Victim {
         for pattern in [format!("{}*", self.prefix), "flect:*".to_owned()] {
             for key in ask(&format!("KEYS {pattern}"))?.items() {
                 let key = key.text();
-                let own = key.starts_with("flect:scripts:") || key.ends_with(":usage");
+                let own = key.starts_with("flect:scripts:")
+                    || key.ends_with(":usage")
+                    || key.ends_with(":accountant");
                 // Their versions change with what the attacker may set for its own store.
                 let changing = key.ends_with(":meta") || key.ends_with(":stores");
                 let dump = match own || changing {
@@ -259,7 +334,9 @@ impl Victim {
             seen.insert(line, reply);
         }
         let databases = ask(&keys_elsewhere)?.text();
-        let others = databases.lines().filter(|line| line.starts_with("db") && !line.starts_with("db0"));
+        let others = databases
+            .lines()
+            .filter(|line| line.starts_with("db") && !line.starts_with("db0"));
         seen.insert(keys_elsewhere, others.collect());
         let settings = ask("CONFIG GET *")?;
         for pair in settings.items().chunks(2) {
