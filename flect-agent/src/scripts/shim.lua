@@ -208,7 +208,7 @@ keys(a,1,1)
 a[1]=a[1]..'_ro'
 return
 end
-if with then return refuse('ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options') end
+if with then return refuse('ERR '..upper('store')..' option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options') end
 local member=at==5
 local b={'geosearchstore',P..text(to),P..text(a[2]),member and 'frommember' or 'fromlonlat',a[3]}
 if not member then b[#b+1]=a[4] end
