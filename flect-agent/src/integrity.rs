@@ -16,6 +16,7 @@ use arc_swap::ArcSwap;
 use memchr::memmem::{self, Finder};
 
 use crate::store::{PREFIX_ID_BYTES_MAX, Prefix};
+use crate::weakened::{self, Weakness};
 
 /// What the names of the agent's users begin with.
 const USERS: &[u8] = b"flect.";
@@ -111,7 +112,7 @@ impl Integrity {
     #[inline]
     #[must_use]
     pub fn is_enabled(&self) -> bool {
-        self.enabled
+        self.enabled && !weakened::has(Weakness::Integrity)
     }
 
     /// These are all stores of the environment from now on.

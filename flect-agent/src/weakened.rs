@@ -13,8 +13,10 @@ pub enum Weakness {
     LastKey,
     /// Integrity mode lets every reply pass.
     Integrity,
-    /// Commands of the operator are forwarded.
+    /// Commands of the operator are forwarded as they are.
     Operator,
+    /// Commands about a whole server, its keys, clients and users are forwarded as they are.
+    Scoped,
     /// The shim leaves scripts the server's own `redis.call`.
     Scripts,
     /// Connects are not redirected: the hooks connect4 and connect6 are missing.
@@ -50,6 +52,7 @@ impl Weakness {
             Self::LastKey => "last-key",
             Self::Integrity => "integrity",
             Self::Operator => "operator",
+            Self::Scoped => "scoped",
             Self::Scripts => "scripts",
             Self::HookConnect => "hook-connect",
             Self::HookEgress => "hook-egress",

@@ -26,6 +26,7 @@
 //! | `data` | `flect kv` where it works on a store's data |
 //! | `intruders` | attacks from below: sockets, packets, namespaces, and on the agent itself |
 //! | `kernel` | trials of the hooks alone, without Valkey and daemon |
+//! | `hostile` | attacks on a neighbour, each proven to be seen where it crosses |
 //! | `integrity` | what the daemon does with names that would leave, and with a module that comes |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | [`witness`] | a client of another store, who notices what is denied to it |
@@ -61,6 +62,8 @@ pub mod data;
 pub mod documentation;
 #[cfg(feature = "trials")]
 pub mod equality;
+#[cfg(feature = "trials")]
+pub mod hostile;
 #[cfg(feature = "trials")]
 pub mod integrity;
 #[cfg(feature = "trials")]

@@ -105,6 +105,8 @@ pub struct Programs {
     pub agent: PathBuf,
     /// The users' command, `flect`.
     pub flect: PathBuf,
+    /// What the agent is without, as a list for `FLECT_WEAKENED`; only a weakened one reads it.
+    pub weaknesses: Option<String>,
 }
 
 impl Programs {
@@ -124,6 +126,7 @@ impl Programs {
         Ok(Self {
             agent: find("flect-agent")?,
             flect: find("flect")?,
+            weaknesses: None,
         })
     }
 
@@ -137,11 +140,12 @@ impl Programs {
         Self::in_folder(own.parent().unwrap_or(Path::new(".")))
     }
 
-    /// The same with the agent whose defences can be taken away, for the hostile suite's self-check.
+    /// The same with the agent whose defences can be taken away, without the named ones, for the hostile
+    /// suite's self-check.
     ///
     /// # Errors
     /// When it is missing.
-    pub fn weakened(&self) -> Result<Self> {
+    pub fn weakened(&self, names: &str) -> Result<Self> {
         let folder = self.agent.parent().unwrap_or(Path::new("."));
         let agent = folder.join(WEAKENED).join("flect-agent");
         if !agent.is_file() {
@@ -149,6 +153,10 @@ impl Programs {
             bail!("{path} is missing: run `cargo xtask build --weakened`");
         }
         let flect = self.flect.clone();
-        Ok(Self { agent, flect })
+        Ok(Self {
+            agent,
+            flect,
+            weaknesses: Some(names.to_owned()),
+        })
     }
 }

@@ -119,6 +119,7 @@ fn sdk() -> Result<(Counts, bool)> {
 
 fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
     need_root("test", "unit tests alone need none: --no-host --no-vm")?;
+    build::weakened("release")?;
     let built = build::optimised()?;
     let mut command = Command::new(built.join("flect-integration"));
     command.args(filter);

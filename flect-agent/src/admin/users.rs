@@ -12,6 +12,7 @@ use crate::commands::{self, Policy};
 use crate::environment::Credentials;
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
+use crate::weakened::{self, Weakness};
 use crate::worker::events;
 
 /// What the passwords of the agent's users are derived from, so that all agents of an environment
@@ -75,6 +76,10 @@ const AGENTS_OWN: &[&str] = &[
     "client|id",
 ];
 
+/// Not for a store's user: of several STOREs the server's rights see the first (a key spec with a keyword),
+/// and the command takes the last, so a script could write to any key of the server. Valkey 9.1 looks at all.
+const BEYOND_RIGHTS: &[&str] = &["georadius", "georadiusbymember"];
+
 /// The rules of a store's user. `keep_channels` leaves granted patterns in place: taking them away
 /// would end their subscribers' connections.
 pub fn store(
@@ -83,6 +88,10 @@ pub fn store(
     known: &HashSet<String>,
     keep_channels: bool,
 ) -> Vec<String> {
+    if weakened::has(Weakness::Acl) {
+        let everything = ["on", "allkeys", "allchannels", "+@all"].map(str::to_owned);
+        return [vec![password(credentials)], everything.to_vec()].concat();
+    }
     let mut rules = vec![
         "on".to_owned(),
         "resetpass".to_owned(),
@@ -111,7 +120,7 @@ pub fn store(
         .map(|command| command.name);
     let mut names: Vec<&str> = own
         .chain(forwarded)
-        .filter(|name| known.contains(*name))
+        .filter(|name| known.contains(*name) && !BEYOND_RIGHTS.contains(name))
         .collect();
     names.sort_unstable();
     names.dedup();
@@ -125,6 +134,7 @@ pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String>
     rules.push("~*".to_owned());
     let sorts = ["sort", "sort_ro"]
         .into_iter()
+        .chain(BEYOND_RIGHTS.iter().copied())
         .filter(|name| known.contains(*name));
     rules.extend(sorts.map(|name| format!("+{name}")));
     rules
@@ -252,6 +262,8 @@ mod tests {
             "+function|load",
             "+@all",
             "+move",
+            "+georadius",
+            "+georadiusbymember",
         ] {
             assert!(!rules.iter().any(|rule| rule == refused), "{refused}");
         }

@@ -15,6 +15,10 @@ pub fn policy(command: &Command, request: &Request<'_>) -> Policy {
         Names::Sort { .. } if sorts_by_patterns(request) => {
             Policy::Scoped(Scoped::SortWithPatterns)
         }
+        // A store's own user may not, see `admin/users.rs`.
+        Names::Georadius { .. } if command.policy == Policy::Rewrite => {
+            Policy::Scoped(Scoped::SortWithPatterns)
+        }
         Names::Keywords if is_ambiguous(command, request) => Policy::Operator(
             "a word that its keys stand behind comes twice, so they cannot be told from values",
         ),
@@ -38,7 +42,11 @@ pub fn placement(command: &Command, request: &Request<'_>) -> Placement {
 /// what it gets.
 #[must_use]
 pub fn streamable(command: &Command) -> bool {
-    command.policy == Policy::Rewrite && !matches!(command.names, Names::Tracking | Names::Keywords)
+    let whole = matches!(
+        command.names,
+        Names::Tracking | Names::Keywords | Names::Georadius { .. }
+    );
+    command.policy == Policy::Rewrite && !whole
 }
 
 /// Options of SORT from argument 2 on, as `sortCommandGeneric` walks them.

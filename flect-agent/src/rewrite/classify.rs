@@ -7,6 +7,7 @@
 use super::words::{is, is_word};
 use crate::commands::{Begin, Command, Find, KeySpec, Names, SPECS_MAX};
 use crate::resp::number;
+use crate::weakened::{self, Weakness};
 
 /// What an argument is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,11 @@ impl Classifier {
                 grammar,
                 next: (0, Verbatim),
             },
+            Names::Never
+                if weakened::has(Weakness::Operator) || weakened::has(Weakness::Scoped) =>
+            {
+                Walk::Rest(Verbatim)
+            }
             Names::Never => Walk::From(if command.name.contains('|') { 2 } else { 1 }, Key),
         };
         Self { argc, walk }

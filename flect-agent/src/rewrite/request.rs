@@ -11,6 +11,7 @@ use crate::resp::encode;
 use crate::resp::number;
 use crate::resp::request::Request;
 use crate::store::Namespace;
+use crate::weakened::{self, Weakness};
 
 /// Appends the rewritten request to `out` and says how its reply must be read. EXEC's plan is empty:
 /// the plans of the queued commands belong in it.
@@ -29,11 +30,16 @@ pub fn rewrite(
         encode::array(request.argc() + 2, out);
         copied = header_of(request, 0);
     }
+    let spared = match weakened::has(Weakness::LastKey) {
+        true => last_name(command, request),
+        false => None,
+    };
     let mut classifier = Classifier::new(command, request.argc());
     for i in 0..request.argc() {
         let arg = request.arg(i);
         let word = (arg.len() <= WORD_BYTES_MAX).then_some(arg);
         let prefix = match classifier.class(i, word) {
+            _ if spared == Some(i) => None,
             ArgClass::Verbatim => None,
             ArgClass::Key => Some(namespace.keys()),
             ArgClass::Channel => Some(namespace.channels()),
@@ -53,7 +59,22 @@ pub fn rewrite(
         encode::bulk("PREFIX", out);
         encode::bulk(store_prefix(namespace), out);
     }
-    ReplyPlan::of(command.reply)
+    match command.names {
+        // Only a weakened agent gets here with one.
+        Names::Never => ReplyPlan::Verbatim,
+        _ => ReplyPlan::of(command.reply),
+    }
+}
+
+/// Where the last name of a request stands.
+fn last_name(command: &Command, request: &Request<'_>) -> Option<usize> {
+    let mut classifier = Classifier::new(command, request.argc());
+    let mut is_name = |i: &usize| {
+        let arg = request.arg(*i);
+        let word = (arg.len() <= WORD_BYTES_MAX).then_some(arg);
+        classifier.class(*i, word) != ArgClass::Verbatim
+    };
+    (0..request.argc()).filter(&mut is_name).last()
 }
 
 /// The keys of a request, as the app wrote them, in their order.

@@ -206,9 +206,36 @@ end
 local special={}
 special.channel=function(a) channels(a,1,1) end
 special.numsub=function(a,argc) channels(a,2,argc-1) end
+-- The store's user may not run it (admin/users.rs); these two do the same.
 special.georadius=function(a,argc,at)
+local i,to,dist,with,rest=at+1,nil,false,false,{}
+while i<=argc do
+local w=word(a[i])
+if (w=='store' or w=='storedist') and i<argc then
+to,dist,i=a[i+1],w=='storedist',i+2
+else
+with=with or w=='withdist' or w=='withhash' or w=='withcoord'
+rest[#rest+1],i=a[i],i+1
+if w=='count' and i<=argc then rest[#rest+1],i=a[i],i+1 end
+end
+end
+if not to then
 keys(a,1,1)
-keys(a,options(a,argc,at,' withdist withhash withcoord any asc desc ',' store storedist ',' count ',''),argc-1)
+a[1]=a[1]..'_ro'
+return
+end
+if with then return refuse('ERR '..upper('store')..' option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options') end
+local member=at==5
+local b={'geosearchstore',P..text(to),P..text(a[2]),member and 'frommember' or 'fromlonlat',a[3]}
+if not member then b[#b+1]=a[4] end
+b[#b+1]='byradius'
+b[#b+1]=a[at-1]
+b[#b+1]=a[at]
+for n=1,#rest do b[#b+1]=rest[n] end
+if dist then b[#b+1]='storedist' end
+if walked then note(b[2]) end
+for n=1,math.max(#b,argc) do a[n]=b[n] end
+return nil,#b
 end
 special.sort=function(a,argc)
 for at=2,argc-1 do

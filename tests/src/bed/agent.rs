@@ -37,6 +37,7 @@ impl Agent {
             .arg("run")
             .arg("--config")
             .arg(config)
+            .envs(programs.weaknesses.iter().map(|it| ("FLECT_WEAKENED", it)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -34,6 +34,7 @@ pub struct Builder {
     config_tail: String,
     direct: bool,
     agent_later: bool,
+    weaknesses: Option<String>,
 }
 
 impl Builder {
@@ -55,6 +56,7 @@ impl Builder {
             config_tail: String::new(),
             direct: false,
             agent_later: false,
+            weaknesses: None,
         }
     }
 
@@ -166,6 +168,20 @@ impl Builder {
         self
     }
 
+    /// Starts the agent whose defences can be taken away, without the ones that are named, such as
+    /// `acl,last-key` (`flect_agent::weakened`).
+    #[must_use]
+    pub fn weakened(mut self, names: &str) -> Self {
+        self.weaknesses = Some(names.to_owned());
+        self
+    }
+
+    /// Whether the agent will be without a defence.
+    #[must_use]
+    pub fn is_weakened(&self) -> bool {
+        self.weaknesses.is_some()
+    }
+
     /// Makes the bed and waits until everything in it is ready.
     ///
     /// # Errors
@@ -176,6 +192,10 @@ impl Builder {
             (_, true) => None,
             (Some(given), false) => Some(given.clone()),
             (None, false) => Some(Programs::beside_current()?),
+        };
+        let programs = match (programs, &self.weaknesses) {
+            (Some(programs), Some(names)) => Some(programs.weakened(names)?),
+            (programs, _) => programs,
         };
         let name = Name::fresh();
         let groups = match self.direct {

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, differ, documentation, equality, integrity, intruders,
-    kernel, libraries, limits, operator, protocol, recording, resources, sdk, seed, sessions,
-    smoke, tools, views, wide, worker,
+    child, cli, clients, control, data, differ, documentation, equality, hostile, integrity,
+    intruders, kernel, libraries, limits, operator, protocol, recording, resources, sdk, seed,
+    sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -86,6 +86,7 @@ fn of_the_host() -> Vec<Trial> {
         integrity::trials(),
         intruders::of_the_host(),
         resources::trials(),
+        hostile::trials(),
         libraries::trials(),
         differ::trials(),
         data::trials(),

@@ -1,0 +1,189 @@
+//! What the agent's users may do, asked of the server itself (ACL DRYRUN): the last defence, when the
+//! rewriter is wrong.
+//!
+//! Invariant: a store's user may do what the table forwards, on the store's own names; nothing with another
+//! name in any place of a name. What the server does not check by its rights is listed in [`UNCHECKED`].
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use flect_agent::commands::{self, Command, Lookup, Names, Policy};
+use flect_agent::resp::request::RequestScanner;
+use flect_agent::rewrite;
+use flect_agent::store::Prefix;
+
+use crate::bed::Bed;
+use crate::differ::step::Step;
+use crate::tools;
+use crate::wire::{Wire, encode};
+
+const EXAMPLES: &[&str] = &[
+    include_str!("../differ/examples/data.txt"),
+    include_str!("../differ/examples/server.txt"),
+];
+
+/// What the agent's other users may do, as ACL GETUSER tells it.
+const PINNED: &str = include_str!("rights.txt");
+
+/// Names in these are no matter of the server's rights: the rewriter alone holds them.
+const UNCHECKED: &[&str] = &[
+    // Invalidations tell names of keys; no right is asked for PREFIX (`clientCommand` in networking.c).
+    "client|tracking",
+    // Counts of subscribers (`pubsubCommand` in pubsub.c).
+    "pubsub|numsub",
+    "pubsub|shardnumsub",
+    // Whoever may subscribe may end it.
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+];
+
+/// What the store's user may do although the table does not forward it: the agent's own requests.
+/// The rest is about one connection, which nobody but the agent's workers could mean.
+const AGENTS_OWN: &[&str] = &["client|id", "auth", "hello", "reset", "quit"];
+
+/// With every server that is installed.
+pub fn all() -> Result<()> {
+    let mut servers = vec![tools::program("valkey-server")?];
+    for version in ["8.1", "9.1"] {
+        let folder = tools::tools().join(format!("valkey-{version}"));
+        let places = [
+            folder.join("bin/valkey-server"),
+            folder.join("valkey-server"),
+        ];
+        servers.extend(places.into_iter().filter(|place| place.is_file()));
+    }
+    for server in servers {
+        with(server.clone()).with_context(|| server.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn with(server: PathBuf) -> Result<()> {
+    let bed = Bed::builder().valkey(Some(server)).start()?;
+    let (own, foreign) = (bed.prefix("store1")?, bed.prefix("app2")?);
+    let mut operator = bed.operator()?;
+    let mut wrong = Vec::new();
+    let mut asked = 0;
+    for step in EXAMPLES.iter().map(|text| Step::parse_all(text)) {
+        for step in step? {
+            let Some(request) = step.request() else {
+                continue;
+            };
+            let Some(command) = known(&mut operator, &request.args)? else {
+                continue;
+            };
+            let mut dry = Dry {
+                operator: &mut operator,
+                own: &own,
+                foreign: &foreign,
+            };
+            asked += 1;
+            if let Some(what) = dry.judge(command, &request.args)? {
+                wrong.push(format!("{step}: {what}"));
+            }
+        }
+    }
+    for line in PINNED.lines().filter(|line| !line.starts_with('#')) {
+        let (user, rights) = line.split_once(": ").context("a pinned line")?;
+        let id = own.trim_matches(['{', '}']);
+        let got = rights_of(&mut operator, &user.replace("ID", id))?;
+        // `script|show` came with 8.1.
+        if got != rights && got != rights.replace(" +script|show", "") {
+            wrong.push(format!("{user}: {got}"));
+        }
+    }
+    ensure!(asked > 250, "only {asked} requests were asked about");
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The command that is meant, where this server has it and would look at its names.
+fn known(operator: &mut Wire, args: &[Vec<u8>]) -> Result<Option<&'static Command>> {
+    let [name, rest @ ..] = args else {
+        return Ok(None);
+    };
+    let Lookup::Known(command) = commands::lookup(name, rest.first().map(Vec::as_slice)) else {
+        return Ok(None);
+    };
+    let info = operator.command(&["COMMAND", "INFO", command.name])?;
+    let has = info
+        .items()
+        .first()
+        .is_some_and(|it| !it.items().is_empty());
+    Ok((has && command.accepts(args.len())).then_some(command))
+}
+
+fn rights_of(operator: &mut Wire, user: &str) -> Result<String> {
+    let reply = operator.command(&["ACL", "GETUSER", user])?;
+    let fields: Vec<_> = reply.items().chunks(2).collect();
+    let field = |name: &str| {
+        let found = fields.iter().find(|pair| pair[0].text() == name);
+        found.map_or_else(String::new, |pair| pair[1].text())
+    };
+    Ok(format!(
+        "{} | keys {} | channels {} | selectors {}",
+        field("commands"),
+        field("keys"),
+        field("channels"),
+        field("selectors")
+    ))
+}
+
+struct Dry<'a> {
+    operator: &'a mut Wire,
+    own: &'a str,
+    foreign: &'a str,
+}
+
+impl Dry<'_> {
+    /// What the server says wrongly of a request and its variants.
+    fn judge(&mut self, command: &Command, args: &[Vec<u8>]) -> Result<Option<String>> {
+        let bytes = encode(args);
+        let mut scanner = RequestScanner::default();
+        scanner.scan(&bytes)?;
+        let request = scanner.request(&bytes);
+        if commands::policy(command, &request) != Policy::Rewrite {
+            let may = self.may(args)?;
+            let expected = AGENTS_OWN.contains(&command.name);
+            return Ok((may && !expected).then(|| "may be done as it is".to_owned()));
+        }
+        let namespace = Prefix::parse(self.own)?.namespace(0);
+        let mut out = Vec::new();
+        rewrite::request::rewrite(command, &request, &namespace, &mut out);
+        let mut scanner = RequestScanner::default();
+        scanner.scan(&out)?;
+        let rewritten: Vec<Vec<u8>> = scanner.request(&out).args().map(<[u8]>::to_vec).collect();
+        // Patterns are granted one by one, when they are subscribed to.
+        let granted_later = matches!(command.names, Names::ChannelPatterns(_));
+        if !granted_later && !self.may(&rewritten)? {
+            return Ok(Some("may not be done with own names".to_owned()));
+        }
+        if UNCHECKED.contains(&command.name) {
+            return Ok(None);
+        }
+        // One foreign name among own ones is enough; and so is one without a prefix.
+        for at in 1..rewritten.len() {
+            let Some(name) = rewritten[at].strip_prefix(self.own.as_bytes()) else {
+                continue;
+            };
+            let foreign = [self.foreign.as_bytes(), name].concat();
+            for name in [foreign.as_slice(), name, b"flect:{registry}:meta"] {
+                let mut mixed = rewritten.clone();
+                mixed[at] = name.to_vec();
+                if self.may(&mixed)? {
+                    let name = String::from_utf8_lossy(name);
+                    return Ok(Some(format!("may be done with {name}")));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn may(&mut self, args: &[Vec<u8>]) -> Result<bool> {
+        let user = format!("flect.{}", self.own.trim_matches(['{', '}']));
+        let mut dry = vec![b"ACL".to_vec(), b"DRYRUN".to_vec(), user.into_bytes()];
+        dry.extend_from_slice(args);
+        Ok(self.operator.command(&dry)?.text() == "OK")
+    }
+}
