@@ -27,7 +27,7 @@ pub mod valkey;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
@@ -42,6 +42,7 @@ use cleanup::Inner;
 use connector::Connector;
 use ports::Reserved;
 use relay::Relay;
+use valkey::Valkey;
 
 /// The app that sandboxes run their command in.
 pub const APP1: &str = "app1";
@@ -83,6 +84,8 @@ pub struct Bed {
     config: PathBuf,
     socket: PathBuf,
     relay: Relay,
+    server: PathBuf,
+    server_options: Vec<String>,
     connectors: Mutex<HashMap<String, Arc<Connector>>>,
 }
 
@@ -311,6 +314,31 @@ impl Bed {
     /// When there is none, or it does not end in time (it is killed then).
     pub fn stop_agent(&self) -> Result<()> {
         self.inner.take_agent().context("no agent runs")?.stop()
+    }
+
+    /// How the agent ended, if it did so by itself; told once.
+    #[must_use]
+    pub fn agent_ended(&self) -> Option<ExitStatus> {
+        self.inner.agent_ended()
+    }
+
+    /// Kills Valkey with SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_valkey(&self) -> Result<()> {
+        let valkey = self.inner.take_valkey().context("Valkey does not run")?;
+        valkey.kill().context("killing Valkey")
+    }
+
+    /// Starts Valkey again at its port, with its options and its folder.
+    ///
+    /// # Errors
+    /// When it does not start; the message holds its log.
+    pub fn start_valkey(&self) -> Result<()> {
+        let port = self.port.number();
+        let valkey = Valkey::spawn_at(&self.server, &self.inner, &self.server_options, port)?;
+        self.inner.set_valkey(valkey)
     }
 
     /// The process id of the agent.

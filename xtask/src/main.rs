@@ -3,6 +3,7 @@
 //! One file per task. Each installs what it needs by itself, below the target folder.
 
 mod build;
+mod chaos;
 mod demo;
 mod differ;
 mod sandbox;
@@ -41,6 +42,8 @@ enum Task {
     Suite(suite::Args),
     /// Send random requests to a store and to a private Valkey, and compare every reply
     Differ(differ::Args),
+    /// Inject faults while clients of several stores keep an exact ledger
+    Chaos(chaos::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Task::Sandbox(args) => sandbox::run(&args),
         Task::Suite(args) => suite::run(&args),
         Task::Differ(args) => differ::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, differ, documentation, equality, integrity, kernel,
+    chaos, child, cli, clients, control, data, differ, documentation, equality, integrity, kernel,
     libraries, limits, operator, protocol, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
@@ -64,6 +64,7 @@ fn of_the_host() -> Vec<Trial> {
         integrity::trials(),
         libraries::trials(),
         differ::trials(),
+        chaos::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),
