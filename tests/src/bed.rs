@@ -26,6 +26,7 @@ pub mod valkey;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -290,7 +291,10 @@ impl Bed {
     /// # Errors
     /// When it ends or is not ready in time; the message holds its log.
     pub fn start_agent(&self) -> Result<()> {
-        let programs = self.programs()?;
+        self.start_agent_of(self.programs()?)
+    }
+
+    fn start_agent_of(&self, programs: &Programs) -> Result<()> {
         ensure!(
             !self.inner.has_agent(),
             "the agent of this bed runs already"
@@ -298,6 +302,31 @@ impl Bed {
         let agent = Agent::spawn(programs, &self.config, &self.agent_log_path())?;
         self.inner.set_agent(agent)?;
         self.wait_ready(agent::READY_SECONDS_MAX)
+    }
+
+    /// Starts the agent with monotonic clocks that are ahead of everybody's, in a time namespace of its
+    /// own: the clocks of the machine stay.
+    ///
+    /// # Errors
+    /// As [`start_agent`](Self::start_agent), and where the kernel does not let it in by exec.
+    pub fn start_agent_ahead(&self, seconds: u64) -> Result<()> {
+        let own = self.programs()?;
+        let script = self.folder().join("agent-ahead");
+        let text = format!(
+            "#!/bin/sh\nexec unshare --time --monotonic {seconds} --boottime {seconds} {} \"$@\"\n",
+            own.agent.display()
+        );
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        let ahead = Programs {
+            agent: script,
+            flect: own.flect.clone(),
+        };
+        self.start_agent_of(&ahead)?;
+        let clocks = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/time"));
+        let is_ahead = clocks(&self.agent_pid()?.to_string())? != clocks("self")?;
+        ensure!(is_ahead, "the agent has the clocks of the machine");
+        Ok(())
     }
 
     /// Kills the agent with SIGKILL.

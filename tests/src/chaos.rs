@@ -53,7 +53,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct Settings {
     /// Of the plan and of the clients.
     pub seed: u64,
-    /// For how long faults begin.
+    /// For how long faults begin, but each kind comes once at least.
     pub time: Duration,
     /// Which faults.
     pub kinds: Vec<Kind>,
@@ -196,7 +196,8 @@ impl Town {
         let start = Instant::now();
         for fault in Plan::new(settings.seed, &settings.kinds) {
             thread::sleep(fault.calm);
-            if start.elapsed() >= settings.time || !self.ledger.violations().is_empty() {
+            let is_over = start.elapsed() >= settings.time && fault.number > settings.kinds.len();
+            if is_over || !self.ledger.violations().is_empty() {
                 return Ok(());
             }
             let text = fault.to_string();

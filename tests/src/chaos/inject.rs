@@ -19,8 +19,12 @@ use crate::bed::Bed;
 
 /// How many connections a storm opens: above the agent's workers and pools, below a backlog.
 const STORM: usize = 100;
-/// What is left to an agent without memory: less than a session's buffers.
-const SPARE_BYTES: u64 = 256 * 1024;
+/// What each connection of a storm sends where memory is short: together far more than allocators keep.
+const LARGE_BYTES: usize = 400_000;
+/// Years: beyond every wait and every number of milliseconds in 32 bits.
+const AHEAD_SECONDS: u64 = 100_000_000;
+/// Nobody waits long in a storm.
+const STORM_PATIENCE: Duration = Duration::from_millis(20);
 /// Nothing of it is a reply: each begins with no type of RESP, or lies about its length.
 const GARBAGE: [&[u8]; 4] = [b"hello\r\n", b"?1\r\n", b"$x\r\n\r\n", b"\0\0\0\r\n"];
 
@@ -45,6 +49,10 @@ pub fn inject(bed: &Bed, relay: &Relay, ledger: &Ledger, fault: &Fault) -> Resul
             bed.stop_agent()?;
             hold();
             bed.start_agent()?;
+        }
+        Kind::ClockMoved => {
+            bed.kill_agent()?;
+            bed.start_agent_ahead(AHEAD_SECONDS)?;
         }
         Kind::AgentStopped => stopped(bed.agent_pid()?, hold)?,
         Kind::ValkeyKilled => {
@@ -79,13 +87,15 @@ pub fn inject(bed: &Bed, relay: &Relay, ledger: &Ledger, fault: &Fault) -> Resul
         }
         Kind::NoDescriptors => {
             // Whatever it opens next has a number that is not allowed.
-            limited(bed, ledger, Resource::Nofile, 3, hold)?;
+            limited(bed, ledger, Resource::Nofile, 3, 0, hold)?;
         }
         Kind::NoMemory => {
-            let statm = std::fs::read_to_string(format!("/proc/{}/statm", bed.agent_pid()?))?;
-            let pages = statm.split_whitespace().next().context("no statm")?;
-            let now = pages.parse::<u64>()? * rustix::param::page_size() as u64;
-            limited(bed, ledger, Resource::As, now + SPARE_BYTES, hold)?;
+            let status = std::fs::read_to_string(format!("/proc/{}/status", bed.agent_pid()?))?;
+            let data = status.lines().find_map(|line| line.strip_prefix("VmData:"));
+            let kib = data.and_then(|rest| rest.split_whitespace().next());
+            let now = kib.context("no VmData")?.parse::<u64>()? * 1024;
+            // RLIMIT_AS would do nothing: an allocator's arenas have their addresses already.
+            limited(bed, ledger, Resource::Data, now, LARGE_BYTES, hold)?;
             // Rust ends a process that gets no memory; an agent that does so comes again, as with systemd.
             if let Some(status) = bed.agent_ended() {
                 ledger.count("the agent ended for lack of memory");
@@ -93,7 +103,7 @@ pub fn inject(bed: &Bed, relay: &Relay, ledger: &Ledger, fault: &Fault) -> Resul
                 bed.start_agent()?;
             }
         }
-        Kind::Storm => storm(bed, ledger),
+        Kind::Storm => storm(bed, ledger, 0),
         Kind::Registry => registry(bed, fault)?,
     }
     if let Some(status) = bed.agent_ended() {
@@ -124,6 +134,7 @@ fn limited(
     ledger: &Ledger,
     what: Resource,
     most: u64,
+    bytes: usize,
     hold: impl FnOnce(),
 ) -> Result<()> {
     let pid = process(bed.agent_pid()?)?;
@@ -134,7 +145,7 @@ fn limited(
     };
     let before = prlimit(Some(pid), what, lower)?;
     // New connections are what takes both.
-    storm(bed, ledger);
+    storm(bed, ledger, bytes);
     hold();
     // The agent may have ended of it.
     let _ = prlimit(Some(pid), what, before);
@@ -143,19 +154,26 @@ fn limited(
 
 /// Connections of the emptied store's app that come, ask once and go. What they are told is judged; that
 /// they are told nothing is not, since the agent may be short of everything.
-fn storm(bed: &Bed, ledger: &Ledger) {
+fn storm(bed: &Bed, ledger: &Ledger, bytes: usize) {
     let store = &stores()[2];
-    let mut all: Vec<_> = (0..STORM)
-        .filter_map(|_| bed.connect(store.app).ok())
-        .collect();
-    for (number, wire) in all.iter_mut().enumerate() {
-        let _ = wire.set_patience(Duration::from_millis(20));
+    let connect = |_| bed.connect(store.app).ok();
+    let mut all: Vec<_> = (0..STORM).filter_map(connect).collect();
+    let tag = |number: usize| {
         let tag = format!("<{}.storm.{number}>", store.letter);
-        if let Ok(reply) = wire.command(&["ECHO", &tag])
-            && reply.text() != tag
-            && !reply.text().starts_with("-LOADING")
+        tag.repeat(1 + bytes / tag.len())
+    };
+    for (number, wire) in all.iter_mut().enumerate() {
+        let _ = wire.set_patience(STORM_PATIENCE);
+        let _ = wire.stream().set_write_timeout(Some(STORM_PATIENCE));
+        let _ = wire.send(&["ECHO", &tag(number)]);
+    }
+    for (number, wire) in all.iter_mut().enumerate() {
+        if let Ok(reply) = wire.read().map(|reply| reply.text())
+            && reply != tag(number)
+            && !reply.starts_with("-LOADING")
         {
-            ledger.violation(format!("ECHO {tag} is answered with {reply}"));
+            let said: String = reply.chars().take(60).collect();
+            ledger.violation(format!("ECHO of storm {number} is answered with {said}"));
         }
     }
     ledger.add("storm connections", all.len() as u64);

@@ -59,7 +59,7 @@ pub fn held(bed: &Bed) -> Result<Held> {
         users: users.items().iter().map(Value::text).collect(),
         blocked: clients
             .lines()
-            .filter(|line| line.contains("cmd=brpop"))
+            .filter(|line| line.contains("flags=b"))
             .count(),
     })
 }
@@ -85,6 +85,9 @@ pub fn left(bed: &Bed, before: &Held) -> Result<Vec<String>> {
         if now.upstreams > before.upstreams + UPSTREAMS_MORE_MAX {
             let (now, before) = (now.upstreams, before.upstreams);
             wrong.push(format!("{now} connections to Valkey, {before} before"));
+        }
+        if now.blocked > 0 {
+            wrong.push(format!("{} connections block for nobody", now.blocked));
         }
         if now.users != before.users {
             wrong.push(format!("users {:?}, before {:?}", now.users, before.users));

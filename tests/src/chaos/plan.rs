@@ -20,6 +20,7 @@ pub enum Kind {
     AgentKilled,
     AgentEnded,
     AgentStopped,
+    ClockMoved,
     ValkeyKilled,
     ValkeyStopped,
     ValkeyReloaded,
@@ -38,13 +39,17 @@ pub enum Kind {
 }
 
 /// All kinds, and each in words.
-pub const KINDS: [(Kind, &str); 18] = [
+pub const KINDS: [(Kind, &str); 19] = [
     (Kind::AgentKilled, "the agent is killed and started again"),
     (
         Kind::AgentEnded,
         "the agent is ended with SIGTERM and started again",
     ),
     (Kind::AgentStopped, "the agent stands still (SIGSTOP)"),
+    (
+        Kind::ClockMoved,
+        "the agent starts again years ahead, and at its next start jumps back",
+    ),
     (Kind::ValkeyKilled, "Valkey is killed and started again"),
     (Kind::ValkeyStopped, "Valkey stands still (SIGSTOP)"),
     (Kind::ValkeyReloaded, "DEBUG RELOAD"),
@@ -63,7 +68,7 @@ pub const KINDS: [(Kind, &str); 18] = [
         Kind::NoDescriptors,
         "the agent may open no file (RLIMIT_NOFILE)",
     ),
-    (Kind::NoMemory, "the agent gets no memory (RLIMIT_AS)"),
+    (Kind::NoMemory, "the agent gets no memory (RLIMIT_DATA)"),
     (Kind::Storm, "a hundred connections come and go"),
     (Kind::Registry, "stores, tokens and limits change"),
 ];
