@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::bed::agent::wait_until;
 use crate::bed::{Bed, Builder};
 use client::{Client, Store, stores};
 use ledger::Ledger;
@@ -248,6 +249,11 @@ impl Town {
 
     fn judge(&self, before: &leaks::Held, report: &mut Report) -> Result<()> {
         let mut operator = self.bed.operator()?;
+        // A server that is still reading its data has lost nothing.
+        wait_until(SERVED_WITHIN, || {
+            Ok(operator.command(&["EXISTS", "any"])?.text() == "0")
+        })
+        .context("Valkey reads its data")?;
         for store in &stores()[..2] {
             let prefix = self.bed.prefix(store.name)?;
             verdict::judge(&mut operator, &self.ledger, store, &prefix)?;
