@@ -26,8 +26,9 @@ pub mod valkey;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
@@ -42,6 +43,7 @@ use cleanup::Inner;
 use connector::Connector;
 use ports::Reserved;
 use relay::Relay;
+use valkey::Valkey;
 
 /// The app that sandboxes run their command in.
 pub const APP1: &str = "app1";
@@ -83,6 +85,8 @@ pub struct Bed {
     config: PathBuf,
     socket: PathBuf,
     relay: Relay,
+    server: PathBuf,
+    server_options: Vec<String>,
     connectors: Mutex<HashMap<String, Arc<Connector>>>,
 }
 
@@ -287,7 +291,10 @@ impl Bed {
     /// # Errors
     /// When it ends or is not ready in time; the message holds its log.
     pub fn start_agent(&self) -> Result<()> {
-        let programs = self.programs()?;
+        self.start_agent_of(self.programs()?)
+    }
+
+    fn start_agent_of(&self, programs: &Programs) -> Result<()> {
         ensure!(
             !self.inner.has_agent(),
             "the agent of this bed runs already"
@@ -295,6 +302,32 @@ impl Bed {
         let agent = Agent::spawn(programs, &self.config, &self.agent_log_path())?;
         self.inner.set_agent(agent)?;
         self.wait_ready(agent::READY_SECONDS_MAX)
+    }
+
+    /// Starts the agent with monotonic clocks that are ahead of everybody's, in a time namespace of its
+    /// own: the clocks of the machine stay.
+    ///
+    /// # Errors
+    /// As [`start_agent`](Self::start_agent), and where the kernel does not let it in by exec.
+    pub fn start_agent_ahead(&self, seconds: u64) -> Result<()> {
+        let own = self.programs()?;
+        let script = self.folder().join("agent-ahead");
+        let text = format!(
+            "#!/bin/sh\nexec unshare --time --monotonic {seconds} --boottime {seconds} {} \"$@\"\n",
+            own.agent.display()
+        );
+        fs::write(&script, text)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        let ahead = Programs {
+            weaknesses: None,
+            agent: script,
+            flect: own.flect.clone(),
+        };
+        self.start_agent_of(&ahead)?;
+        let clocks = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/time"));
+        let is_ahead = clocks(&self.agent_pid()?.to_string())? != clocks("self")?;
+        ensure!(is_ahead, "the agent has the clocks of the machine");
+        Ok(())
     }
 
     /// Kills the agent with SIGKILL.
@@ -311,6 +344,31 @@ impl Bed {
     /// When there is none, or it does not end in time (it is killed then).
     pub fn stop_agent(&self) -> Result<()> {
         self.inner.take_agent().context("no agent runs")?.stop()
+    }
+
+    /// How the agent ended, if it did so by itself; told once.
+    #[must_use]
+    pub fn agent_ended(&self) -> Option<ExitStatus> {
+        self.inner.agent_ended()
+    }
+
+    /// Kills Valkey with SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_valkey(&self) -> Result<()> {
+        let valkey = self.inner.take_valkey().context("Valkey does not run")?;
+        valkey.kill().context("killing Valkey")
+    }
+
+    /// Starts Valkey again at its port, with its options and its folder.
+    ///
+    /// # Errors
+    /// When it does not start; the message holds its log.
+    pub fn start_valkey(&self) -> Result<()> {
+        let port = self.port.number();
+        let valkey = Valkey::spawn_at(&self.server, &self.inner, &self.server_options, port)?;
+        self.inner.set_valkey(valkey)
     }
 
     /// The process id of the agent.

@@ -10,6 +10,7 @@
 //! | [`quoting`] | arguments as text |
 //! | [`pair`] | a store and a private Valkey side by side: what differs is a bug |
 //! | [`differ`] | random sequences of requests on both, and every reply compared |
+//! | [`chaos`] | faults while clients keep a ledger, compared with Valkey's data |
 //! | `scenario` | conversations as text, held with both |
 //! | `protocol` | malformed input, long pipelines, large values, slow readers, ends of connections |
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
@@ -48,6 +49,7 @@ pub mod bed;
 pub mod pair;
 pub mod witness;
 
+pub mod chaos;
 pub mod differ;
 
 #[cfg(feature = "trials")]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod demo;
 mod differ;
 mod fuzz;
@@ -47,6 +48,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Measure, as tables or JSON
     Bench(bench::Args),
+    /// Inject faults while clients of several stores keep an exact ledger
+    Chaos(chaos::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Task::Differ(args) => differ::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

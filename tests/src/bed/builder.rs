@@ -234,6 +234,8 @@ impl Builder {
             config,
             socket,
             relay,
+            server,
+            server_options: self.valkey_options,
             connectors: Mutex::default(),
         };
         if !self.direct && !self.agent_later {

@@ -166,6 +166,11 @@ impl Inner {
         lock(&self.processes).agent.take()
     }
 
+    /// Hands Valkey's process out, for its end.
+    pub fn take_valkey(&self) -> Option<Valkey> {
+        lock(&self.processes).valkey.take()
+    }
+
     /// Is there an agent process?
     pub fn has_agent(&self) -> bool {
         lock(&self.processes).agent.is_some()

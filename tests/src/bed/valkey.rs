@@ -31,12 +31,21 @@ impl Valkey {
     /// When it does not start; the message holds its log.
     pub fn spawn(server: &Path, inner: &Inner, options: &[String]) -> Result<(Self, Reserved)> {
         let port = ports::reserve()?;
+        let valkey = Self::spawn_at(server, inner, options, port.number())?;
+        Ok((valkey, port))
+    }
+
+    /// The same at a port that is the caller's, for a server that comes again.
+    ///
+    /// # Errors
+    /// When it does not start; the message holds its log.
+    pub fn spawn_at(server: &Path, inner: &Inner, options: &[String], port: u16) -> Result<Self> {
         let folder = inner.folder();
         let socket = folder.join("valkey.sock");
         let log = folder.join("valkey.log");
         let mut command = Command::new(server);
         command
-            .args(["--port", &port.number().to_string()])
+            .args(["--port", &port.to_string()])
             // The hyphen: a machine may have no IPv6.
             .args(["--bind", "127.0.0.1", "-::1"])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
@@ -72,7 +81,7 @@ impl Valkey {
             let said = fs::read_to_string(&log).unwrap_or_default();
             format!("{} says:\n{}", server.display(), super::tail(&said))
         })?;
-        Ok((valkey, port))
+        Ok(valkey)
     }
 
     /// The process id.
@@ -81,7 +90,7 @@ impl Valkey {
         self.child.id()
     }
 
-    /// Kills the server: nothing of it is kept.
+    /// Kills the server: nothing of it is kept but what it was told to write to its folder.
     ///
     /// # Errors
     /// When it cannot be killed.

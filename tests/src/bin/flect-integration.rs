@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    child, cli, clients, control, data, differ, documentation, equality, hostile, integrity,
+    chaos, child, cli, clients, control, data, differ, documentation, equality, hostile, integrity,
     intruders, kernel, libraries, limits, operator, protocol, recording, resources, sdk, seed,
     sessions, smoke, tools, views, wide, worker,
 };
@@ -89,6 +89,7 @@ fn of_the_host() -> Vec<Trial> {
         hostile::trials(),
         libraries::trials(),
         differ::trials(),
+        chaos::trials(),
         data::trials(),
         documentation::trials(),
         operator::trials(),

@@ -134,13 +134,9 @@ fn killed(scene: &Scene) -> Result<Answer> {
     let mut app = scene.start("part_knock", true)?;
     app.answer()?;
     scene.bed.kill_agent()?;
-    let programs = Programs::beside_current()?;
-    let agent = scene.agent_program().unwrap_or(programs.agent);
     for millis in STAGES_MILLIS {
-        let mut child = Command::new(&agent)
-            .arg("run")
-            .arg("--config")
-            .arg(scene.bed.config_path())
+        let mut child = scene
+            .agent()?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

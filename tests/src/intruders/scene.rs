@@ -1,10 +1,7 @@
 //! Where attacks are made: a bed whose stores bear marks, and processes that play intruders in it.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use flect_agent::weakened::Weakness;
@@ -16,23 +13,21 @@ use crate::bed::{Bed, Builder};
 use crate::child;
 use crate::tools::Programs;
 
-/// The script that starts the weakened agent.
-const STARTER: &str = "flect-agent";
-
 /// A bed with marks.
 pub(super) struct Scene {
     pub(super) bed: Bed,
-    /// What starts the weakened agent; removed after the bed, which needs it to the end.
-    starter: Option<tempfile::TempDir>,
+    /// What its agent lacks, as a list.
+    lacks: String,
 }
 
 impl Scene {
     /// With an agent that lacks these defences, or with the real one.
     pub(super) fn new(lacks: &[Weakness]) -> Result<Self> {
-        let (builder, starter) = builder(lacks)?;
+        let names: Vec<&str> = lacks.iter().map(|lack| lack.name()).collect();
+        let lacks = names.join(",");
         let scene = Self {
-            bed: builder.start()?,
-            starter,
+            bed: builder(&lacks).start()?,
+            lacks,
         };
         scene.mark()?;
         // Somebody has been here before, whom an intruder might be taken for.
@@ -40,10 +35,19 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The program of its agent, unless it is the one beside the tests.
-    pub(super) fn agent_program(&self) -> Option<PathBuf> {
-        let folder = self.starter.as_ref()?;
-        Some(folder.path().join(STARTER))
+    /// Its agent, to be started once more.
+    pub(super) fn agent(&self) -> Result<Command> {
+        let programs = Programs::beside_current()?;
+        let mut command = if self.lacks.is_empty() {
+            Command::new(programs.agent)
+        } else {
+            Command::new(programs.weakened(&self.lacks)?.agent)
+        };
+        command
+            .env("FLECT_WEAKENED", &self.lacks)
+            .args(["run", "--config"])
+            .arg(self.bed.config_path());
+        Ok(command)
     }
 
     /// Writes the marks, as the operator: a weakened agent may not do it right.
@@ -156,27 +160,10 @@ impl Drop for Intruder {
     }
 }
 
-fn builder(lacks: &[Weakness]) -> Result<(Builder, Option<tempfile::TempDir>)> {
+fn builder(lacks: &str) -> Builder {
     let builder = Bed::builder().apps(&[APP, NEIGHBOUR]);
     if lacks.is_empty() {
-        return Ok((builder, None));
+        return builder;
     }
-    let programs = Programs::beside_current()?.weakened()?;
-    let names: Vec<&str> = lacks.iter().map(|lack| lack.name()).collect();
-    let folder = tempfile::tempdir()?;
-    let starter = folder.path().join(STARTER);
-    fs::write(
-        &starter,
-        format!(
-            "#!/bin/sh\nFLECT_WEAKENED={} exec {} \"$@\"\n",
-            names.join(","),
-            programs.agent.display()
-        ),
-    )?;
-    fs::set_permissions(&starter, fs::Permissions::from_mode(0o755))?;
-    let programs = Programs {
-        agent: starter,
-        flect: programs.flect,
-    };
-    Ok((builder.programs(programs), Some(folder)))
+    builder.weakened(lacks)
 }
