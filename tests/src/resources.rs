@@ -17,10 +17,12 @@ mod upstreams;
 use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
 
+type Body = fn() -> Result<()>;
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let bodies: [(&str, fn() -> Result<()>); 15] = [
+    let bodies: [(&str, Body); 15] = [
         ("connections::up_to_the_limit", connections::up_to_the_limit),
         ("connections::ten_thousand", connections::ten_thousand),
         ("connections::few_descriptors", connections::few_descriptors),
@@ -37,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
         ("audit::reasons", audit::reasons),
         ("audit::file", audit::file),
     ];
-    let trial = |(name, body): (&str, fn() -> Result<()>)| {
+    let trial = |(name, body): (&str, Body)| {
         Trial::test(format!("resources::{name}"), move || {
             body().map_err(|error| Failed::from(format!("{error:#}")))
         })
