@@ -121,7 +121,7 @@ impl Worker {
             read_bytes: session.doing.read_bytes,
             written_bytes: session.doing.written_bytes,
             // What blocks has not been carried out (`call` in server.c).
-            commands: session.doing.commands - u64::from(waits),
+            commands: session.doing.commands.saturating_sub(u64::from(waits)),
         }
     }
 
@@ -131,6 +131,10 @@ impl Worker {
         let Lane::Own(upstream) = session.lane else {
             return false;
         };
+        if session.transaction.is_some() {
+            // What is queued does not wait.
+            return false;
+        }
         let sessions_own = |owed: &&Owed| matches!(owed.to, Recipient::Session(_));
         let first =
             |upstream: &Upstream| upstream.owed.iter().find(sessions_own).map(|o| o.blocking);

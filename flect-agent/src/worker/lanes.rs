@@ -17,6 +17,7 @@ use super::events::Listener;
 use super::outbox::Flushed;
 use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
+use super::unblock::Early;
 use super::upstream::{Owed, Recipient, Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
 use super::{Request, Worker};
 use crate::audit::{self, Reason, Subject};
@@ -390,6 +391,7 @@ impl Worker {
             {
                 upstream.role = Role::Pooled;
                 upstream.uncount();
+                upstream.early.drain(..).for_each(Early::give_up);
                 upstream.retired = false;
                 upstream.idle_since = Instant::now();
                 pool.push(key);

@@ -43,6 +43,20 @@ pub struct Unblocking {
     pub reply: Vec<u8>,
 }
 
+/// A CLIENT UNBLOCK that came before the server had said what it calls the connection.
+pub struct Early {
+    entry: Arc<Entry>,
+    error: bool,
+    back: Back,
+}
+
+impl Early {
+    /// The connection is gone: nobody is blocked on it.
+    pub fn give_up(self) {
+        self.back.done(None);
+    }
+}
+
 impl Worker {
     pub(super) fn client_unblock(&mut self, key: Key<Session>, request: &Request<'_>) -> Outcome {
         let Some(session) = self.sessions.get(key) else {
@@ -95,7 +109,12 @@ impl Worker {
     /// Another session wants this one to wait no longer.
     pub(super) fn unblock(&mut self, entry: &Arc<Entry>, error: bool, back: Back) {
         let Some((upstream_key, server_id)) = self.blocked_on(entry) else {
-            back.done(None);
+            let entry = entry.clone();
+            let early = Early { entry, error, back };
+            match self.asks_id(&early.entry) {
+                Some(upstream) => upstream.early.push(early),
+                None => early.give_up(),
+            }
             return;
         };
         let unblocking = self.unblockings.insert(Unblocking {
@@ -130,6 +149,17 @@ impl Worker {
         let witness = self.upstreams.get(server_id.witness)?;
         let same_server = witness.address == upstream.address && witness.state == State::Open;
         same_server.then_some((upstream_key, server_id))
+    }
+
+    /// The connection that a session may be blocked on before the server has said what it calls it: the
+    /// question went ahead of the blocking command, and its answer may not have been read yet.
+    fn asks_id(&mut self, entry: &Arc<Entry>) -> Option<&mut Upstream> {
+        let session = self.sessions.get(self.session_of(entry)?)?;
+        let Lane::Own(upstream) = session.lane else {
+            return None;
+        };
+        let upstream = self.upstreams.get_mut(upstream)?;
+        upstream.asks_id.then_some(upstream)
     }
 
     /// The server has answered, or its connection has gone.
@@ -198,6 +228,9 @@ impl Worker {
             .and_then(number::parse);
         if let (Some(id), Some(witness)) = (id, witness) {
             upstream.server_id = Some(ServerId { id, witness });
+        }
+        for Early { entry, error, back } in std::mem::take(&mut upstream.early) {
+            self.unblock(&entry, error, back);
         }
     }
 }

@@ -15,7 +15,7 @@ use super::arena::Key;
 use super::jobs::Job;
 use super::outbox::Outbox;
 use super::session::Session;
-use super::unblock::{ServerId, Unblocking};
+use super::unblock::{Early, ServerId, Unblocking};
 use crate::diagnosis::Arguments;
 use crate::environment::{Credentials, Store};
 use crate::integrity::Guard;
@@ -81,6 +81,8 @@ pub struct Upstream {
     pub asks_id: bool,
     /// The answer as far as it has come.
     pub id_reply: Vec<u8>,
+    /// What asked to end its session's wait before that was known.
+    pub early: Vec<Early>,
     /// How often the server is being asked to unblock it.
     pub unblocking: u32,
     /// The message to a listener so far.
@@ -216,6 +218,7 @@ impl Upstream {
             server_id: None,
             asks_id: false,
             id_reply: Vec::new(),
+            early: Vec::new(),
             unblocking: 0,
             frame: Vec::new(),
             greeting: Vec::new(),
