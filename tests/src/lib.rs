@@ -22,6 +22,7 @@
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `seed` | the users' documentation, line by line |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
+//! | `confinement` | what the agent has given up, as the kernel tells it |
 //! | `control` | following the registry, the control socket, explicit mode |
 //! | `documentation` | every shell block of README.md and docs/, run on a machine of its own |
 //! | `data` | `flect kv` where it works on a store's data |
@@ -56,6 +57,8 @@ pub mod differ;
 pub mod cli;
 #[cfg(feature = "trials")]
 pub mod clients;
+#[cfg(feature = "trials")]
+pub mod confinement;
 #[cfg(feature = "trials")]
 pub mod control;
 #[cfg(feature = "trials")]

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    chaos, child, cli, clients, control, data, differ, documentation, equality, hostile, integrity,
-    intruders, kernel, libraries, limits, operator, protocol, recording, resources, sdk, seed,
-    sessions, smoke, tools, views, wide, worker,
+    chaos, child, cli, clients, confinement, control, data, differ, documentation, equality,
+    hostile, integrity, intruders, kernel, libraries, limits, operator, protocol, recording,
+    resources, sdk, seed, sessions, smoke, tools, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -62,6 +62,7 @@ fn of_every_kernel() -> Vec<Trial> {
     [
         kernel::trials(),
         intruders::trials(),
+        confinement::trials(),
         smoke::trials(),
         protocol::trials(),
         sessions::trials(),
