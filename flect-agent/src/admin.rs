@@ -79,7 +79,7 @@ impl Admin {
     /// # Errors
     /// When the server cannot be reached, or refuses the operator's credentials or rights.
     pub async fn connect(valkey: &config::Valkey) -> Result<Self, AdminError> {
-        let address = valkey.address.to_string();
+        let address = valkey.reached_at();
         let server = |cause| AdminError::Server {
             address: address.clone(),
             cause,
@@ -437,7 +437,7 @@ impl Admin {
 /// When the password file cannot be used.
 pub fn client(valkey: &config::Valkey) -> Result<redis::Client, AdminError> {
     let server = |cause| AdminError::Server {
-        address: valkey.address.to_string(),
+        address: valkey.reached_at(),
         cause,
     };
     let mut info = redis::RedisConnectionInfo::default().set_username(&valkey.user);
@@ -447,11 +447,19 @@ pub fn client(valkey: &config::Valkey) -> Result<redis::Client, AdminError> {
         // Without a password there is nothing to authenticate with; the user is the default.
         info = redis::RedisConnectionInfo::default();
     }
-    let endpoint = redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port);
-    let info = redis::IntoConnectionInfo::into_connection_info(endpoint)
+    let info = redis::IntoConnectionInfo::into_connection_info(place(valkey))
         .map_err(server)?
         .set_redis_settings(info);
     redis::Client::open(info).map_err(server)
+}
+
+/// Where a client of the operator's connects.
+#[must_use]
+pub fn place(valkey: &config::Valkey) -> redis::ConnectionAddr {
+    match &valkey.socket {
+        Some(path) => redis::ConnectionAddr::Unix(path.clone()),
+        None => redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port),
+    }
 }
 
 /// The operator's password, from a file that not everybody can read.

@@ -19,7 +19,7 @@ pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
 
 use crate::audit;
-use crate::environment::Defaults;
+use crate::environment::{Defaults, UpstreamAddress};
 use crate::interception::Acceleration;
 use crate::store::Slug;
 
@@ -58,6 +58,9 @@ pub struct Valkey {
     pub environment: String,
     /// `host:port`; a name is looked up when the agent starts.
     pub address: Endpoint,
+    /// A unix socket of the same Valkey on this machine, over which flect itself connects; `address` then
+    /// only says what apps connect to.
+    pub socket: Option<PathBuf>,
     /// A user who may administer users (`ACL SETUSER`) and read the registry.
     #[serde(default = "default_user")]
     pub user: String,
@@ -165,6 +168,29 @@ fn default_environment() -> String {
 
 fn default_user() -> String {
     "default".to_owned()
+}
+
+impl Valkey {
+    /// Where flect connects, for people.
+    #[must_use]
+    pub fn reached_at(&self) -> String {
+        match &self.socket {
+            Some(path) => path.display().to_string(),
+            None => self.address.to_string(),
+        }
+    }
+
+    /// Where flect connects, to be tried in turn. A name is looked up.
+    ///
+    /// # Errors
+    /// What the resolver says.
+    pub fn upstream_addresses(&self) -> std::io::Result<Vec<UpstreamAddress>> {
+        if let Some(path) = &self.socket {
+            return Ok(vec![UpstreamAddress::Unix(path.as_path().into())]);
+        }
+        let addresses = self.address.resolve()?;
+        Ok(addresses.into_iter().map(UpstreamAddress::Tcp).collect())
+    }
 }
 
 impl Default for Intercept {

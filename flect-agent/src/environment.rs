@@ -3,6 +3,7 @@
 //! Invariant: whatever holds an [`App`] has been identified; a session is built from one and never
 //! from a name or an address.
 
+mod address;
 mod attention;
 mod descriptors;
 mod entry;
@@ -12,13 +13,13 @@ pub mod settings;
 mod store;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::commands;
 use crate::integrity::Integrity;
 use crate::worker::mailbox::Mailboxes;
+pub use address::UpstreamAddress;
 pub use attention::Monitors;
 pub use descriptors::Descriptors;
 pub use entry::{Entry, Live, Look, Named, States};
@@ -61,7 +62,7 @@ pub struct ServerFacts {
 #[derive(Debug)]
 pub struct Environment {
     /// Its addresses, tried in turn.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<UpstreamAddress>,
     /// What it says of itself.
     pub facts: ServerFacts,
     /// The user of the agent's own store-wide work: it may list names, and read no value.

@@ -1,6 +1,7 @@
 //! End-to-end trials that touch every part once: the bed, real clients, the agent, and its end.
 
 use std::io;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,8 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Failed, Trial};
 
+use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Acceleration, Bed, NEIGHBOUR, UNCLAIMED};
 use crate::wire::{Value, Wire};
+
+/// An agent tries to reach its server again every few seconds at the least, and may be slow.
+const SERVED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a trial does with its bed.
 type Body = fn(&Bed) -> Result<()>;
@@ -43,6 +48,9 @@ pub fn trials() -> Vec<Trial> {
         ("a_dead_agent_fails_closed", a_dead_agent_fails_closed),
         ("a_busy_neighbour_is_not_seen", a_busy_neighbour_is_not_seen),
     ];
+    all.push(Trial::test("smoke::over_a_unix_socket", || {
+        over_a_unix_socket().map_err(|error| Failed::from(format!("{error:#}")))
+    }));
     for (name, body) in with_agent {
         all.extend(for_each_acceleration(&format!("smoke::{name}"), body));
     }
@@ -105,6 +113,41 @@ fn direct_bed() -> Result<()> {
     let keyspace = operator.command(&["INFO", "keyspace"])?.text();
     ensure!(keyspace.contains("db1:keys=1"), "{keyspace}");
     Ok(())
+}
+
+/// The agent reaches a Valkey of its machine over a unix socket, and then nobody who takes the port of one
+/// that is down is offered a password.
+fn over_a_unix_socket() -> Result<()> {
+    let bed = Bed::builder().stores(2).over_socket().start()?;
+    keys_bear_the_prefix(&bed)?;
+    store_wide_commands_are_scoped(&bed)?;
+    let clients = bed.operator()?.command(&["CLIENT", "LIST"])?.text();
+    let agents = || clients.lines().filter(|line| line.contains("user=flect."));
+    ensure!(agents().count() > 1, "{clients}");
+    ensure!(
+        agents().all(|line| line.contains("/valkey.sock:0")),
+        "{clients}"
+    );
+    bed.kill_valkey()?;
+    let impostor = TcpListener::bind(bed.address())?;
+    impostor.set_nonblocking(true)?;
+    // Each of these makes the agent look for its server.
+    for _ in 0..5 {
+        let reply = bed.connect(APP1)?.command(&["GET", "user:1"]);
+        ensure!(reply.is_err(), "{reply:?}");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let came = impostor.accept().map(|(_, from)| from);
+    ensure!(
+        matches!(&came, Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+        "the agent came to the impostor: {came:?}"
+    );
+    drop(impostor);
+    bed.start_valkey()?;
+    wait_until(SERVED_WITHIN, || {
+        let reply = bed.connect(APP1)?.command(&["SET", "user:1", "Ada"]);
+        Ok(reply.is_ok_and(|reply| reply.text() == "OK"))
+    })
 }
 
 /// redis-py in one app and ioredis in another, the same address and keys.

@@ -6,7 +6,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
 use super::TransferError;
-use crate::config::Endpoint;
+use crate::config::Valkey;
 use crate::environment::Credentials;
 
 /// How long one answer may take: values of hundreds of megabytes take seconds each.
@@ -142,17 +142,13 @@ pub async fn connect_to(source: &Source) -> Result<ConnectionManager, TransferEr
 /// # Errors
 /// When it cannot be reached or does not know the user.
 pub async fn connect_as(
-    endpoint: &Endpoint,
+    valkey: &Valkey,
     credentials: &Credentials,
 ) -> Result<ConnectionManager, TransferError> {
     let login = RedisConnectionInfo::default()
         .set_username(&credentials.user)
         .set_password(&credentials.password);
-    connect(
-        ConnectionAddr::Tcp(endpoint.host.clone(), endpoint.port),
-        login,
-    )
-    .await
+    connect(crate::admin::place(valkey), login).await
 }
 
 async fn connect(

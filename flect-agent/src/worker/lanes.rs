@@ -221,8 +221,9 @@ impl Worker {
         store: Option<usize>,
     ) -> Option<Key<Upstream>> {
         let addresses = &self.environment.addresses;
-        let address = addresses[self.next_address % addresses.len()];
-        let upstream = match Upstream::connect(address, credentials, role, protocol, store) {
+        let address = addresses[self.next_address % addresses.len()].clone();
+        let upstream = match Upstream::connect(address.clone(), credentials, role, protocol, store)
+        {
             Ok(upstream) => upstream,
             Err(error) => {
                 tracing::warn!(%address, %error, "Valkey cannot be reached");
@@ -245,8 +246,6 @@ impl Worker {
             self.close_upstream(key);
             return None;
         }
-        // The agent flushes once a turn; Nagle would only add a delay.
-        let _ = upstream.socket.set_nodelay(true);
         Some(key)
     }
 
@@ -261,7 +260,7 @@ impl Worker {
                 self.fail_upstream(key);
                 return;
             }
-            if !event.is_writable() || upstream.socket.peer_addr().is_err() {
+            if !event.is_writable() || !upstream.socket.is_connected() {
                 return;
             }
             upstream.state = State::Open;

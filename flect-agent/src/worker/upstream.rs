@@ -4,12 +4,11 @@
 //! bytes are being read. A reply that nobody is owed ends the connection: nothing on it can be
 //! trusted any more.
 
+mod socket;
+
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
-
-use mio::net::TcpStream;
 
 use super::arena::Key;
 use super::jobs::Job;
@@ -17,12 +16,13 @@ use super::outbox::Outbox;
 use super::session::Session;
 use super::unblock::{Early, ServerId, Unblocking};
 use crate::diagnosis::Arguments;
-use crate::environment::{Credentials, Store};
+use crate::environment::{Credentials, Store, UpstreamAddress};
 use crate::integrity::Guard;
 use crate::metrics::lookups::Head;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
 use crate::store::Namespace;
+use socket::Socket;
 
 /// Bytes that may wait on a connection before the sessions that feed it pause: a few socket
 /// buffers' worth, so that the server never idles for want of them.
@@ -30,7 +30,7 @@ pub const UPSTREAM_OUT_BYTES_MAX: usize = 256 * 1024;
 
 /// A connection to the shared Valkey.
 pub struct Upstream {
-    pub socket: TcpStream,
+    pub socket: Socket,
     pub role: Role,
     pub protocol: Protocol,
     /// The index of the store in the worker's list; the housekeeper has none.
@@ -74,7 +74,7 @@ pub struct Upstream {
     /// When it was last given back to the pool.
     pub idle_since: Instant,
     /// Where it goes.
-    pub address: SocketAddr,
+    pub address: UpstreamAddress,
     /// What the server calls it, once it has said so.
     pub server_id: Option<ServerId>,
     /// It has been asked for that.
@@ -181,13 +181,13 @@ pub enum Recipient {
 impl Upstream {
     /// Begins to connect and puts the greeting in front of everything else.
     pub fn connect(
-        address: SocketAddr,
+        address: UpstreamAddress,
         credentials: &Credentials,
         role: Role,
         protocol: Protocol,
         store: Option<usize>,
     ) -> std::io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
+        let socket = Socket::connect(&address)?;
         let mut upstream = Self {
             socket,
             role,

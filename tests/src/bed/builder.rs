@@ -12,7 +12,7 @@ use super::cgroups::Groups;
 use super::cleanup::{self, Inner};
 use super::name::Name;
 use super::relay::Relay;
-use super::valkey::Valkey;
+use super::valkey::{SOCKET, Valkey};
 use super::{APP1, Acceleration, Bed, NEIGHBOUR, ports};
 use crate::tools::{self, Programs};
 
@@ -27,6 +27,7 @@ pub struct Builder {
     acceleration: Acceleration,
     workers: usize,
     operator_port: Option<u16>,
+    over_socket: bool,
     create_stores: bool,
     status_page: Option<u16>,
     agent_keys: String,
@@ -49,6 +50,7 @@ impl Builder {
             acceleration: Acceleration::Auto,
             workers: 0,
             operator_port: None,
+            over_socket: false,
             create_stores: true,
             status_page: None,
             agent_keys: String::new(),
@@ -95,6 +97,13 @@ impl Builder {
         if !names.contains(&APP1) {
             self.apps.insert(0, APP1.to_owned());
         }
+        self
+    }
+
+    /// The agent reaches Valkey over its unix socket.
+    #[must_use]
+    pub fn over_socket(mut self) -> Self {
+        self.over_socket = true;
         self
     }
 
@@ -251,8 +260,12 @@ impl Builder {
             Some(port) => format!("127.0.0.1:{port}"),
             None => "off".to_owned(),
         };
+        let over = match self.over_socket {
+            true => format!("socket = \"{}\"\n", socket.with_file_name(SOCKET).display()),
+            false => String::new(),
+        };
         let mut text = format!(
-            "[valkey]\naddress = \"127.0.0.1:{port}\"\nuser = \"default\"\n\n\
+            "[valkey]\naddress = \"127.0.0.1:{port}\"\n{over}user = \"default\"\n\n\
              [intercept]\ncgroup = \"/{root}\"\naddresses = [\"127.0.0.1/32\", \"::1/128\"]\n\
              ports = [{port}]\nlisten_port = {listen_port}\nacceleration = \"{}\"\npin = \"{}\"\n\n\
              [agent]\ncgroup = \"/{root}/agent\"\nworkers = {}\nsocket = \"{}\"\n\

@@ -18,6 +18,9 @@ use super::{agent, place};
 /// Valkey starts in 20 ms, in an emulated machine in a few seconds.
 const START_SECONDS_MAX: u64 = 60;
 
+/// The server's unix socket, in the bed's folder.
+pub const SOCKET: &str = "valkey.sock";
+
 /// A running valkey-server.
 #[derive(Debug)]
 pub struct Valkey {
@@ -41,7 +44,7 @@ impl Valkey {
     /// When it does not start; the message holds its log.
     pub fn spawn_at(server: &Path, inner: &Inner, options: &[String], port: u16) -> Result<Self> {
         let folder = inner.folder();
-        let socket = folder.join("valkey.sock");
+        let socket = folder.join(SOCKET);
         let log = folder.join("valkey.log");
         let mut command = Command::new(server);
         command

@@ -92,8 +92,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 
     let mut admin = connect(&config).await;
-    let addresses = config.valkey.address.resolve()?;
+    let addresses = config.valkey.upstream_addresses()?;
     let hidden = addresses.iter().map(ToString::to_string);
+    // Over a unix socket its addresses are still the server's own. Without a resolver there is one name less.
+    let resolved = config.valkey.address.resolve().unwrap_or_default();
+    let hidden = hidden.chain(resolved.iter().map(ToString::to_string));
     let hidden = hidden.chain([config.valkey.address.to_string()]);
     let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
@@ -287,7 +290,9 @@ async fn connect(config: &Config) -> Admin {
             Err(error) => {
                 let remedy = match &error {
                     AdminError::PasswordFile { .. } => "mend the file",
-                    _ => "check valkey.address, valkey.user and valkey.password_file",
+                    _ => {
+                        "check valkey.address (or valkey.socket), valkey.user and valkey.password_file"
+                    }
                 };
                 tracing::error!(%error, remedy, "Valkey cannot be used; trying again");
             }

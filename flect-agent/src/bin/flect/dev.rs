@@ -128,6 +128,7 @@ fn create_stores(
             host: "127.0.0.1".to_owned(),
             port: server.port(),
         },
+        socket: None,
         user: "default".to_owned(),
         password_file: Some(folder.password_file()),
     };

@@ -68,6 +68,10 @@ fn explained(error: anyhow::Error, valkey: &Valkey) -> anyhow::Error {
 
 /// The agent's refusal, if it is the agent who answers.
 fn agents_words(valkey: &Valkey) -> Option<String> {
+    if valkey.socket.is_some() {
+        // No connection over a unix socket is intercepted.
+        return None;
+    }
     let address = valkey.address.resolve().ok()?.into_iter().next()?;
     let mut stream = TcpStream::connect_timeout(&address, AGENT_WITHIN).ok()?;
     // Refusals wait for a store that may appear, for a second.

@@ -21,6 +21,9 @@ pub struct Args {
     /// The shared Valkey
     #[arg(long, value_name = "HOST:PORT", value_parser = endpoint)]
     address: Endpoint,
+    /// A unix socket of it on this machine, to connect over instead
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// A user who may administer users and use the registry
     #[arg(long, default_value = "default")]
     user: String,
@@ -52,12 +55,17 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let valkey = Valkey {
         environment: args.name.clone(),
         address: args.address.clone(),
+        socket: args.socket.clone(),
         user: args.user.clone(),
         password_file: password_file.clone(),
     };
     block_on(async { Ok(Admin::connect(&valkey).await?) })?;
     let mut entry = Table::new();
     entry.insert("address".into(), args.address.to_string().into());
+    if let Some(path) = &args.socket {
+        let path = path.to_str().context("the socket's path is not UTF-8")?;
+        entry.insert("socket".into(), path.into());
+    }
     entry.insert("user".into(), args.user.clone().into());
     if let Some(path) = password_file {
         let path = path

@@ -285,7 +285,7 @@ impl Target {
     async fn restorer(&mut self, args: &Args) -> anyhow::Result<Restorer<ConnectionManager>> {
         let admin = &mut self.operator.admin;
         let store = admin.store(0, &self.name, &self.record).await?;
-        let connection = connect_as(&self.operator.valkey.address, &store.credentials).await?;
+        let connection = connect_as(&self.operator.valkey, &store.credentials).await?;
         let conflict = match args.on_conflict {
             OnConflict::Skip => Conflict::Skip,
             // The store was empty: what is there now is this import's own.

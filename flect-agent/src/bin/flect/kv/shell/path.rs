@@ -78,8 +78,8 @@ async fn serve(
     record.limits.commands_per_second = None;
     let admin = &mut operator.admin;
     let store = Arc::new(admin.store(0, slug, &record).await?);
-    let addresses = operator.valkey.address.resolve()?;
-    let asked = addresses[0];
+    let addresses = operator.valkey.upstream_addresses()?;
+    let asked = operator.valkey.address.resolve()?[0];
     let environment = Arc::new(Environment {
         addresses,
         facts: admin.facts().clone(),
