@@ -33,7 +33,7 @@ use crate::store::{Namespace, Prefix};
 pub use answer::Reply;
 pub use begin::{Asker, SYNTAX_ERROR, database};
 pub use config_set::ConfigSet;
-pub use fill::{Fill, Queued};
+pub use fill::{Fill, MENTIONED_BYTES_MAX, Queued};
 pub use flush::Flush;
 pub use functions::Functions;
 pub use info::{Info, Own};

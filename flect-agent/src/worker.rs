@@ -223,7 +223,7 @@ pub fn spawn(
         housekeeper: None,
         pages: 0,
         pages_wanted: VecDeque::new(),
-        librarian: None,
+        librarians: Vec::new(),
         next_address: 0,
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -289,7 +289,8 @@ pub(crate) struct Worker {
     pages: usize,
     /// Jobs that want one, with what they ask.
     pages_wanted: VecDeque<(Key<Job>, Vec<u8>)>,
-    librarian: Option<Key<Upstream>>,
+    /// Connections of the librarian that nobody waits for.
+    librarians: Vec<Key<Upstream>>,
     /// The address that the next connection tries first.
     next_address: usize,
     /// Sessions that may have something to do.

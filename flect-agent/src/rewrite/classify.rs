@@ -48,6 +48,8 @@ enum Walk {
         grammar: Names,
         /// So many of the next arguments have this class, whatever they are.
         next: (usize, ArgClass),
+        /// The next argument is SORT's pattern, where `#` is the element itself.
+        pattern: bool,
     },
 }
 
@@ -92,6 +94,7 @@ impl Classifier {
             | Names::Tracking) => Walk::Options {
                 grammar,
                 next: (0, Verbatim),
+                pattern: false,
             },
             Names::Never
                 if weakened::has(Weakness::Operator) || weakened::has(Weakness::Scoped) =>
@@ -138,15 +141,18 @@ impl Classifier {
     }
 
     fn option(&mut self, i: usize, arg: Option<&[u8]>) -> ArgClass {
-        let Walk::Options { grammar, next } = &mut self.walk else {
+        let Walk::Options {
+            grammar,
+            next,
+            pattern,
+        } = &mut self.walk
+        else {
             return Key;
         };
         if next.0 > 0 {
             next.0 -= 1;
-            // GET # is the element itself, not a pattern of keys.
-            let class = next.1;
-            let element = matches!(grammar, Names::Sort { .. }) && arg == Some(b"#");
-            return if element { Verbatim } else { class };
+            let element = *pattern && arg == Some(b"#");
+            return if element { Verbatim } else { next.1 };
         }
         let first = match grammar {
             Names::Sort { .. } => 2,
@@ -164,7 +170,11 @@ impl Classifier {
         }
         let more = self.argc.saturating_sub(i + 1);
         match arg.and_then(|word| after(*grammar, word, more)) {
-            Some(After::Next(count, class)) => *next = (count, class),
+            Some(After::Next(count, class)) => {
+                *next = (count, class);
+                *pattern = matches!(grammar, Names::Sort { .. })
+                    && arg.is_some_and(|word| is(word, b"by") || is(word, b"get"));
+            }
             Some(After::Streams) => self.walk = streams(i + 1, self.argc),
             None => {
                 // The server refuses a word that it does not know; nothing after it means anything.

@@ -25,6 +25,41 @@ pub struct StreamRewriter {
     state: State,
     /// An argument that may be a word, until all of it is here.
     word: Vec<u8>,
+    /// The keys, where somebody wants to know them.
+    keys: Option<Box<Keys>>,
+}
+
+/// The keys of a request as the app wrote them, as far as there is room.
+#[derive(Debug, Default)]
+struct Keys {
+    all: Vec<Vec<u8>>,
+    room: usize,
+    /// The last one is on its way.
+    open: bool,
+}
+
+impl Keys {
+    /// A key begins; `word` is all of it, or none of it has come.
+    fn begin(&mut self, word: Option<&[u8]>) {
+        self.open = word.is_none();
+        self.all.push(Vec::new());
+        self.take(word.unwrap_or_default());
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let Some(last) = self.all.last_mut() else {
+            return;
+        };
+        if bytes.len() > self.room {
+            // Half a name is another name.
+            self.all.pop();
+            self.open = false;
+            self.room = 0;
+            return;
+        }
+        self.room -= bytes.len();
+        last.extend_from_slice(bytes);
+    }
 }
 
 /// What a request that runs a script holds besides the app's arguments.
@@ -108,7 +143,22 @@ impl StreamRewriter {
             arg: 0,
             state: State::Multibulk,
             word: Vec::new(),
+            keys: None,
         }
+    }
+
+    /// Notes the keys, of which all together may have so many bytes.
+    pub fn note_keys(&mut self, bytes_max: usize) {
+        self.keys = Some(Box::new(Keys {
+            room: bytes_max,
+            ..Keys::default()
+        }));
+    }
+
+    /// The keys that were noted, as the app wrote them.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        let keys = self.keys.iter().flat_map(|keys| &keys.all);
+        keys.map(Vec::as_slice)
     }
 
     /// How the reply must be read.
@@ -168,6 +218,9 @@ impl StreamRewriter {
                     let used = left.min(rest.len());
                     if self.classifier.is_some() {
                         out.extend_from_slice(&rest[..used]);
+                    }
+                    if let Some(keys) = self.keys.as_mut().filter(|keys| keys.open) {
+                        keys.take(&rest[..used]);
                     }
                     at += used;
                     if used < left {
@@ -265,7 +318,14 @@ impl StreamRewriter {
         let Some(classifier) = &mut self.classifier else {
             return Ok(());
         };
-        let prefix: &[u8] = match classifier.class(self.arg, word) {
+        let class = classifier.class(self.arg, word);
+        if let Some(keys) = &mut self.keys {
+            keys.open = false;
+            if class == ArgClass::Key {
+                keys.begin(word);
+            }
+        }
+        let prefix: &[u8] = match class {
             ArgClass::Verbatim => b"",
             ArgClass::Key => namespace.keys(),
             ArgClass::Channel => namespace.channels(),

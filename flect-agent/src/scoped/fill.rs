@@ -15,7 +15,7 @@ const KEPT_FOR_MS: &[u8] = b"30000";
 
 /// Names in bytes that a transaction's own commands may mention: what its connection holds on the server
 /// is much more.
-const MENTIONED_BYTES_MAX: usize = 1024 * 1024;
+pub const MENTIONED_BYTES_MAX: usize = 1024 * 1024;
 
 /// What EXEC says then.
 pub const TOO_MANY: &str =

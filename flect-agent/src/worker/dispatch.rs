@@ -3,12 +3,16 @@
 use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
-use super::session::{Gate, Session};
+use super::scripts;
+use super::session::{Gate, Lane, Session};
+use super::upstream::Recipient;
 use crate::audit::Reason;
 use crate::commands::{self, Command, Local, Lookup, Policy, Scoped};
 use crate::diagnosis::Arguments;
 use crate::resp::Protocol;
+use crate::resp::encode;
 use crate::resp::request::Request;
+use crate::rewrite::ReplyPlan;
 use crate::scoped::{Asker, Own, Task, View};
 use crate::weakened::{self, Weakness};
 
@@ -72,6 +76,18 @@ impl Worker {
             policy => policy,
         };
         if policy == Policy::Rewrite {
+            // What the agent does something about before the server could refuse it.
+            if (scripts::concerns(command) || matches!(command.name, "multi" | "client|tracking"))
+                && command.accepts(request.argc())
+            {
+                if self.confirmation_is_due(key) {
+                    return Outcome::Later;
+                }
+                if let Some(error) = self.subscribers_may_not(key, command) {
+                    self.refuse(key, &error);
+                    return Outcome::Taken;
+                }
+            }
             if let Some(outcome) = self.script(key, command, request) {
                 return outcome;
             }
@@ -83,6 +99,9 @@ impl Worker {
         if !command.accepts(request.argc()) {
             self.refuse(key, &commands::arity_error(command));
             return Outcome::Taken;
+        }
+        if self.confirmation_is_due(key) {
+            return Outcome::Later;
         }
         if let Some(error) = self.subscribers_may_not(key, command) {
             self.refuse(key, &error);
@@ -120,6 +139,29 @@ impl Worker {
             )
             .into_bytes(),
         )
+    }
+
+    /// In RESP2, whether a client may say other things depends on its subscriptions: the session waits until
+    /// those under way are confirmed.
+    fn confirmation_is_due(&mut self, key: Key<Session>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let Lane::Own(upstream) = session.lane else {
+            return false;
+        };
+        if session.protocol == Protocol::Resp3 || session.is_idle() {
+            return false;
+        }
+        let upstream = self.upstreams.get(upstream);
+        let due = upstream.is_some_and(|upstream| {
+            let mut owed = upstream.owed.iter();
+            owed.any(|owed| owed.plan == ReplyPlan::Pubsub)
+        });
+        if due {
+            session.gate = Gate::Idle;
+        }
+        due
     }
 
     /// Whether the session is owed nothing; otherwise its gate closes until then.
@@ -179,11 +221,32 @@ impl Worker {
         match Task::for_request(scoped, request, &asker) {
             Ok(_) if !self.turn_or_wait(key) => return Outcome::Later,
             Ok(task) => {
+                if command.name == "sort_ro" {
+                    self.track_sorted(key, request);
+                }
                 self.noted = Some(Arguments::of(request));
                 self.begin_job(key, task);
             }
             Err(reply) => self.answer(key, &reply),
         }
         Outcome::Taken
+    }
+
+    /// SORT_RO with patterns runs on another connection than the one on which the server tracks what the
+    /// session reads: a command there that reads the same key has it tracked (`trackingRememberKeys` in
+    /// tracking.c takes the key that is sorted, and none of what patterns name).
+    fn track_sorted(&mut self, key: Key<Session>, request: &Request<'_>) {
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        if !session.tracking.on {
+            return;
+        }
+        let name = [session.namespace.keys(), request.arg(1)].concat();
+        let mut read = Vec::new();
+        encode::request(&[b"TYPE".as_slice(), &name], &mut read);
+        if let Some(upstream) = self.lane(key, true) {
+            self.send_own(upstream, &read, Recipient::Greeting);
+        }
     }
 }

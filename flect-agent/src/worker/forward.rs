@@ -5,7 +5,7 @@ use super::Worker;
 use super::arena::Key;
 use super::memory;
 use super::pausing;
-use super::session::{Executing, Gate, Lane, Replies, Session, Transaction};
+use super::session::{Executing, Gate, Lane, Session, Transaction};
 use super::upstream::{Owed, Recipient, Upstream};
 use crate::commands::{self, Command, Need, Placement};
 use crate::metrics::stats;
@@ -23,6 +23,10 @@ pub enum Outcome {
     /// It stays in the buffer until the session's gate opens.
     Later,
 }
+
+/// EXEC would answer with one confirmation for each name.
+pub(super) const SUBSCRIPTION_IN_TRANSACTION: &[u8] =
+    b"-ERR subscriptions cannot be part of a transaction in a store\r\n";
 
 /// Whether a subscription may be sent on.
 enum Granted {
@@ -52,10 +56,7 @@ impl Worker {
         let placement = commands::placement(command, request);
         if session.transaction.is_some() && placement == Placement::Dedicated(Need::Subscription) {
             // EXEC would answer with one confirmation for each name, inside and behind its array.
-            self.refuse(
-                key,
-                b"-ERR subscriptions cannot be part of a transaction in a store\r\n",
-            );
+            self.refuse(key, SUBSCRIPTION_IN_TRANSACTION);
             return Outcome::Taken;
         }
         if gives_up_all(command, request) && !session.is_idle() {
@@ -153,14 +154,7 @@ impl Worker {
             session.tracking.caching = false;
         }
         let (plan, frames) = follow_state(session, command, plan, argc);
-        let muted = match session.replies {
-            Replies::On => false,
-            Replies::Off => true,
-            Replies::SkipNext => {
-                session.replies = Replies::On;
-                true
-            }
-        };
+        let muted = session.mutes_next();
         session.owe();
         upstream.owed.push_back(Owed {
             to: Recipient::Session(key),
@@ -252,6 +246,7 @@ impl Worker {
         let Lane::Own(upstream) = session.lane else {
             return;
         };
+        let muted = session.mutes_next();
         session.owe();
         if let Some(lane) = self.upstreams.get_mut(upstream) {
             lane.out.tail().extend_from_slice(request);
@@ -259,7 +254,7 @@ impl Worker {
                 to: Recipient::Session(key),
                 plan,
                 frames: 1,
-                muted: false,
+                muted,
                 blocking: false,
                 patterns: false,
                 exec: false,
@@ -364,11 +359,12 @@ fn follow_state(
     }
     match command.name {
         "exec" => {
-            session.watching = false;
             let Some(transaction) = session.transaction.take() else {
+                // The server refuses it, and keys stay watched.
                 session.executing.push_back(Executing::default());
                 return (plan, 1);
             };
+            session.watching = false;
             session.executing.push_back(Executing {
                 queued: transaction.shown,
                 own: None,
@@ -385,8 +381,8 @@ fn follow_state(
             return (ReplyPlan::Exec(transaction.plans), 1);
         }
         "discard" => {
-            session.watching = false;
             if session.transaction.take().is_some() {
+                session.watching = false;
                 session.select(session.database);
             }
             return (plan, 1);

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 
 use super::Worker;
 use super::arena::Key;
-use super::forward::Outcome;
+use super::forward::{Outcome, SUBSCRIPTION_IN_TRANSACTION};
 use super::monitors;
 use super::scripts::{self, Unready};
 use super::session::{
@@ -16,6 +16,7 @@ use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
 use crate::resp::request::{Request, Scanned};
 use crate::rewrite::request::keys;
 use crate::rewrite::stream::StreamRewriter;
+use crate::scoped::MENTIONED_BYTES_MAX;
 
 /// Reads that one session gets in a turn, so that a flood from one client leaves the others theirs.
 const READS_PER_TURN: usize = 4;
@@ -363,6 +364,12 @@ impl Worker {
                     self.audit(key, Reason::Memory, command.name);
                     error.to_vec()
                 }
+                Policy::Rewrite
+                    if command.placement == Placement::Dedicated(Need::Subscription)
+                        && self.in_transaction(key) =>
+                {
+                    SUBSCRIPTION_IN_TRANSACTION.to_vec()
+                }
                 Policy::Rewrite if streamable(command) => {
                     let Some(upstream) = self.lane(key, true) else {
                         return false;
@@ -373,8 +380,12 @@ impl Worker {
                     session.scanner.reset();
                     session.admitted = false;
                     session.meter.request(Some(command));
+                    let mut rewriter = StreamRewriter::begin(command, argc);
+                    if session.transaction.is_some() {
+                        rewriter.note_keys(MENTIONED_BYTES_MAX);
+                    }
                     session.stream = Some(Stream {
-                        rewriter: StreamRewriter::begin(command, argc),
+                        rewriter,
                         to: Some(StreamTo {
                             upstream,
                             command,
@@ -425,6 +436,13 @@ impl Worker {
     }
 }
 
+impl Worker {
+    fn in_transaction(&self, key: Key<Session>) -> bool {
+        let session = self.sessions.get(key);
+        session.is_some_and(|session| session.transaction.is_some())
+    }
+}
+
 fn known_command(lookup: Option<Lookup>) -> Option<&'static Command> {
     match lookup {
         Some(Lookup::Known(command)) => Some(command),
@@ -432,9 +450,14 @@ fn known_command(lookup: Option<Lookup>) -> Option<&'static Command> {
     }
 }
 
-/// Whether a request may be sent on before all of it is here. Patterns are counted one by one.
+/// Whether a request may be sent on before all of it is here. Patterns are counted one by one; what COPY and
+/// SORT are to do, their last words may tell.
 fn streamable(command: &Command) -> bool {
-    commands::streamable(command) && !matches!(command.name, "psubscribe" | "punsubscribe")
+    commands::streamable(command)
+        && !matches!(
+            command.name,
+            "psubscribe" | "punsubscribe" | "copy" | "sort" | "sort_ro"
+        )
 }
 
 /// Whether a request of this command may keep its client waiting.

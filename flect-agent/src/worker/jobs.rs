@@ -42,6 +42,9 @@ const PAGES_MAX: usize = 2;
 /// each asks the server for one page after the other.
 const JOBS_MAX: usize = 4;
 
+/// Connections of the librarian that a worker keeps: functions are loaded and listed now and then.
+const LIBRARIANS_MAX: usize = 2;
+
 /// Whether a request asks for a page.
 fn is_page(request: &[u8]) -> bool {
     request
@@ -205,9 +208,8 @@ impl Worker {
                 let Some(job) = self.jobs.get(key) else {
                     return;
                 };
-                let (store, protocol) = (job.store, job.context.protocol);
                 let plan = job.task.plan();
-                let Some(upstream) = self.lane_of_target(target, store, protocol) else {
+                let Some(upstream) = self.lane_of_job(key, target) else {
                     self.fail_job(key);
                     return;
                 };
@@ -316,6 +318,42 @@ impl Worker {
         }
     }
 
+    /// The connection for a job's next question.
+    fn lane_of_job(&mut self, key: Key<Job>, target: Target) -> Option<Key<Upstream>> {
+        let job = self.jobs.get(key)?;
+        let (store, protocol, session) = (job.store, job.context.protocol, job.session);
+        let runs = matches!(job.task, Task::Run(_)) && target == Target::App;
+        let loads = matches!(job.task, Task::Script(_)) && target == Target::Store;
+        if runs && self.sessions.get(session).is_some_and(Session::needs_own) {
+            // The server tracks what is read on the session's own connection.
+            return self.lane(session, true);
+        }
+        if !(runs || loads) || !self.scripts_break_lines() {
+            return self.lane_of_target(target, store, protocol);
+        }
+        let credentials = lanes::of(&mut self.stores, Some(store))?
+            .store
+            .credentials
+            .clone();
+        let protocol = if runs { protocol } else { Protocol::Resp2 };
+        self.connect(&credentials, Role::Once, protocol, Some(store))
+    }
+
+    /// A job's question on this connection is answered: whether another one may go over it.
+    pub(super) fn question_answered(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        match upstream.role {
+            Role::Own(_) => upstream.tainted |= upstream.error,
+            Role::Librarian if !upstream.error && self.librarians.len() < LIBRARIANS_MAX => {
+                self.librarians.push(key);
+            }
+            Role::Librarian | Role::Once => self.close_upstream(key),
+            _ => {}
+        }
+    }
+
     /// Replies are read as RESP2, but for the one that goes to the app as it is.
     pub(super) fn lane_of_target(
         &mut self,
@@ -338,15 +376,13 @@ impl Worker {
                 Some(key)
             }
             Target::Librarian => {
-                if let Some(key) = self.librarian
-                    && self.upstreams.get(key).is_some()
-                {
-                    return Some(key);
+                while let Some(key) = self.librarians.pop() {
+                    if self.upstreams.get(key).is_some() {
+                        return Some(key);
+                    }
                 }
                 let credentials = self.environment.librarian.clone();
-                let key = self.connect(&credentials, Role::Housekeeper, Protocol::Resp2, None)?;
-                self.librarian = Some(key);
-                Some(key)
+                self.connect(&credentials, Role::Librarian, Protocol::Resp2, None)
             }
             Target::Sorter => self.sorter_lane(store, protocol),
         }

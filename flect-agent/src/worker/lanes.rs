@@ -401,7 +401,15 @@ impl Worker {
     }
 
     pub(super) fn close_upstream(&mut self, key: Key<Upstream>) {
-        self.take_upstream(key);
+        let Some(upstream) = self.take_upstream(key) else {
+            return;
+        };
+        // A script's job may have asked on the connection of its session.
+        for Owed { to, .. } in upstream.owed {
+            if let Recipient::Job(job) = to {
+                self.fail_job(job);
+            }
+        }
     }
 
     fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {

@@ -8,6 +8,7 @@ use super::arena::Key;
 use super::events::FRAME_BYTES_MAX;
 use super::integrity::WITHHELD;
 use super::jobs::Job;
+use super::scripts;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_MAX, Session};
 use super::upstream::{Recipient, Role, Upstream};
 use crate::integrity::Verdict;
@@ -287,6 +288,15 @@ impl Worker {
             self.close_upstream(key);
         }
         let end = front.end;
+        if self.scripts_break_lines()
+            && let Some(upstream) = self.upstreams.get_mut(key)
+            && upstream.role != Role::Shared
+            && upstream.rewriter.met_error()
+            && front.command.is_some_and(scripts::may_run)
+        {
+            // What else the error may have brought must not be the next one's reply.
+            upstream.tainted = true;
+        }
         match front.to {
             Recipient::Greeting | Recipient::Listening if refused => {
                 let text = std::mem::take(&mut self.dropped);
@@ -297,7 +307,11 @@ impl Worker {
             Recipient::Listening => self.listening(key),
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
-            Recipient::Job(job) => self.resume_job(job),
+            Recipient::Job(job) => {
+                // Before the job goes on, which may ask again.
+                self.question_answered(key);
+                self.resume_job(job);
+            }
             Recipient::Page(job) => {
                 self.resume_job(job);
                 self.page_done();

@@ -12,12 +12,12 @@ use super::forward::Outcome;
 use super::session::{INPUT_BYTES_MAX, LIBRARIES_INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
 use super::upstream::Upstream;
 use super::wide;
-use crate::commands::Command;
+use crate::commands::{self, Command, Version};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
-use crate::scoped::{Run, SYNTAX_ERROR, Script, Task};
-use crate::scripts::{FunctionNames, Known, Sha};
+use crate::scoped::{MENTIONED_BYTES_MAX, Run, SYNTAX_ERROR, Script, Task};
+use crate::scripts::{FunctionNames, Known, Sha, Walks};
 
 const NO_SCRIPT: &[u8] = b"-NOSCRIPT No matching script.\r\n";
 
@@ -26,8 +26,14 @@ const NO_DEBUGGER: &[u8] = b"-NOPERM SCRIPT DEBUG is not available in a store: a
 const TOO_LONG: &[u8] =
     b"-ERR the script is too long for a store: the agent takes at most 1 MiB\r\n";
 
+const TOO_LONG_TO_WALK: &[u8] =
+    b"-ERR the request is too long for a script that asks for all keys: the agent takes at most 1 MiB\r\n";
+
 const LIBRARIES_TOO_LONG: &[u8] =
     b"-ERR the libraries are too long for a store: the agent takes at most 2 MiB at once\r\n";
+
+/// The first version whose errors of scripts are one line each.
+const LINES_WHOLE_SINCE: Version = Version { major: 8, minor: 1 };
 
 /// What stands in a request in the place of the app's text or name.
 pub(super) struct Replacement {
@@ -81,6 +87,12 @@ fn runs(command: &Command) -> bool {
         kind(command),
         Some(Kind::Text | Kind::Name | Kind::Function)
     )
+}
+
+/// Whether the command with this number runs scripts, or what has been queued.
+pub(super) fn may_run(number: u16) -> bool {
+    let command = commands::all().get(usize::from(number));
+    command.is_some_and(|command| runs(command) || command.name == "exec")
 }
 
 impl Worker {
@@ -195,13 +207,27 @@ impl Worker {
             return Err(Unready::Later);
         };
         let script = script.to_vec();
-        let last = takes_keys(keys, argc).then(|| session.namespace.keys().to_vec());
+        let function = command.name.starts_with('f');
+        let mut last = takes_keys(keys, argc).then(|| session.namespace.keys().to_vec());
         let mut rewriter = StreamRewriter::begin(command, argc);
         if runs(command) {
             let replacement = match self.replacement(key, command, &script) {
                 Some(Ok(replacement)) => replacement,
                 Some(Err(_)) | None => return Err(Unready::Later),
             };
+            let session = self.sessions.get_mut(key).ok_or(Unready::Later)?;
+            if session.may_walk(function, &script, &replacement.plan) {
+                // Which names it needs can be told once all of its arguments are there.
+                if session.input_bytes_max == SCRIPT_INPUT_BYTES_MAX {
+                    return Err(Unready::Refused(TOO_LONG_TO_WALK));
+                }
+                session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+                return Err(Unready::Later);
+            }
+            if let (Some(transaction), Some(last)) = (&mut session.transaction, &mut last) {
+                let place = wide::place_of_script(transaction, &session.store.prefix, false);
+                last.extend(place);
+            }
             rewriter = StreamRewriter::begin_script(
                 command,
                 argc,
@@ -209,6 +235,9 @@ impl Worker {
                 last,
                 replacement.plan,
             );
+            if self.sessions.get(key).is_some_and(|s| s.transaction.is_some()) {
+                rewriter.note_keys(MENTIONED_BYTES_MAX);
+            }
         }
         let upstream = self.lane(key, true).ok_or(Unready::Later)?;
         Ok((rewriter, upstream))
@@ -253,7 +282,7 @@ impl Worker {
             let run = Run::new(words.collect(), &script.plan, everything, whole);
             return self.script_job(key, Task::Run(Box::new(run)));
         }
-        let own = session.needs_own() || session.heavy;
+        let own = session.needs_own() || session.heavy || self.scripts_break_lines();
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
         };
@@ -399,6 +428,13 @@ impl Worker {
         }
     }
 
+    /// Before 8.1 the server passes a script's error on as it is (`luaCallFunction` in script_lua.c), so a
+    /// line break in it is the end of the reply, and what follows is taken for the next one. Then no other
+    /// session's reply may come next.
+    pub(super) fn scripts_break_lines(&self) -> bool {
+        self.environment.facts.release < LINES_WHOLE_SINCE
+    }
+
     pub(super) fn script_job(&mut self, key: Key<Session>, task: Task) -> Outcome {
         if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
             return Outcome::Later;
@@ -423,6 +459,18 @@ impl Worker {
             self.sent(key, upstream, command, plan, words.len(), false);
         }
         Outcome::Taken
+    }
+}
+
+impl Session {
+    /// Whether a script or function may ask for names that the agent walks for, whatever its arguments.
+    fn may_walk(&self, function: bool, script: &[u8], plan: &ReplyPlan) -> bool {
+        let scripts = &self.store.scripts;
+        match plan {
+            _ if function => scripts.function_asks(script).is_some(),
+            ReplyPlan::Script(names) => scripts.walks(names.app) != Walks::No,
+            _ => false,
+        }
     }
 }
 

@@ -341,18 +341,25 @@ impl Session {
         }
     }
 
+    /// Whether CLIENT REPLY holds back the reply to the next request; SKIP is used up by it.
+    pub fn mutes_next(&mut self) -> bool {
+        match self.replies {
+            Replies::On => false,
+            Replies::Off => true,
+            Replies::SkipNext => {
+                self.replies = Replies::On;
+                true
+            }
+        }
+    }
+
     /// Answers the next request; the bytes wait for the replies before them.
     pub fn answer(&mut self, bytes: &[u8], command: Option<u16>) {
         if let [b'-', error @ ..] = bytes {
             self.meter.error(command, error);
         }
-        match self.replies {
-            Replies::On => {}
-            Replies::Off => return,
-            Replies::SkipNext => {
-                self.replies = Replies::On;
-                return;
-            }
+        if self.mutes_next() {
+            return;
         }
         if self.is_idle() {
             self.out.tail().extend_from_slice(bytes);

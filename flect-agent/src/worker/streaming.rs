@@ -5,6 +5,7 @@ use super::arena::Key;
 use super::input::may_block;
 use super::session::{Gate, INPUT_BYTES_MAX, Lane, Session, StreamTo};
 use super::upstream::UPSTREAM_OUT_BYTES_MAX;
+use crate::rewrite::StreamRewriter;
 
 impl Worker {
     /// Rewrites more of a streamed request; answers how much was taken.
@@ -46,6 +47,7 @@ impl Worker {
         };
         match (&stream.to, advance.done) {
             (Some(to), true) => {
+                session.mention_streamed(&stream.rewriter);
                 let plan = stream.rewriter.plan();
                 let blocking = may_block(to.command);
                 if matches!(to.command.name, "subscribe" | "unsubscribe") {
@@ -78,5 +80,18 @@ impl Worker {
             session.lane = Lane::None;
         }
         self.finish_with(key, reply);
+    }
+}
+
+impl Session {
+    /// In a transaction, commands about all keys see what a streamed request before them makes.
+    fn mention_streamed(&mut self, rewriter: &StreamRewriter) {
+        let Some(transaction) = &mut self.transaction else {
+            return;
+        };
+        let own = &self.namespace.keys()[self.store.prefix.as_str().len()..];
+        for key in rewriter.keys() {
+            transaction.queued.mention(&[own, key].concat());
+        }
     }
 }

@@ -106,6 +106,11 @@ pub enum Role {
     Pooled,
     /// The agent's own store-wide work.
     Housekeeper,
+    /// Libraries of functions, one question at a time: the server passes on what a library's error says, line
+    /// breaks included, and what follows one would be another question's answer.
+    Librarian,
+    /// One question of one job, for the same reason: closed once it is answered.
+    Once,
     /// SORT with BY or GET.
     Sorter,
     /// Notifications of the store's keys.

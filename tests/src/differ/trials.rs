@@ -1,12 +1,13 @@
-//! The differential tester as a trial: for a short time with a fixed seed, then with a random one;
-//! the proof that it finds what is wrong; and an example of every command.
+//! The differential tester as a trial: for a short time with a fixed seed (random ones are for whoever
+//! looks for bugs: what one finds must not fail an unrelated change); the proof that it finds what is
+//! wrong; and an example of every command.
 
 mod examples;
 mod faulty;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Failed, Trial};
 
 use super::campaign::{self, ERRORS_PERCENT_MAX, Plan};
@@ -15,9 +16,9 @@ use super::generate::Generator;
 use crate::bed::Acceleration;
 use crate::pair::{self, Pair};
 
-/// Half of it with each seed: together with the beds under half a minute.
+/// Together with the beds under half a minute.
 const TIME: Duration = Duration::from_secs(12);
-/// The seed that every run begins with.
+/// The same sequences each time, as many as there is time for.
 const SEED: u64 = 1;
 
 /// The trials of this module.
@@ -42,31 +43,20 @@ fn random() -> Result<()> {
     let exceptions = Exceptions::known()?;
     let sides = campaign::sides(&pair);
     let duel = campaign::duel(&sides, &exceptions);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    for seed in [SEED, u64::from(now.subsec_nanos())] {
-        let plan = Plan {
-            seed,
-            time: TIME / 2,
-            keep_going: false,
-        };
-        let report = campaign::run(&duel, &generator, &plan, |_| {})
-            .with_context(|| format!("seed {seed}; the agent's log:\n{}", pair.bed.agent_log()))?;
-        println!("differ: seed {seed}: {report}");
-        let found = report.findings.first().map(ToString::to_string);
-        ensure!(
-            found.is_none(),
-            "seed {seed}:\n{}\n{}",
-            found.unwrap_or_default(),
-            report
-                .findings
-                .first()
-                .map(campaign::Finding::file)
-                .unwrap_or_default()
-        );
-        ensure!(
-            report.errors_percent() <= ERRORS_PERCENT_MAX,
-            "too many replies are errors: {report}"
-        );
+    let plan = Plan {
+        seed: SEED,
+        time: TIME,
+        keep_going: false,
+    };
+    let report = campaign::run(&duel, &generator, &plan, |_| {})
+        .with_context(|| format!("the agent's log:\n{}", pair.bed.agent_log()))?;
+    println!("differ: seed {SEED}: {report}");
+    if let Some(finding) = report.findings.first() {
+        bail!("seed {SEED}:\n{finding}\n{}", finding.file());
     }
+    ensure!(
+        report.errors_percent() <= ERRORS_PERCENT_MAX,
+        "too many replies are errors: {report}"
+    );
     Ok(())
 }

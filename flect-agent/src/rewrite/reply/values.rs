@@ -92,13 +92,10 @@ impl ReplyRewriter {
     ) -> Result<bool, ReplyError> {
         cursor.flush(out);
         let rest = &cursor.input[cursor.at..];
-        let (text, whole) = match memchr::memchr(b'\r', rest) {
-            None => (rest, false),
-            Some(end) => match rest.get(end + 1) {
-                None => (&rest[..end], false),
-                Some(b'\n') => (&rest[..end], true),
-                Some(_) => return Err(ReplyError::Malformed("a line break inside an error")),
-            },
+        // Before 8.1 a script's error may hold a carriage return, which ends no line.
+        let (text, whole) = match line_end(rest) {
+            Some(end) => (&rest[..end - 2], true),
+            None => (rest.strip_suffix(b"\r").unwrap_or(rest), false),
         };
         let done = error_text::append(text, whole, namespace, &self.scripts, out);
         cursor.at += done;
