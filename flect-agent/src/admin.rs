@@ -255,7 +255,7 @@ impl Admin {
         let mut rules = users::store(&store.credentials, &store.prefix, &self.commands, keeps);
         rules.extend(self.learnt.forwarded.iter().map(|name| format!("+{name}")));
         self.set_user(&store.credentials.user, &rules).await?;
-        let rules = users::sorter(&store.sorter, &self.commands);
+        let rules = users::sorter(&store.sorter, &store.prefix, &self.commands);
         self.set_user(&store.sorter.user, &rules).await
     }
 

@@ -7,7 +7,7 @@
 //! | | whole process | worker threads |
 //! | --- | --- | --- |
 //! | capabilities | [`KEPT`] | none |
-//! | system calls | none that starts a program, traces, loads into the kernel, changes clocks or roots | besides, none that opens a file, makes a process or thread, changes credentials or namespaces, or asks for BPF |
+//! | system calls | none that starts a program, traces, loads into the kernel, changes clocks or roots | besides, none that opens or changes a file, makes or signals a process or thread, changes credentials or namespaces, or asks for BPF; sockets of TCP alone, and unix sockets where Valkey is reached over one |
 //! | core dumps, being traced | no | no |
 
 use std::collections::BTreeMap;
@@ -18,7 +18,13 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// System calls, each with what must be true of its arguments for it to be forbidden.
+type Rules = BTreeMap<libc::c_long, Vec<SeccompRule>>;
 
 /// What could not be given up.
 #[derive(Debug, thiserror::Error)]
@@ -80,16 +86,25 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_iopl,
 ];
 
-/// What a worker never asks for besides: it has its sockets, and makes more of them.
+/// What a worker never asks for besides: it has its sockets, and makes more of them. `tgkill` stays: a thread
+/// that panics while it panics aborts by it.
 const NEVER_IN_WORKERS: &[libc::c_long] = &[
     libc::SYS_bpf,
     libc::SYS_clone,
     libc::SYS_clone3,
+    libc::SYS_fallocate,
+    libc::SYS_fchmod,
     libc::SYS_fchmodat,
+    libc::SYS_fchown,
     libc::SYS_fchownat,
+    libc::SYS_fsetxattr,
+    libc::SYS_ftruncate,
     libc::SYS_io_uring_setup,
+    libc::SYS_kill,
     libc::SYS_linkat,
+    libc::SYS_lsetxattr,
     libc::SYS_mkdirat,
+    libc::SYS_mknodat,
     libc::SYS_mount,
     libc::SYS_open_by_handle_at,
     libc::SYS_openat,
@@ -97,22 +112,50 @@ const NEVER_IN_WORKERS: &[libc::c_long] = &[
     libc::SYS_perf_event_open,
     libc::SYS_pidfd_getfd,
     libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_renameat,
     libc::SYS_renameat2,
+    libc::SYS_rt_sigqueueinfo,
     libc::SYS_setgid,
+    libc::SYS_setgroups,
     libc::SYS_setns,
+    libc::SYS_setregid,
     libc::SYS_setresgid,
     libc::SYS_setresuid,
+    libc::SYS_setreuid,
     libc::SYS_setuid,
+    libc::SYS_setxattr,
     libc::SYS_symlinkat,
+    libc::SYS_tkill,
+    libc::SYS_truncate,
     libc::SYS_umount2,
     libc::SYS_unlinkat,
     libc::SYS_unshare,
+    libc::SYS_utimensat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_creat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mknod,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_symlink,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_unlink,
     #[cfg(target_arch = "x86_64")]
@@ -135,16 +178,36 @@ pub fn process() -> Result<(), ConfinementError> {
     setrlimit(Resource::Core, none).map_err(refused("core dumps"))?;
     set_no_new_privs(true).map_err(refused("new privileges"))?;
     keep(KEPT)?;
-    filter(NEVER)
+    filter(always(NEVER))
 }
 
-/// Gives up what a thread that reads what apps send does not need.
+/// Gives up what a thread that reads what apps send does not need. `unix_sockets`: Valkey is reached over one;
+/// otherwise none is made, since the machine's own services listen on them.
 ///
 /// # Errors
 /// When something cannot be given up.
-pub fn worker() -> Result<(), ConfinementError> {
+pub fn worker(unix_sockets: bool) -> Result<(), ConfinementError> {
     keep(CapabilitySet::empty())?;
-    filter(NEVER_IN_WORKERS)
+    let mut rules = always(NEVER_IN_WORKERS);
+    let mut families = vec![libc::AF_INET, libc::AF_INET6];
+    families.extend(unix_sockets.then_some(libc::AF_UNIX));
+    let mut others = Vec::new();
+    for family in families {
+        let family = u64::from(family.unsigned_abs());
+        others.push(SeccompCondition::new(
+            0,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::Ne,
+            family,
+        )?);
+    }
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(others)?]);
+    filter(rules)
+}
+
+/// System calls whatever their arguments.
+fn always(calls: &[libc::c_long]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
 }
 
 /// The calling thread keeps no capability but these.
@@ -171,8 +234,7 @@ fn keep(kept: CapabilitySet) -> Result<(), ConfinementError> {
 }
 
 /// The calling thread, and those that it will start, may not make these system calls: `EPERM`.
-fn filter(never: &[libc::c_long]) -> Result<(), ConfinementError> {
-    let rules: BTreeMap<_, _> = never.iter().map(|call| (*call, Vec::new())).collect();
+fn filter(rules: Rules) -> Result<(), ConfinementError> {
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Allow,
@@ -192,7 +254,9 @@ mod tests {
         // A thread of its own: nothing that it gives up comes back.
         let outcome = std::thread::spawn(|| {
             std::fs::read("/proc/self/stat").expect("before, it may");
-            worker().expect("every thread may give rights up");
+            worker(false).expect("every thread may give rights up");
+            let unix = std::os::unix::net::UnixStream::pair().map(|_| ());
+            let local = std::os::unix::net::UnixDatagram::unbound().map_err(|e| e.raw_os_error());
             let file = std::fs::read("/proc/self/stat").map_err(|error| error.raw_os_error());
             let thread = std::thread::Builder::new().spawn(|| {});
             let socket = std::net::UdpSocket::bind("127.0.0.1:0").map(|_| ());
@@ -202,14 +266,16 @@ mod tests {
             (
                 file,
                 thread.map(|_| ()).map_err(|e| e.raw_os_error()),
-                socket.is_ok(),
+                socket.is_ok() && unix.is_ok(),
                 left,
+                local.map(|_| ()),
             )
         });
-        let (file, thread, socket, left) = outcome.join().expect("the thread ends");
+        let (file, thread, socket, left, local) = outcome.join().expect("the thread ends");
         assert_eq!(file, Err(Some(libc::EPERM)));
         assert_eq!(thread, Err(Some(libc::EPERM)));
         assert!(socket, "sockets are a worker's work");
+        assert_eq!(local, Err(Some(libc::EPERM)));
         assert!(left.is_empty());
     }
 }

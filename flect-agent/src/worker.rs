@@ -51,7 +51,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
-use crate::environment::{Environment, Setting, Store};
+use crate::environment::{Environment, Setting, Store, UpstreamAddress};
 use crate::metrics::meter::Sampler;
 pub use accepted::{Accepted, EARLY_BYTES_MAX};
 use arena::{Arena, Key};
@@ -249,11 +249,13 @@ pub fn spawn(
     for store in stores {
         worker.add_store(store.clone());
     }
+    let is_unix = |address: &UpstreamAddress| matches!(address, UpstreamAddress::Unix(_));
+    let over_unix = worker.environment.addresses.iter().any(is_unix);
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
             // Less confined than it says, it must not serve; the daemon ends on a panic.
-            crate::confinement::worker().expect("a worker gives its rights up");
+            crate::confinement::worker(over_unix).expect("a worker gives its rights up");
             worker.run();
         })?;
     Ok(Handle {

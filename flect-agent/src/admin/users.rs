@@ -128,10 +128,12 @@ pub fn store(
     rules
 }
 
-/// The rules of a store's SORT user: Valkey grants BY and GET only with read access to every key.
-pub fn sorter(credentials: &Credentials, known: &HashSet<String>) -> Vec<String> {
+/// The rules of a store's SORT user: Valkey grants BY and GET only with read access to every key. What is
+/// written is the store's.
+pub fn sorter(credentials: &Credentials, prefix: &Prefix, known: &HashSet<String>) -> Vec<String> {
     let mut rules = without_rights(credentials);
-    rules.push("~*".to_owned());
+    rules.push("%R~*".to_owned());
+    rules.extend([format!("%W~{prefix}:*"), format!("%W~{prefix}/*")]);
     let sorts = ["sort", "sort_ro"]
         .into_iter()
         .chain(BEYOND_RIGHTS.iter().copied())

@@ -40,6 +40,7 @@ pub(super) fn open_here(port: u16, inherited: &mut Vec<TcpListener>) -> io::Resu
             })
             .map(|index| inherited.swap_remove(index))
     };
+    reserve(port)?;
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     let (inherited_v4, inherited_v6) = (take(v4), take(v6));
@@ -65,6 +66,40 @@ pub(super) fn open_here(port: u16, inherited: &mut Vec<TcpListener>) -> io::Resu
                 Err(error) => return Err(error),
             },
         },
+    })
+}
+
+/// Keeps the kernel from giving the port away by itself, to a socket that listens or connects without bind: no
+/// hook sees that. It matters only where the namespace's range of such ports holds it, which is rare, so the
+/// namespace is left alone otherwise.
+fn reserve(port: u16) -> io::Result<()> {
+    // Both are of the thread's own namespace (`net_ctl_root` in net/sysctl_net.c).
+    let range = std::fs::read_to_string(PORT_RANGE)?;
+    let mut ends = range.split_whitespace().map(str::parse::<u16>);
+    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else {
+        return Err(io::Error::other(format!("{PORT_RANGE} holds no range")));
+    };
+    if !(first..=last).contains(&port) {
+        return Ok(());
+    }
+    let reserved = std::fs::read_to_string(RESERVED_PORTS)?;
+    let reserved = reserved.trim();
+    if holds(reserved, port) {
+        return Ok(());
+    }
+    let separator = if reserved.is_empty() { "" } else { "," };
+    std::fs::write(RESERVED_PORTS, format!("{reserved}{separator}{port}"))
+}
+
+const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const RESERVED_PORTS: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+
+/// Whether a list such as `1-3,7` holds a port.
+fn holds(list: &str, port: u16) -> bool {
+    list.split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let ends = (first.trim().parse::<u16>(), last.trim().parse::<u16>());
+        matches!(ends, (Ok(first), Ok(last)) if (first..=last).contains(&port))
     })
 }
 
@@ -104,4 +139,23 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     kernel::forbid_fast_open(socket.as_fd())?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds;
+
+    #[test]
+    fn lists_of_ports_are_understood() {
+        for (list, port, held) in [
+            ("", 1, false),
+            ("7", 7, true),
+            ("1-3,7", 2, true),
+            ("1-3,7", 7, true),
+            ("1-3,7", 5, false),
+            ("70", 7, false),
+        ] {
+            assert_eq!(holds(list, port), held, "{list:?} {port}");
+        }
+    }
 }

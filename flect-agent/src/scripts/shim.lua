@@ -12,8 +12,24 @@ local redis,server,loadstring,load=(function()
 local raw,G,keys,argv,error,type,select,string,make=redis,_G,GIVEN,error,type,select,string,loadstring
 local names,known,send,slow=COMMANDS,{KNOWN},raw.pcall
 local Q,P,sent,touched,walked,place,found,asks,dry=STORE,nil,{},{}
+-- What scripts can change of the interpreter that all stores share: how JSON is read and written, and when
+-- memory is taken back. Each run begins with what a server begins with (lua_cjson.c, luaconf.h).
+local json,collect=G.cjson,G.collectgarbage
+local function calm()
+json.encode_sparse_array(false,2,10)
+json.encode_max_depth(1000)
+json.decode_max_depth(1000)
+json.encode_number_precision(14)
+json.encode_keep_buffer(true)
+json.encode_invalid_numbers(false)
+json.decode_invalid_numbers(true)
+if json.decode_array_with_array_mt then json.decode_array_with_array_mt(false) end
+collect('setpause',200)
+collect('setstepmul',200)
+end
 -- What a run begins with: the prefix, the names, and whether it asks for all names before it changes anything.
 local function enter(last,careful)
+calm()
 local at=string.find(last,'\0',1,true)
 P,walked,place,asks=at and string.sub(last,1,at-1) or last,at and string.sub(last,at+1),nil,at and careful
 if not at then return P end
@@ -69,6 +85,9 @@ if ...==E then return setmetatable(G,(select(2,...))) end
 return setmetatable(...)
 end
 X.loadstring,X.load=make,false
+-- What it makes may have a finalizer, which runs in whatever script comes when memory is taken back, with that
+-- script's user, or outside of any, which ends the server.
+X.newproxy=false
 setmetatable(X,{__index=G})
 setmetatable(E,{__index=X,__newindex=G,__metatable=getmetatable(G)})
 ENTER
@@ -366,7 +385,11 @@ slow=function() return handle,arguments,special.ask end
 return slow()
 end
 
-local R=setmetatable({call=call,pcall=try,acl_check_cmd=function(...)
+-- The log is the operator's: no store fills it or forges its lines.
+local R=setmetatable({call=call,pcall=try,log=function(...)
+local level=...
+if select('#',...)<2 or type(level)~='number' or level<0 or level>3 then return raw.log(...) end
+end,acl_check_cmd=function(...)
 if known[(...)]==nil then look((...)) end
 local _,arguments=slow()
 dry=true

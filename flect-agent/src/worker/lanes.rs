@@ -5,6 +5,7 @@
 //! connections only while it is owed nothing, so its requests take effect in their order.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -263,7 +264,13 @@ impl Worker {
             if !event.is_writable() || !upstream.socket.is_connected() {
                 return;
             }
-            upstream.state = State::Open;
+            upstream.state = State::Greeting;
+            let hello = std::mem::take(&mut upstream.hello);
+            // A new connection takes a few hundred bytes at once.
+            if upstream.socket.write_all(&hello).is_err() {
+                self.fail_upstream(key);
+                return;
+            }
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             upstream.readable = true;
@@ -279,7 +286,7 @@ impl Worker {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;
         };
-        if upstream.state == State::Connecting {
+        if upstream.state != State::Open {
             return;
         }
         match upstream.out.flush(&mut upstream.socket) {

@@ -10,7 +10,7 @@ use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Gate, Lane, Session};
 use super::tracking::Asked;
-use super::upstream::{Recipient, Upstream};
+use super::upstream::{Recipient, State, Upstream};
 use super::{Message, Ticket, Worker};
 use crate::commands::Command;
 use crate::resp::encode;
@@ -225,6 +225,11 @@ impl Worker {
         if upstream.client_id.is_some() {
             return;
         }
+        upstream.state = State::Open;
+        self.queue_flush_upstream(key);
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         let text = std::mem::take(&mut upstream.greeting);
         upstream.client_id = client_id(&text);
         if let super::upstream::Role::Own(session) = upstream.role {

@@ -235,7 +235,11 @@ impl Worker {
                 last,
                 replacement.plan,
             );
-            if self.sessions.get(key).is_some_and(|s| s.transaction.is_some()) {
+            if self
+                .sessions
+                .get(key)
+                .is_some_and(|s| s.transaction.is_some())
+            {
                 rewriter.note_keys(MENTIONED_BYTES_MAX);
             }
         }

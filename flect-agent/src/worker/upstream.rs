@@ -87,6 +87,8 @@ pub struct Upstream {
     pub unblocking: u32,
     /// The message to a listener so far.
     pub frame: Vec<u8>,
+    /// The greeting, until it is sent.
+    pub hello: Vec<u8>,
     /// The reply to the greeting so far.
     pub greeting: Vec<u8>,
     /// Its id on the server, once the greeting is answered.
@@ -122,7 +124,10 @@ pub enum Role {
 pub enum State {
     /// The kernel has not reported success yet. Bytes wait in `out`.
     Connecting,
-    /// Connected. The greeting's replies are in `owed` like all others.
+    /// Connected and asked to let the agent in. Nothing else is sent before the answer: a server that does
+    /// not know the user would carry it out as the default one.
+    Greeting,
+    /// Everything may be sent.
     Open,
 }
 
@@ -184,7 +189,7 @@ pub enum Recipient {
 }
 
 impl Upstream {
-    /// Begins to connect and puts the greeting in front of everything else.
+    /// Begins to connect, with a greeting in front of everything else.
     pub fn connect(
         address: UpstreamAddress,
         credentials: &Credentials,
@@ -227,6 +232,7 @@ impl Upstream {
             unblocking: 0,
             frame: Vec::new(),
             greeting: Vec::new(),
+            hello: Vec::new(),
             client_id: None,
             counted: None,
         };
@@ -238,7 +244,7 @@ impl Upstream {
         };
         // Its reply holds the connection's id, which no further right is needed for.
         let words: [&[u8]; 5] = [b"HELLO", version, b"AUTH", user, password];
-        encode::request(&words, upstream.out.tail());
+        encode::request(&words, &mut upstream.hello);
         upstream.owed.push_back(Owed {
             to: Recipient::Greeting,
             plan: ReplyPlan::Verbatim,

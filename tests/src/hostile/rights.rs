@@ -88,8 +88,9 @@ fn with(server: PathBuf) -> Result<()> {
         let (user, rights) = line.split_once(": ").context("a pinned line")?;
         let id = own.trim_matches(['{', '}']);
         let got = rights_of(&mut operator, &user.replace("ID", id))?;
+        let rights = &rights.replace("ID", id);
         // `script|show` came with 8.1.
-        if got != rights && got != rights.replace(" +script|show", "") {
+        if got != *rights && got != rights.replace(" +script|show", "") {
             wrong.push(format!("{user}: {got}"));
         }
     }

@@ -10,6 +10,9 @@ use crate::bed::{APP1, Bed};
 use crate::pair::{Pair, Side};
 use crate::wire::{Value, Wire};
 
+/// What a script finds that comes after others, whatever those did.
+const FRESH: &str = "[TOPSECRET, X, 12, 1234567.89, [[[1]]], 1000, (nil), (nil), 200, 200]";
+
 /// What a script may try to get out of its store. What it says does not matter, only what it reaches.
 const ESCAPES: &str = include_str!("escapes.txt");
 
@@ -98,10 +101,13 @@ pub fn escapes(pair: &Pair) -> Result<()> {
             ensure!(!got.contains("TOPSECRET"), "{script}: {got}");
             number += 1;
             let fresh = format!(
-                "local n={number} return {{redis.call('GET', 'secret'), ('x'):upper(), tostring(12)}}"
+                "local n={number} collectgarbage() return {{redis.call('GET', 'secret'), ('x'):upper(), \
+                 tostring(12), cjson.encode(1234567.89), cjson.encode({{{{{{1}}}}}}), cjson.decode_max_depth(), \
+                 pcall(cjson.encode, {{[1000]=1}}), pcall(cjson.encode, 0/0), \
+                 collectgarbage('setpause', 200), collectgarbage('setstepmul', 200)}}"
             );
             let got = eval(&mut other, &fresh)?.text();
-            ensure!(got == "[TOPSECRET, X, 12]", "after {script}: {got}");
+            ensure!(got == FRESH, "after {script}: {got}");
             let got = eval(&mut other, &format!("local n={number} error('e')"))?.text();
             ensure!(got.contains("user_script:1: e"), "after {script}: {got}");
             let got = eval(&mut wire, "return redis.call('GET', 'k')")?.text();

@@ -19,6 +19,9 @@ use crate::wire::Wire;
 /// Longer than the agent needs to close a connection.
 const SILENT: Duration = Duration::from_secs(1);
 
+/// How long the agent's login is left unanswered.
+const UNANSWERED: Duration = Duration::from_millis(100);
+
 /// What the server says to one request; nothing of it but a null may reach the client.
 const TALKS: [(&str, &str, &str); 15] = [
     ("not RESP", "GET k", "hello\r\n"),
@@ -129,16 +132,29 @@ fn connect(worker: &worker::Handle, app: &Arc<App>) -> Result<Wire> {
 /// The agent's next connection, its login answered.
 fn accept(server: &TcpListener) -> Result<TcpStream> {
     let (mut stream, _) = server.accept()?;
+    // A server that does not know the user would carry out what comes behind as another one.
+    stream.set_read_timeout(Some(UNANSWERED))?;
+    let mut sent = vec![0; 4096];
+    let count = stream.read(&mut sent)?;
+    let before = String::from_utf8_lossy(&sent[..count]);
+    ensure!(
+        before.starts_with("*5\r\n$5\r\nHELLO\r\n") && before.matches('*').count() == 1,
+        "before the login was answered: {before}"
+    );
+    ensure!(
+        stream.read(&mut sent).is_err(),
+        "more before the login was answered"
+    );
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.write_all(b"+OK\r\n")?;
     Ok(stream)
 }
 
-/// Reads until the request behind the login is there; it is sent with it or after it.
+/// Reads until the request behind the login is there.
 fn read_request(stream: &mut TcpStream) -> Result<()> {
     let mut bytes = Vec::new();
     let mut part = [0; 4096];
-    while bytes.iter().filter(|byte| **byte == b'*').count() < 2 {
+    while !bytes.contains(&b'*') {
         let count = stream.read(&mut part)?;
         ensure!(count > 0, "the agent closed");
         bytes.extend_from_slice(&part[..count]);
