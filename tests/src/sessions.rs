@@ -6,7 +6,9 @@ mod diagnosis;
 mod functions;
 mod isolation;
 mod limits_of_functions;
+mod lines;
 mod scripts;
+mod streamed;
 
 use anyhow::Result;
 use libtest_mimic::Trial;
@@ -64,6 +66,13 @@ pub fn of_the_host() -> Vec<Trial> {
             ("scripts_of_a_server_before", scripts::restarted),
             ("scripts_of_other_nodes", scripts::nodes),
             ("scripts_of_any_length", scripts::long),
+            (
+                "scripts_that_the_server_keeps_are_bounded",
+                scripts::bounded,
+            ),
+            ("errors_of_scripts_are_one_reply", lines::of_scripts),
+            ("errors_of_libraries_are_one_reply", lines::of_libraries),
+            ("requests_that_stream", streamed::conversations),
         ],
     )
 }

@@ -3,7 +3,7 @@
 //! Invariant: bounded, whatever texts an app makes up. A script that has been forgotten is unknown to
 //! the app, as one that the server has dropped would be; it sends the text again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,11 @@ const TEXTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Names that are kept for a store, some hundred bytes each.
 const NAMES_MAX: usize = 4096;
+
+/// What SCRIPT LOAD may bring to the server for a store, in bytes of the server's text: some hundred scripts.
+/// The server keeps each until it restarts or is told to forget all stores' scripts, and counts them for nobody;
+/// what comes with EVAL it forgets by itself.
+const LOADED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How long a store's scripts are taken for known without asking whether another node has flushed them.
 const ASKED_FOR: Duration = Duration::from_secs(1);
@@ -42,6 +47,9 @@ struct Inner {
     /// The oldest first.
     order: VecDeque<Sha>,
     texts_bytes: usize,
+    /// What SCRIPT LOAD has brought, by the server's names.
+    loaded: HashSet<Sha>,
+    loaded_bytes: usize,
     /// The last SCRIPT FLUSH that is known of.
     flush: Vec<u8>,
     asked: Option<Instant>,
@@ -101,6 +109,21 @@ impl Scripts {
         };
         self.lock().keep(app, script);
         known
+    }
+
+    /// Whether SCRIPT LOAD may bring this script to the server, which it is taken to do then.
+    #[must_use]
+    pub fn may_load(&self, known: &Known) -> bool {
+        let mut inner = self.lock();
+        if inner.loaded.contains(&known.server) {
+            return true;
+        }
+        let bytes = inner.loaded_bytes + known.server_text().len();
+        if bytes > LOADED_BYTES_MAX {
+            return false;
+        }
+        inner.loaded_bytes = bytes;
+        inner.loaded.insert(known.server)
     }
 
     /// The script that the app calls so, if its text is here.

@@ -19,6 +19,10 @@ use crate::environment::Store;
 const BEYOND: &str =
     "a request that needs a connection to Valkey of its own, beyond the store's limit";
 
+/// Connections of a store for scripts on servers that need it: more clients at once share, and a script of
+/// theirs whose error holds a line break can disturb the store's other clients that share.
+const SPARED_MAX: usize = 64;
+
 impl Worker {
     /// Takes the right to one more connection for a session itself; whether there was one left.
     pub(super) fn reserve_own(&mut self, store: usize) -> bool {
@@ -27,6 +31,15 @@ impl Worker {
         };
         let most = lanes.store.limits.upstreams();
         lanes.store.upstreams.add_below(most)
+    }
+
+    /// Whether a session may have a connection itself for a script's sake, which it can do without.
+    pub(super) fn spares_own(&self, store: &Store) -> bool {
+        let most = match store.limits.upstreams() {
+            0 => SPARED_MAX,
+            most => most.min(SPARED_MAX),
+        };
+        store.upstreams.get() < most
     }
 
     #[cold]

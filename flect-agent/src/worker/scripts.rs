@@ -12,6 +12,7 @@ use super::forward::Outcome;
 use super::session::{INPUT_BYTES_MAX, LIBRARIES_INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
 use super::upstream::Upstream;
 use super::wide;
+use crate::audit::Reason;
 use crate::commands::{self, Command, Version};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
@@ -28,6 +29,9 @@ const TOO_LONG: &[u8] =
 
 const TOO_LONG_TO_WALK: &[u8] =
     b"-ERR the request is too long for a script that asks for all keys: the agent takes at most 1 MiB\r\n";
+
+const TOO_MANY_LOADED: &[u8] =
+    b"-OOM the store has loaded too many scripts, all of which the server keeps: send those that change with EVAL\r\n";
 
 const LIBRARIES_TOO_LONG: &[u8] =
     b"-ERR the libraries are too long for a store: the agent takes at most 2 MiB at once\r\n";
@@ -286,7 +290,9 @@ impl Worker {
             let run = Run::new(words.collect(), &script.plan, everything, whole);
             return self.script_job(key, Task::Run(Box::new(run)));
         }
-        let own = session.needs_own() || session.heavy || self.scripts_break_lines();
+        let own = session.needs_own()
+            || session.heavy
+            || self.scripts_break_lines() && self.spares_own(&session.store);
         let Some(upstream) = self.lane(key, own) else {
             return Outcome::Later;
         };
@@ -343,6 +349,11 @@ impl Worker {
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Taken;
         };
+        if !session.store.scripts.may_load(&known) {
+            self.audit(key, Reason::Memory, "SCRIPT LOAD");
+            self.refuse(key, TOO_MANY_LOADED);
+            return Outcome::Taken;
+        }
         if session.transaction.is_some() {
             // Other nodes do not learn of it; this one does, and the server has it.
             let mut reply = Vec::new();

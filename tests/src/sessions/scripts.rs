@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed};
@@ -115,6 +115,36 @@ pub fn escapes(pair: &Pair) -> Result<()> {
         }
     }
     ensure!(number > 80, "only {number} tries");
+    Ok(())
+}
+
+/// The server keeps whatever SCRIPT LOAD brings: a store brings a bounded amount, and goes on with EVAL.
+pub fn bounded(pair: &Pair) -> Result<()> {
+    let mut wire = pair.connect(Side::Store)?;
+    let filler = "x".repeat(64 * 1024);
+    let load = |wire: &mut Wire, number: usize| -> Result<Value> {
+        let text = format!("return {number} --{filler}");
+        Ok(wire.command(&["SCRIPT", "LOAD", &text])?)
+    };
+    let first = load(&mut wire, 0)?.text();
+    let refused = (1..400).find_map(|number| match load(&mut wire, number) {
+        Ok(Value::Error(error)) => Some(Ok((number, error))),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    });
+    let (number, error) = refused.context("nothing is refused")??;
+    ensure!(number > 100, "refused already at {number}");
+    ensure!(error.starts_with("OOM "), "{error}");
+    // What is there is there, and another store has room of its own.
+    ensure!(load(&mut wire, 0)?.text() == first, "loaded again");
+    ensure!(
+        wire.command(&["EVALSHA", &first, "0"])?.text() == "0",
+        "run"
+    );
+    ensure!(eval(&mut wire, "return 'new'")?.text() == "new", "EVAL");
+    let mut other = pair.bed.connect("app2")?;
+    let said = load(&mut other, number)?;
+    ensure!(!matches!(said, Value::Error(_)), "another store: {said}");
     Ok(())
 }
 
