@@ -57,7 +57,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&[]) {
+    if let Some(code) = child::dispatch(&bench::ROLES) {
         return code;
     }
     if let Some(code) = fuzz::compiler::dispatch() {
