@@ -21,7 +21,7 @@ pub enum Metric {
     IdleMemory,
     /// The same while all of them ask, at its highest.
     ActiveMemory,
-    /// How much more memory it took than before, at its highest.
+    /// How much more memory it took than before anybody came, at its highest.
     Growth,
 }
 
@@ -304,11 +304,13 @@ pub const CASES: &[Case] = &[
     Case {
         name: "GET of 10 MB",
         quick: true,
+        fresh: true,
         metrics: &[Rate, ServerCpu, OwnCpu, Growth],
         ..large(GET_ONE, LARGE, 2)
     },
     Case {
         name: "SET of 10 MB",
+        fresh: true,
         metrics: &[Rate, ServerCpu, OwnCpu, Growth],
         ..set_large(LARGE, 2)
     },

@@ -102,7 +102,7 @@ fn standing(goal: &Goal, cases: &[Case], side: &'static str) -> Standing {
         Some((cell.shown(), row.noise.unwrap_or(0.0), case.rounds))
     });
     let verdict = match found {
-        Some((found, noise, rounds)) => judge(found.median, goal.bound, noise, rounds),
+        Some((found, noise, rounds)) => judge(found, goal.bound, noise, rounds),
         None => Verdict::NotMeasured,
     };
     Standing {
@@ -146,7 +146,7 @@ fn against(cases: &[Case], side: &'static str, peer: &'static str) -> Vec<Standi
             side,
             found,
             verdict: found.map_or(Verdict::NotMeasured, |found| {
-                judge(found.median, bound, noise, case.rounds)
+                judge(found, bound, noise, case.rounds)
             }),
         });
     }

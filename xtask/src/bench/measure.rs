@@ -115,7 +115,6 @@ pub fn measure(
 
 /// The own generator; tells how many requests were made of it.
 fn own(case: &Case, side: &Running, seconds: f64, mode: Mode) -> Result<(Measurement, u64)> {
-    let before = side.own_memory()?;
     let spec = spec(case, side, mode, seconds);
     let mut load = Load::start(&spec, |command| side.place(command))?;
     let idle = side.own_memory()?;
@@ -132,14 +131,12 @@ fn own(case: &Case, side: &Running, seconds: f64, mode: Mode) -> Result<(Measure
     all.insert(Metric::P50, outcome.p50_us);
     all.insert(Metric::P99, outcome.p99_us);
     all.insert(Metric::P999, outcome.p999_us);
-    if let (Some(before), Some(idle), Some(after)) = (before, idle, side.own_memory()?) {
-        let each = |bytes: u64| {
-            bytes.saturating_sub(side.own_bytes_before()) as f64 / spec.connections as f64
-        };
+    if let (Some(idle), Some(after)) = (idle, side.own_memory()?) {
+        let more = |bytes: u64| bytes.saturating_sub(side.own_bytes_before()) as f64;
+        let each = |bytes: u64| more(bytes) / spec.connections as f64;
         all.insert(Metric::IdleMemory, each(idle.now));
         all.insert(Metric::ActiveMemory, each(after.peak));
-        let growth = after.peak.saturating_sub(before.now);
-        all.insert(Metric::Growth, growth as f64 / f64::from(1 << 20));
+        all.insert(Metric::Growth, more(after.peak) / f64::from(1 << 20));
     }
     Ok((all, requests))
 }

@@ -14,6 +14,7 @@ use flect_tests::bed::ports::{self, Reserved};
 use flect_tests::bed::{Bed, place};
 use flect_tests::tools;
 use flect_tests::wire::{Value, Wire};
+use rustix::process::{Resource, getrlimit};
 
 /// A second is usual.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -135,15 +136,24 @@ impl Peer {
             )?,
             Self::Haproxy => write!(
                 text,
-                "global\n  maxconn 20000\n  nbthread {}\n\
+                "global\n  maxconn {}\n  nbthread {}\n\
                  defaults\n  mode tcp\n  timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\
                  listen bench\n  bind 127.0.0.1:{own} backlog 4096\n  server valkey 127.0.0.1:{server}\n",
+                connections_max(),
                 cores()
             )?,
             Self::Envoy => text = envoy(own, server),
         }
         Ok(text)
     }
+}
+
+/// haproxy refuses to start when two descriptors for each do not fit into the limit.
+fn connections_max() -> u64 {
+    const MOST: u64 = 20_000;
+    const OTHERS: u64 = 200;
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(MOST, |limit| (limit.saturating_sub(OTHERS) / 2).min(MOST))
 }
 
 fn cores() -> usize {

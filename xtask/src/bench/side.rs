@@ -19,8 +19,8 @@ use flect_tests::wire::{Value, Wire};
 use super::cases::{BESIDE_BYTES, BESIDE_KEY, Case, Seed, Way};
 use super::peers::{self, Peer};
 
-/// More than any case opens; Valkey and the agent need some beside them.
-const CONNECTIONS_MAX: &str = "20000";
+/// More than any case opens; beside them Valkey and the agent need some descriptors.
+const CONNECTIONS_MAX: &str = "11000";
 /// Requests that are sent before their replies are read while data is stored.
 const SEED_BATCH: usize = 500;
 
@@ -246,7 +246,10 @@ impl Running {
     /// What the agent's self-test made of the acceleration; empty where there is none.
     pub fn acceleration(&self) -> String {
         match (self.kind, self.bed.status()) {
-            (Kind::Flect { .. }, Ok(status)) => status["acceleration"].to_string(),
+            (Kind::Flect { .. }, Ok(status)) => status["acceleration"]["reason"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
             _ => String::new(),
         }
     }

@@ -116,17 +116,22 @@ pub enum Verdict {
     NotMeasured,
 }
 
-/// Judges the median of so many rounds. The median of n rounds is surer than one round by about the root
-/// of n, so a goal nearer than that is too close to tell.
-pub fn judge(found: f64, bound: Bound, noise: f64, rounds: usize) -> Verdict {
+/// Judges what some rounds found. The median of n rounds is surer than one round by about the root of n, so
+/// a goal nearer than that is too close to tell; one round is as unsure as direct Valkey is of itself, or
+/// as the side's own rounds differ.
+pub fn judge(found: Spread, bound: Bound, noise: f64, rounds: usize) -> Verdict {
     if noise > NOISE_MAX {
         return Verdict::TooNoisy;
     }
-    let doubt = noise / (rounds.max(1) as f64).sqrt();
-    if (found / bound.value()).ln().abs() < doubt.ln_1p() {
-        return Verdict::TooClose;
+    // Nothing at all, such as memory that did not grow, has no logarithm and needs none.
+    if found.median > 0.0 {
+        let own = (found.high / found.low.max(f64::MIN_POSITIVE)).ln() / 2.0;
+        let doubt = noise.ln_1p().max(own) / (rounds.max(1) as f64).sqrt();
+        if (found.median / bound.value()).ln().abs() < doubt {
+            return Verdict::TooClose;
+        }
     }
-    if bound.is_met(found) {
+    if bound.is_met(found.median) {
         Verdict::Reached
     } else {
         Verdict::Missed
@@ -179,11 +184,16 @@ mod tests {
 
     #[test]
     fn goals_are_judged_only_where_the_noise_allows() {
-        let check = |found, bound, noise, expect| {
+        let check = |median, bound, noise, expect| {
+            let found = Spread {
+                median,
+                low: median,
+                high: median,
+            };
             assert_eq!(
                 judge(found, bound, noise, 4),
                 expect,
-                "{found} {bound:?} {noise}"
+                "{median} {bound:?} {noise}"
             );
         };
         check(1.5, Bound::AtLeast(1.4), 0.02, Verdict::Reached);
@@ -193,5 +203,19 @@ mod tests {
         check(0.8, Bound::AtMost(0.75), 0.18, Verdict::TooClose);
         check(9.0, Bound::AtMost(0.75), 0.21, Verdict::TooNoisy);
         check(1.4, Bound::AtLeast(1.4), 0.0, Verdict::Reached);
+        check(0.0, Bound::AtMost(4.0), 0.0, Verdict::Reached);
+        let unsteady = Spread {
+            median: 1.0,
+            low: 0.5,
+            high: 1.5,
+        };
+        assert_eq!(
+            judge(unsteady, Bound::AtLeast(1.2), 0.0, 4),
+            Verdict::TooClose
+        );
+        assert_eq!(
+            judge(unsteady, Bound::AtLeast(1.2), 0.0, 64),
+            Verdict::Missed
+        );
     }
 }

@@ -3,6 +3,7 @@
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 
+use super::super::goals::Standing;
 use super::super::statistics::{NOISE_MAX, Verdict};
 use super::{Case, Report, Row, cell, per_cent, short};
 
@@ -58,7 +59,8 @@ fn print_row(row: &Row, sides: &[&str]) {
 pub fn print_end(report: &Report) {
     let bold = Style::new().bold();
     println!("\n{bold}Goals{bold:#}");
-    for goal in &report.goals {
+    let measured = |goal: &&Standing| goal.verdict != Verdict::NotMeasured;
+    for goal in report.goals.iter().filter(measured) {
         let (word, colour) = word(goal.verdict);
         let style = Style::new().fg_color(Some(colour.into()));
         let found = goal.found.map_or(String::new(), |found| {
@@ -69,6 +71,10 @@ pub fn print_end(report: &Report) {
             "  {style}{word:<13}{style:#} {:<11} {:<66} {found}",
             goal.side, goal.goal
         );
+    }
+    let others = report.goals.iter().filter(|goal| !measured(goal)).count();
+    if others > 0 {
+        println!("  {others} others were not measured");
     }
     println!("\n{}", noise_in_words(report));
     for (name, value) in &report.setting {
