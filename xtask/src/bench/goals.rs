@@ -64,10 +64,73 @@ pub struct Standing {
     pub goal: String,
     /// The side.
     pub side: &'static str,
+    /// The case that tells.
+    pub case: &'static str,
+    /// The proxy it is compared with, where it is not direct Valkey.
+    pub peer: Option<&'static str>,
     /// What was found.
     pub found: Option<Spread>,
     /// Reached or not.
     pub verdict: Verdict,
+}
+
+/// The goal 'faster than a peer in every case that it can do', at one side.
+pub struct Against {
+    /// The side.
+    pub side: &'static str,
+    /// The peer.
+    pub peer: &'static str,
+    /// What to say of it.
+    pub words: String,
+    /// Reached when every case is.
+    pub verdict: Verdict,
+}
+
+/// The comparisons with peers, a line for each side and peer.
+pub fn summary(standings: &[Standing]) -> Vec<Against> {
+    let mut all: Vec<Against> = Vec::new();
+    for first in standings {
+        let Some(peer) = first.peer else { continue };
+        if all
+            .iter()
+            .any(|it| it.side == first.side && it.peer == peer)
+        {
+            continue;
+        }
+        let own = || {
+            let all = standings.iter();
+            all.filter(|it| it.side == first.side && it.peer == Some(peer))
+        };
+        let of = |verdict| own().filter(move |it| it.verdict == verdict);
+        let reached = of(Verdict::Reached).count();
+        let missed: Vec<String> = of(Verdict::Missed)
+            .map(|it| {
+                let ratio = it.found.map_or(0.0, |found| found.median);
+                format!("{} ({ratio:.2})", it.case)
+            })
+            .collect();
+        let cases = own().count();
+        let open = cases - reached - missed.len();
+        let verdict = match (missed.len(), open) {
+            (0, 0) => Verdict::Reached,
+            (0, _) => Verdict::TooClose,
+            _ => Verdict::Missed,
+        };
+        let mut words = format!("faster in {reached} of {cases} cases");
+        if open > 0 {
+            words.push_str(&format!(", {open} too noisy or too close"));
+        }
+        if !missed.is_empty() {
+            words.push_str(&format!("; slower in: {}", missed.join(", ")));
+        }
+        all.push(Against {
+            side: first.side,
+            peer,
+            words,
+            verdict,
+        });
+    }
+    all
 }
 
 /// Each goal at a side.
@@ -108,6 +171,8 @@ fn standing(goal: &Goal, cases: &[Case], side: &'static str) -> Standing {
     Standing {
         goal: words,
         side,
+        case: goal.case,
+        peer: None,
         found: found.map(|(found, ..)| found),
         verdict,
     }
@@ -144,6 +209,8 @@ fn against(cases: &[Case], side: &'static str, peer: &'static str) -> Vec<Standi
         all.push(Standing {
             goal: format!("{}: {} better than {peer}", case.name, metric.name()),
             side,
+            case: case.name,
+            peer: Some(peer),
             found,
             verdict: found.map_or(Verdict::NotMeasured, |found| {
                 judge(found, bound, noise, case.rounds)
@@ -170,5 +237,29 @@ mod tests {
         let none = standings(&[], SHIPPED);
         assert_eq!(none.len(), GOALS.len());
         assert!(none.iter().all(|it| it.verdict == Verdict::NotMeasured));
+        assert!(summary(&none).is_empty());
+    }
+
+    #[test]
+    fn one_slower_case_is_enough_to_miss() {
+        let standing = |case, verdict| Standing {
+            goal: String::new(),
+            side: SHIPPED,
+            case,
+            peer: Some("peer"),
+            found: None,
+            verdict,
+        };
+        let mut all = vec![standing("a", Verdict::Reached)];
+        assert_eq!(summary(&all)[0].verdict, Verdict::Reached);
+        all.push(standing("b", Verdict::TooNoisy));
+        assert_eq!(summary(&all)[0].verdict, Verdict::TooClose);
+        all.push(standing("c", Verdict::Missed));
+        let last = summary(&all).remove(0);
+        assert_eq!(last.verdict, Verdict::Missed);
+        assert_eq!(
+            last.words,
+            "faster in 1 of 3 cases, 1 too noisy or too close; slower in: c (0.00)"
+        );
     }
 }

@@ -50,7 +50,7 @@ impl Running {
         let log = bed.folder().join(format!("{name}.log"));
         fs::write(&config, peer.config(own, server)?)?;
         let mut command = Command::new(tools::program(name)?);
-        peer.arguments(&mut command, &config, further.number());
+        peer.arguments(&mut command, &config, &log, further.number());
         command
             .stdin(Stdio::null())
             .stdout(File::create(&log)?)
@@ -108,14 +108,15 @@ impl Peer {
         }
     }
 
-    fn arguments(self, command: &mut Command, config: &Path, further_port: u16) {
+    fn arguments(self, command: &mut Command, config: &Path, log: &Path, further_port: u16) {
         match self {
-            Self::Nutcracker => command.arg("-c").arg(config).args([
-                "-a",
-                "127.0.0.1",
-                "-s",
-                &further_port.to_string(),
-            ]),
+            Self::Nutcracker => command
+                .arg("-c")
+                .arg(config)
+                // Debian's default is a folder of the system's.
+                .arg("-o")
+                .arg(log)
+                .args(["-a", "127.0.0.1", "-s", &further_port.to_string()]),
             Self::Haproxy => command.arg("-db").arg("-f").arg(config),
             Self::Envoy => command
                 .arg("-c")

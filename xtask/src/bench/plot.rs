@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use super::cases::Metric;
 use super::report::{Case, Cell, Report};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 940.0;
 /// Left of the bars: the case's name.
-const LEFT: f64 = 330.0;
+const LEFT: f64 = 370.0;
 const RIGHT: f64 = 30.0;
 const TOP: f64 = 84.0;
 const BAR: f64 = 9.0;
@@ -40,7 +40,7 @@ pub fn svg(report: &Report) -> String {
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' {FONT} font-size='12'>\n\
          <rect width='100%' height='100%' fill='white'/>\n\
          <text x='16' y='24' font-size='16' font-weight='bold'>Ratio to direct Valkey in the same run</text>\n\
-         <text x='16' y='42' fill='#555'>throughput: longer is better; cases marked 'latency': shorter is better; \
+         <text x='16' y='42' fill='#555'>throughput: longer is better; where p99 is said, latency: shorter is better; \
          lines show the spread</text>\n"
     );
     legend(&sides, colour, &mut text);
@@ -75,14 +75,10 @@ pub fn svg(report: &Report) -> String {
 fn groups(case: &Case) -> Vec<(String, Vec<&Cell>)> {
     let (row, name) = match (case.row(Metric::Rate), case.row(Metric::P99)) {
         (Some(row), _) => (row, case.name.to_owned()),
-        (None, Some(row)) => (row, format!("{} (p99 latency)", case.name)),
+        (None, Some(row)) => (row, format!("{}: p99", case.name)),
         (None, None) => return Vec::new(),
     };
-    let mark = if row.is_too_noisy() {
-        " (too noisy)"
-    } else {
-        ""
-    };
+    let mark = if row.is_too_noisy() { " (noisy)" } else { "" };
     let cells: Vec<_> = row
         .cells
         .iter()

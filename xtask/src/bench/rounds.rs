@@ -109,10 +109,10 @@ impl Rounds {
             .filter(|side| case.wide || !side.variant)
             .collect();
         self.bar.set_message(format!("{}: preparing", case.name));
-        let direct_warm = self.prepare(case, DIRECT, Kind::Direct)?;
+        let direct_warm = self.prepare(case, DIRECT, Kind::Direct)??;
         let (mut able, mut unable) = (Vec::new(), Vec::new());
         for side in wanted {
-            match (self.prepare(case, side.name, side.kind), side.kind) {
+            match (self.prepare(case, side.name, side.kind)?, side.kind) {
                 (Ok(warm), _) => able.push((side, warm)),
                 (Err(error), Kind::Peer(_)) => unable.push((side, format!("{error:#}"))),
                 (Err(error), _) => return Err(error.context(side.name)),
@@ -136,28 +136,42 @@ impl Rounds {
                     .set_message(format!("{}: round {}, {name}", case.name, round + 1));
                 let running = &self.running[name];
                 let measured = measure(case, running, self.effort.seconds, warm, direct_warm)
-                    .with_context(|| name.to_owned())?;
+                    .with_context(|| name.to_owned());
                 match turn {
-                    Turn::Direct(index) => twice[*index] = measured,
-                    Turn::Side(index) => sides[*index].push(measured),
+                    Turn::Direct(index) => twice[*index] = measured?,
+                    Turn::Side(index) => match (measured, able[*index].0) {
+                        (Ok(measured), _) => sides[*index].push(measured),
+                        (Err(error), side) if side.is_peer() => {
+                            unable.push((side, format!("{error:#}")));
+                        }
+                        (Err(error), _) => return Err(error),
+                    },
                 }
             }
             direct.push(twice);
+            let fails = |side: &Side| unable.iter().any(|(it, _)| it.name == side.name);
+            turns.retain(|turn| !matches!(turn, Turn::Side(index) if fails(&able[*index].0)));
             turns.rotate_left(1);
             self.bar.inc(1);
         }
         for side in &able {
             self.running[side.0.name].check_integrity()?;
         }
+        let sides = able.into_iter().map(|(side, _)| side).zip(sides);
         Ok(Measured {
             case,
+            // What failed in a later round has ratios to none of them.
+            sides: sides
+                .filter(|(_, rounds)| rounds.len() == direct.len())
+                .collect(),
             direct,
-            sides: able.into_iter().map(|(side, _)| side).zip(sides).collect(),
             unable,
         })
     }
 
-    fn prepare(&mut self, case: &Case, name: &'static str, kind: Kind) -> Result<Warm> {
+    /// Starts a side, unless it runs, and warms it up. The inner error is that it cannot do the case; the
+    /// outer one, that it could not even be tried.
+    fn prepare(&mut self, case: &Case, name: &'static str, kind: Kind) -> Result<Result<Warm>> {
         if !self.running.contains_key(name) {
             let stores = case.stores.max(1);
             let started = Running::start(kind, stores, &self.programs)?;
@@ -165,7 +179,7 @@ impl Rounds {
         }
         let running = &self.running[name];
         running.seed(case)?;
-        warm_up(case, running)
+        Ok(warm_up(case, running))
     }
 }
 

@@ -62,6 +62,13 @@ const fn flect(name: &'static str, acceleration: Acceleration, integrity: bool) 
     }
 }
 
+impl Side {
+    /// Is it somebody else's?
+    pub fn is_peer(&self) -> bool {
+        matches!(self.kind, Kind::Peer(_))
+    }
+}
+
 /// The side that goals are about.
 pub const SHIPPED: &str = "as shipped";
 /// Flect's own sides.

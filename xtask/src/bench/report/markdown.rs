@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::cases::Metric;
+use super::super::goals::summary;
 use super::text::{noise_in_words, word};
 use super::{Report, cell, per_cent, short};
 
@@ -53,6 +54,7 @@ pub fn markdown(report: &Report) -> String {
         table(report, metric, title, &mut text);
     }
     goals(report, &mut text);
+    peers(report, &mut text);
     unable(report, &mut text);
     text
 }
@@ -105,13 +107,32 @@ fn table(report: &Report, metric: Metric, title: &str, text: &mut String) {
 
 fn goals(report: &Report, text: &mut String) {
     text.push_str("\n### Goals\n\n| goal | side | found | verdict |\n| --- | --- | --- | --- |\n");
-    for goal in &report.goals {
+    for goal in report.goals.iter().filter(|goal| goal.peer.is_none()) {
         let found = goal.found.map_or("-".to_owned(), |found| {
             let [median, low, high] = [found.median, found.low, found.high].map(short);
             format!("{median} ({low}..{high})")
         });
         let (word, _) = word(goal.verdict);
         let _ = writeln!(text, "| {} | {} | {found} | {word} |", goal.goal, goal.side);
+    }
+}
+
+/// The goal about peers: faster than all in every case that they can do.
+fn peers(report: &Report, text: &mut String) {
+    let all = summary(&report.goals);
+    if all.is_empty() {
+        return;
+    }
+    text.push_str(
+        "\n### Against peers\n\n| side | peer | found | verdict |\n| --- | --- | --- | --- |\n",
+    );
+    for it in all {
+        let (word, _) = word(it.verdict);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {word} |",
+            it.side, it.peer, it.words
+        );
     }
 }
 

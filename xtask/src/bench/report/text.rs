@@ -3,7 +3,7 @@
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 
-use super::super::goals::Standing;
+use super::super::goals::{Standing, summary};
 use super::super::statistics::{NOISE_MAX, Verdict};
 use super::{Case, Report, Row, cell, per_cent, short};
 
@@ -60,7 +60,8 @@ pub fn print_end(report: &Report) {
     let bold = Style::new().bold();
     println!("\n{bold}Goals{bold:#}");
     let measured = |goal: &&Standing| goal.verdict != Verdict::NotMeasured;
-    for goal in report.goals.iter().filter(measured) {
+    let goals = || report.goals.iter().filter(|goal| goal.peer.is_none());
+    for goal in goals().filter(measured) {
         let (word, colour) = word(goal.verdict);
         let style = Style::new().fg_color(Some(colour.into()));
         let found = goal.found.map_or(String::new(), |found| {
@@ -72,7 +73,15 @@ pub fn print_end(report: &Report) {
             goal.side, goal.goal
         );
     }
-    let others = report.goals.iter().filter(|goal| !measured(goal)).count();
+    for it in summary(&report.goals) {
+        let (word, colour) = word(it.verdict);
+        let style = Style::new().fg_color(Some(colour.into()));
+        println!(
+            "  {style}{word:<13}{style:#} {:<11} against {}: {}",
+            it.side, it.peer, it.words
+        );
+    }
+    let others = goals().filter(|goal| !measured(goal)).count();
     if others > 0 {
         println!("  {others} others were not measured");
     }
