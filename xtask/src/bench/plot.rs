@@ -144,7 +144,7 @@ fn bar(cell: &Cell, y: f64, colour: &str, text: &mut String) {
     if ratio.median > RATIO_MAX {
         let _ = writeln!(
             text,
-            "<text x='{:.1}' y='{:.1}' font-size='9' text-anchor='end' fill='white'>{:.1} &#8594;</text>",
+            "<text x='{:.1}' y='{:.1}' font-size='9' text-anchor='end' fill='#222'>{:.1} &#8594;</text>",
             x(RATIO_MAX) - 3.0,
             y + thick,
             ratio.median

@@ -137,23 +137,14 @@ fn row(metric: Metric, measured: &Measured) -> Row {
 
 /// A number with three digits that count.
 fn short(value: f64) -> String {
-    let size = value.abs();
-    let text = if size >= 999.5 {
-        format!("{value:.0}")
-    } else if size >= 99.95 {
-        format!("{value:.0}")
-    } else if size >= 9.995 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.2}")
+    let text = match value.abs() {
+        size if size >= 99.95 => format!("{value:.0}"),
+        size if size >= 9.995 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
     };
-    let Some((whole, _)) = text.split_once('.') else {
-        return grouped(&text);
-    };
-    if whole.len() > 3 {
-        grouped(whole)
-    } else {
-        text
+    match text.contains('.') {
+        true => text,
+        false => grouped(&text),
     }
 }
 

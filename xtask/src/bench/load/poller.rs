@@ -74,7 +74,7 @@ impl Poller {
         let time = time.max(Duration::from_nanos(1));
         let value = Timespec {
             tv_sec: i64::try_from(time.as_secs())?,
-            tv_nsec: i64::from(time.subsec_nanos()).into(),
+            tv_nsec: i64::from(time.subsec_nanos()),
         };
         let interval = Timespec {
             tv_sec: 0,
