@@ -93,6 +93,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     setup::ensure(&parts)?;
     let (programs, profile) = args.programs()?;
+    let load_before = load_average();
     raise_descriptors()?;
     cleanup::end_on_signals()?;
     let sides = args.sides();
@@ -104,7 +105,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         rounds.print(|| report::print_case(&measured));
         done.push(measured);
     }
-    let mut setting = setting(&profile, effort)?;
+    let mut setting = setting(args, &profile, &load_before)?;
     for (side, acceleration) in rounds.accelerations() {
         setting.push((side, acceleration));
     }
@@ -159,6 +160,17 @@ impl Args {
         sides
     }
 
+    /// What to type to measure the same again; without the files of this machine.
+    fn command(&self) -> String {
+        let mut words = vec!["cargo xtask bench".to_owned()];
+        words.extend(self.quick.then(|| "--quick".to_owned()));
+        words.extend(self.peers.then(|| "--peers".to_owned()));
+        words.extend((!self.filter.is_empty()).then(|| format!("--filter '{}'", self.filter)));
+        words.extend(self.rounds.map(|rounds| format!("--rounds {rounds}")));
+        words.extend(self.seconds.map(|seconds| format!("--seconds {seconds}")));
+        words.join(" ")
+    }
+
     fn effort(&self) -> Effort {
         let (rounds, seconds) = match (self.smoke, self.quick) {
             (true, _) => (1, 0.1),
@@ -173,7 +185,8 @@ impl Args {
 
     fn programs(&self) -> Result<(Programs, String)> {
         if let Some(folder) = &self.programs {
-            return Ok((Programs::in_folder(folder)?, folder.display().to_string()));
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            return Ok((Programs::in_folder(folder)?, name.into_owned()));
         }
         if self.quick || self.smoke {
             return Ok((build::programs()?, "release".to_owned()));
@@ -202,16 +215,14 @@ fn raise_descriptors() -> Result<()> {
 }
 
 /// Machine, versions and command.
-fn setting(profile: &str, effort: Effort) -> Result<Vec<(&'static str, String)>> {
-    let given: Vec<_> = std::env::args().skip(1).collect();
+fn setting(args: &Args, profile: &str, load_before: &str) -> Result<Vec<(&'static str, String)>> {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
         .lines()
         .find_map(|line| line.strip_prefix("model name"))
         .map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+    let effort = args.effort();
     let kernel = rustix::system::uname();
     let version = |program: &str, argument: &str| -> Result<String> {
         let output = Command::new(tools::program(program)?)
@@ -243,10 +254,19 @@ fn setting(profile: &str, effort: Effort) -> Result<Vec<(&'static str, String)>>
         ),
         (
             "load average",
-            format!("{load} at the end, the bench itself included"),
+            format!(
+                "{load_before} before it began, {} at its end",
+                load_average()
+            ),
         ),
-        ("command", format!("cargo xtask {}", given.join(" "))),
+        ("command", args.command()),
     ])
+}
+
+/// Of one, five and fifteen minutes.
+fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 fn write(path: Option<&Path>, text: impl FnOnce() -> Result<String>) -> Result<()> {
