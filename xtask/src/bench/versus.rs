@@ -106,9 +106,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         done.push(measured);
     }
     let mut setting = setting(args, &profile, &load_before)?;
-    for (side, acceleration) in rounds.accelerations() {
-        setting.push((side, acceleration));
-    }
+    let accelerations = rounds.accelerations();
+    let words = accelerations
+        .iter()
+        .map(|(side, acceleration)| format!("{side}: {acceleration}"));
+    setting.push(("acceleration", words.collect::<Vec<_>>().join("; ")));
     drop(rounds);
     let mut goals = standings(&done, SHIPPED);
     goals.extend(standings(&done, ACCELERATED));
