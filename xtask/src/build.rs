@@ -54,6 +54,14 @@ pub fn optimised() -> Result<PathBuf> {
     )
 }
 
+/// Builds the agent and the command as they are shipped, and returns their folder.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn shipped() -> Result<PathBuf> {
+    cargo_build("dist", &["-p", "flect-agent", "--bins"])
+}
+
 /// Builds the agent with the feature `weakened` and puts it into a folder of its own.
 ///
 /// Must run before the other programs are built: cargo leaves it in their agent's place.

@@ -57,7 +57,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = child::dispatch(&[]) {
+    if let Some(code) = child::dispatch(&bench::ROLES) {
         return code;
     }
     if let Some(code) = fuzz::compiler::dispatch() {
@@ -80,4 +80,16 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_do_not_contradict_each_other() {
+        Cli::command().debug_assert();
+    }
 }

@@ -9,6 +9,7 @@ mod bpf_linker;
 mod chromium;
 mod clients;
 mod libraries;
+mod peers;
 mod progress;
 mod sdk;
 pub mod suite;
@@ -47,6 +48,8 @@ pub enum Part {
     Tcl,
     /// Valkey's own tests.
     Suite,
+    /// Other proxies to measure against; after `Clients`.
+    Peers,
     /// QEMU and busybox.
     Vm,
 }
@@ -57,6 +60,9 @@ pub struct Args {
     /// Also install QEMU, busybox and the kernels of `cargo xtask vm-test`
     #[arg(long)]
     vm: bool,
+    /// Also install the proxies of `cargo xtask bench --peers`
+    #[arg(long)]
+    peers: bool,
 }
 
 /// Installs everything, or everything but what virtual machines need.
@@ -72,6 +78,9 @@ pub fn run(args: &Args) -> Result<()> {
         Part::Sdk,
         Part::Chromium,
     ])?;
+    if args.peers {
+        ensure(&[Part::Peers])?;
+    }
     if args.vm {
         ensure(&[Part::Vm])?;
         for series in crate::vm_test::SERIES {
@@ -122,6 +131,7 @@ impl Part {
             Self::Chromium => chromium::is_ready(),
             Self::Tcl => suite::has_tcl(),
             Self::Suite => suite::is_ready(),
+            Self::Peers => peers::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -136,6 +146,7 @@ impl Part {
             Self::Chromium => chromium::install(),
             Self::Tcl => suite::install_tcl(),
             Self::Suite => suite::install(),
+            Self::Peers => peers::install(),
             Self::Vm => vm::install(),
         }
     }

@@ -4,7 +4,8 @@
 //! 2. the SDK's checks and unit tests, likewise;
 //! 3. a short look at every fuzz target;
 //! 4. the integration tests on this machine's kernel;
-//! 5. the same under other kernels, in virtual machines.
+//! 5. the bench, for a moment: whether it still measures;
+//! 6. the same integration tests under other kernels, in virtual machines.
 //!
 //! Invariant: nothing is skipped unasked; what cannot run is a failure that says why. The last line
 //! is 'N passed, N failed' over everything.
@@ -22,6 +23,7 @@ use flect_tests::tools;
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::SIGTERM;
 
+use crate::bench;
 use crate::build;
 use crate::fuzz;
 use crate::sandbox::need_root;
@@ -86,6 +88,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if !args.no_host {
         report.stage("integration tests on this kernel", || host(filter));
+    }
+    // It takes no filter either, and needs what was built for the stage before.
+    if !args.no_host && filter.is_none_or(|filter| filter.contains("bench")) {
+        report.stage("the bench, for a moment", || {
+            bench::smoke()?;
+            Ok((Counts::of(1, 0), true))
+        });
     }
     if !args.no_vm {
         let machines = vm_test::run_all(&vm_test::Args::standard(args.filter.clone()));
