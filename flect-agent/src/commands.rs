@@ -17,8 +17,8 @@ mod table;
 
 pub use by_arguments::{placement, policy, streamable};
 pub use errors::{
-    arity_error, is_cross_protocol, refusal, subcommand_syntax_error, unknown_command_error,
-    unknown_subcommand_error,
+    arity_error, engine_error, is_cross_protocol, refusal, subcommand_syntax_error,
+    unknown_command_error, unknown_subcommand_error,
 };
 pub use flags::{Flags, KeyFlags};
 pub use keyspec::{Begin, Find, KeySpec};

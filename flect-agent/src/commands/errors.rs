@@ -68,6 +68,15 @@ pub fn arity_error(command: &Command) -> Vec<u8> {
     )
 }
 
+/// `-ERR No scripting engine found with name 'x' to enable debug` (`scriptCommand` in eval.c).
+#[must_use]
+pub fn engine_error(name: &[u8]) -> Vec<u8> {
+    let mut text = b"-ERR No scripting engine found with name '".to_vec();
+    text.extend_from_slice(echoed(name, usize::MAX));
+    text.extend_from_slice(b"' to enable debug");
+    one_line(text)
+}
+
 /// The refusal of a command whose policy is `Operator(why)`.
 #[must_use]
 pub fn refusal(command: &Command, why: &str) -> Vec<u8> {

@@ -12,7 +12,7 @@ use super::forward::Outcome;
 use super::session::{INPUT_BYTES_MAX, LIBRARIES_INPUT_BYTES_MAX, SCRIPT_INPUT_BYTES_MAX, Session};
 use super::upstream::Upstream;
 use super::wide;
-use crate::commands::Command;
+use crate::commands::{self, Command, Version};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
@@ -389,13 +389,30 @@ impl Worker {
     pub(super) fn script_debug(&mut self, key: Key<Session>, request: &Request<'_>) {
         let mode = request.arg(2);
         let is = |word: &[u8]| mode.eq_ignore_ascii_case(word);
-        if is(b"no") {
+        if let Some(error) = self.wrong_engine(request) {
+            self.refuse(key, &error);
+        } else if is(b"no") {
             self.answer(key, b"+OK\r\n");
         } else if is(b"yes") || is(b"sync") {
             self.note_refused(key);
             self.refuse(key, NO_DEBUGGER);
         } else {
             self.answer(key, b"-ERR Use SCRIPT DEBUG YES/SYNC/NO\r\n");
+        }
+    }
+
+    /// What the server says of an argument behind the mode: nothing may stand there before 9.1, then an
+    /// engine's name.
+    fn wrong_engine(&self, request: &Request<'_>) -> Option<Vec<u8>> {
+        const NAMES_ENGINES: Version = Version { major: 9, minor: 1 };
+        match request.argc() {
+            0..=3 => None,
+            _ if self.environment.facts.release < NAMES_ENGINES => {
+                self.current.map(commands::arity_error)
+            }
+            4 if request.arg(3).eq_ignore_ascii_case(b"lua") => None,
+            4 => Some(commands::engine_error(request.arg(3))),
+            _ => Some(commands::subcommand_syntax_error(request)),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod examples;
 mod faulty;
+mod table;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,34 +14,46 @@ use super::campaign::{self, ERRORS_PERCENT_MAX, Plan};
 use super::exceptions::Exceptions;
 use super::generate::Generator;
 use crate::bed::Acceleration;
-use crate::pair::{self, Pair};
+use crate::pair::{self, Body, Pair};
 
 /// Half of it with each seed: together with the beds under half a minute.
 const TIME: Duration = Duration::from_secs(12);
 /// The seed that every run begins with.
 const SEED: u64 = 1;
 
+/// What is tried on the further versions of Valkey.
+pub const BODIES: &[(&str, Body)] = &[
+    EXAMPLES,
+    ("every_command_is_in_the_table", table::whole),
+    ("random_requests", random),
+];
+
+const EXAMPLES: (&str, Body) = ("examples_of_every_command", examples::every);
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let mut all = pair::trials("differ", &[("examples_of_every_command", examples::every)]);
-    all.push(trial("random_requests", random));
+    let with = |body: Body| body(&Pair::start(Acceleration::Auto)?);
+    let mut all = pair::trials("differ", &[EXAMPLES]);
+    all.push(trial("every_command_is_in_the_table", move || {
+        with(table::whole)
+    }));
+    all.push(trial("random_requests", move || with(random)));
     all.push(trial("finds_an_injected_fault", faulty::found));
     all
 }
 
-fn trial(name: &str, body: fn() -> Result<()>) -> Trial {
+fn trial(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(format!("differ::{name}"), move || {
         body().map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
-fn random() -> Result<()> {
-    let pair = Pair::start(Acceleration::Auto)?;
+fn random(pair: &Pair) -> Result<()> {
     pair.bed.start_neighbour("store1")?;
     let generator = Generator::new(&[])?;
     let exceptions = Exceptions::known()?;
-    let sides = campaign::sides(&pair);
+    let sides = campaign::sides(pair);
     let duel = campaign::duel(&sides, &exceptions);
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     for seed in [SEED, u64::from(now.subsec_nanos())] {
