@@ -17,7 +17,7 @@ use crate::environment::settings::events;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
-use crate::scripts::FunctionNames;
+use crate::scripts::{self, FunctionNames};
 use crate::store::{Prefix, Slug};
 pub use facts::info_field;
 use users::UserKey;
@@ -93,6 +93,7 @@ impl Admin {
             .await
             .map_err(server)?;
         let facts = facts::facts(&mut connection).await.map_err(server)?;
+        scripts::of_release(facts.release);
         let mut registry = Registry::open(connection.clone()).await?;
         let key = registry.user_key(&UserKey::random().to_text()).await?;
         let key = UserKey::from_text(&key).ok_or_else(|| {

@@ -40,6 +40,7 @@ pub const OF_THE_HOST: &[(&str, Body)] = &[
     ("notifications", notifications),
     ("clients", clients::conversations),
     ("monitors", clients::monitors),
+    ("monitors_quote", monitors_quote),
     ("monitors_that_do_not_read", clients::slow_monitors),
     ("clients_are_apart", clients::apart),
     ("clients_of_all_workers", clients::many),
@@ -101,6 +102,10 @@ fn databases(pair: &Pair) -> Result<()> {
 fn lua(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("sessions/scripts.txt"))?;
     scenario::check(pair, include_str!("sessions/lua.txt"))
+}
+
+fn monitors_quote(pair: &Pair) -> Result<()> {
+    scenario::check(pair, include_str!("sessions/monitor-quotes.txt"))
 }
 
 fn functions(pair: &Pair) -> Result<()> {

@@ -37,6 +37,12 @@ impl Setting {
         }
     }
 
+    /// Whether it is with this version.
+    #[must_use]
+    pub fn is_of(self, series: &str) -> bool {
+        self.valkey == Some(series)
+    }
+
     /// A bed's builder of this setting.
     ///
     /// # Errors

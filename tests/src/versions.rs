@@ -18,13 +18,25 @@ const PAIRED: [(&str, &[(&str, Body)]); 5] = [
     ("differ", differ::BODIES),
 ];
 
+/// What a version is not tried with.
+const LEFT_OUT: [(&str, &str); 1] = [
+    // MONITOR of 8.1.1 leaves quotes and backslashes as they are, so that its lines cannot be read; a store's
+    // are those of all other releases.
+    ("8.1", "monitors_quote"),
+];
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
     let mut all = Vec::new();
     for setting in Setting::of_further_valkeys() {
         for (module, bodies) in PAIRED {
-            all.extend(pair::trials_of(setting, module, bodies));
+            let is_in = |(name, _): &&(&str, Body)| {
+                let is_it = |(series, left_out)| setting.is_of(series) && left_out == *name;
+                !LEFT_OUT.into_iter().any(is_it)
+            };
+            let bodies: Vec<_> = bodies.iter().filter(is_in).copied().collect();
+            all.extend(pair::trials_of(setting, module, &bodies));
         }
         all.extend(smoke::of_the_server(setting));
         all.push(hostile::rights_of(setting));

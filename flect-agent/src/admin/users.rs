@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::commands::{self, Policy, Version};
+use crate::commands::{self, GRANTS_DATABASES, Policy, Version};
 use crate::environment::Credentials;
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
@@ -187,7 +187,6 @@ pub fn librarian(credentials: &Credentials, known: &HashSet<String>) -> Vec<Stri
 /// The databases of every user of the agent's: all that it stores is in database 0. Servers before 9.1 do
 /// not know such a right.
 pub fn databases(release: Version) -> &'static [&'static str] {
-    const GRANTS_DATABASES: Version = Version { major: 9, minor: 1 };
     if release < GRANTS_DATABASES {
         return &[];
     }

@@ -96,7 +96,7 @@ const SEVERAL: &[&str] = &[
     "slave8",
     "slave9",
     "listener",
-    "module:",
+    "module",
     "cmdstat_",
     "errorstat_",
     "latency_percentiles_",
@@ -135,6 +135,8 @@ pub struct Own {
     pub latency_tracking: bool,
     /// The port that the app connected to.
     pub port: u16,
+    /// Modules that are part of the server.
+    pub modules: Vec<String>,
 }
 
 impl Own {
@@ -154,7 +156,21 @@ impl Own {
             connections_max: limits.connections,
             latency_tracking: store.settings().latency_tracking(),
             port,
+            modules: Vec::new(),
         }
+    }
+
+    /// Beside modules that are part of the server.
+    #[must_use]
+    pub fn with_modules(self, modules: &[(String, i64)]) -> Self {
+        let modules = modules.iter().map(|(name, _)| name.clone()).collect();
+        Self { modules, ..self }
+    }
+
+    /// Whether a line of INFO is about a module that is part of the server.
+    fn has_module(&self, line: &str) -> bool {
+        let name = line.strip_prefix("name=").and_then(|l| l.split(',').next());
+        name.is_some_and(|name| self.modules.iter().any(|known| known == name))
     }
 
     /// Bytes of keys and values; 0 where nobody has measured.
@@ -222,7 +238,7 @@ pub(super) fn line(
     let find = |known: &(&str, &str)| known.0 == name;
     let value = if let Some(value) = own.field(name, on_server, startup_bytes) {
         value
-    } else if PASSED.contains(&name) {
+    } else if PASSED.contains(&name) || name == "module" && own.has_module(on_server) {
         on_server.to_owned()
     } else if let Some((_, value)) = NOTHING.iter().find(|known| find(known)) {
         (*value).to_owned()
