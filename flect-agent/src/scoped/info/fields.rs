@@ -82,7 +82,7 @@ const NOTHING: &[(&str, &str)] = &[
     ("cluster_enabled", "0"),
 ];
 
-/// Fields that a server has once for each of what it has several of: replicas, listeners, modules,
+/// Fields that a server has once for each of what it has several of: replicas, listeners,
 /// databases, commands; and those of a replica, which no store is.
 const SEVERAL: &[&str] = &[
     "slave0",
@@ -96,7 +96,6 @@ const SEVERAL: &[&str] = &[
     "slave8",
     "slave9",
     "listener",
-    "module",
     "cmdstat_",
     "errorstat_",
     "latency_percentiles_",
@@ -235,10 +234,14 @@ pub(super) fn line(
     on_server: &str,
     startup_bytes: u64,
 ) -> Option<String> {
+    if name == "module" {
+        let told = own.has_module(on_server);
+        return told.then(|| format!("{name}:{on_server}\r\n"));
+    }
     let find = |known: &(&str, &str)| known.0 == name;
     let value = if let Some(value) = own.field(name, on_server, startup_bytes) {
         value
-    } else if PASSED.contains(&name) || name == "module" && own.has_module(on_server) {
+    } else if PASSED.contains(&name) {
         on_server.to_owned()
     } else if let Some((_, value)) = NOTHING.iter().find(|known| find(known)) {
         (*value).to_owned()
@@ -328,7 +331,7 @@ pub(super) fn counted(own: &Own, section: &str) -> Option<String> {
                 );
             }
         }
-        "Latencystats" | "Modules" => {}
+        "Latencystats" => {}
         _ => return None,
     }
     Some(lines)
