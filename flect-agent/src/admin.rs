@@ -17,7 +17,7 @@ use crate::environment::settings::events;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
-use crate::scripts::FunctionNames;
+use crate::scripts::{self, FunctionNames};
 use crate::store::{Prefix, Slug};
 pub use facts::info_field;
 use users::UserKey;
@@ -93,6 +93,7 @@ impl Admin {
             .await
             .map_err(server)?;
         let facts = facts::facts(&mut connection).await.map_err(server)?;
+        scripts::of_release(facts.release);
         let mut registry = Registry::open(connection.clone()).await?;
         let key = registry.user_key(&UserKey::random().to_text()).await?;
         let key = UserKey::from_text(&key).ok_or_else(|| {
@@ -135,7 +136,7 @@ impl Admin {
     pub async fn ensure_housekeeper(&mut self) -> Result<Credentials, AdminError> {
         let credentials = self.key.credentials("flect.housekeeper");
         let rules = users::housekeeper(&credentials);
-        self.set_user(&credentials.user, &rules).await?;
+        self.make_user(&credentials, rules).await?;
         Ok(credentials)
     }
 
@@ -146,7 +147,7 @@ impl Admin {
     pub async fn ensure_librarian(&mut self) -> Result<Credentials, AdminError> {
         let credentials = self.key.credentials("flect.librarian");
         let rules = users::librarian(&credentials, &self.commands);
-        self.set_user(&credentials.user, &rules).await?;
+        self.make_user(&credentials, rules).await?;
         Ok(credentials)
     }
 
@@ -254,9 +255,9 @@ impl Admin {
         }
         let mut rules = users::store(&store.credentials, &store.prefix, &self.commands, keeps);
         rules.extend(self.learnt.forwarded.iter().map(|name| format!("+{name}")));
-        self.set_user(&store.credentials.user, &rules).await?;
+        self.make_user(&store.credentials, rules).await?;
         let rules = users::sorter(&store.sorter, &store.prefix, &self.commands);
-        self.set_user(&store.sorter.user, &rules).await
+        self.make_user(&store.sorter, rules).await
     }
 
     /// Lets the store's user subscribe to patterns literally. They begin with the store's own
@@ -407,6 +408,16 @@ impl Admin {
                 .remove("channels")
                 .and_then(|value| redis::from_redis_value::<String>(value).ok())
         }))
+    }
+
+    async fn make_user(
+        &mut self,
+        credentials: &Credentials,
+        mut rules: Vec<String>,
+    ) -> Result<(), AdminError> {
+        let databases = users::databases(self.facts.release);
+        rules.extend(databases.iter().map(|&rule| rule.to_owned()));
+        self.set_user(&credentials.user, &rules).await
     }
 
     async fn set_user<R: redis::ToRedisArgs>(

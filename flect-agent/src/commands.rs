@@ -17,8 +17,8 @@ mod table;
 
 pub use by_arguments::{placement, policy, streamable};
 pub use errors::{
-    arity_error, is_cross_protocol, refusal, subcommand_syntax_error, unknown_command_error,
-    unknown_subcommand_error,
+    arity_error, engine_error, is_cross_protocol, refusal, subcommand_syntax_error, type_error,
+    unknown_command_error, unknown_subcommand_error,
 };
 pub use flags::{Flags, KeyFlags};
 pub use keyspec::{Begin, Find, KeySpec};
@@ -74,6 +74,9 @@ pub struct Version {
     /// Such as 1 in 8.1.
     pub minor: u8,
 }
+
+/// The first release whose users are granted databases (`db=`).
+pub const GRANTS_DATABASES: Version = Version { major: 9, minor: 1 };
 
 /// Which arguments of a command are names of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,9 @@ pub struct ServerFacts {
     pub databases: u32,
     /// The server's own version: 8.1 of 8.1.3.
     pub release: crate::commands::Version,
+    /// Modules that are part of the server (Lua, since 9.1), with their versions: every server of its release
+    /// has them. Those that an operator has loaded are no matter of a store's.
+    pub modules: Vec<(String, i64)>,
 }
 
 /// One shared Valkey.

@@ -17,6 +17,7 @@ mod wide;
 
 pub use askers::{Asks, described};
 pub use cache::{Known, Scripts};
+pub use data::of_release;
 pub use functions::{FunctionNames, Library, NAMES as FUNCTION_NAMES, load_error};
 pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;

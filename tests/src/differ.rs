@@ -28,4 +28,4 @@ mod trials;
 pub mod vocabulary;
 
 #[cfg(feature = "trials")]
-pub use trials::trials;
+pub use trials::{BODIES, trials};

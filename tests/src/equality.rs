@@ -6,20 +6,20 @@
 use anyhow::Result;
 use libtest_mimic::Trial;
 
-use crate::pair::{self, Pair};
+use crate::pair::{self, Body, Pair};
 use crate::scenario;
+
+/// What is tried.
+pub const BODIES: &[(&str, Body)] = &[
+    ("strings_and_keys", strings_and_keys),
+    ("collections", collections),
+    ("streams_and_more", streams_and_more),
+];
 
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    pair::trials(
-        "equality",
-        &[
-            ("strings_and_keys", strings_and_keys),
-            ("collections", collections),
-            ("streams_and_more", streams_and_more),
-        ],
-    )
+    pair::trials("equality", BODIES)
 }
 
 fn strings_and_keys(pair: &Pair) -> Result<()> {
@@ -33,5 +33,6 @@ fn collections(pair: &Pair) -> Result<()> {
 
 fn streams_and_more(pair: &Pair) -> Result<()> {
     scenario::check(pair, include_str!("equality/streams.txt"))?;
-    scenario::check(pair, include_str!("equality/errors.txt"))
+    scenario::check(pair, include_str!("equality/errors.txt"))?;
+    scenario::check(pair, include_str!("equality/newer.txt"))
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 
 use crate::bed::Bed;
+use crate::setting::Setting;
 use attack::Attack;
 use play::Stage;
 
@@ -42,9 +43,15 @@ pub fn trials() -> Vec<Trial> {
         .map(|&(name, text)| trial(name, move || hold(name, text)));
     held.chain([
         trial("self_check", self_check),
-        trial("rights", rights::all),
+        trial("rights", || rights::all(Bed::builder())),
     ])
     .collect()
+}
+
+/// What the agent's users may do, asked of another server.
+#[must_use]
+pub fn rights_of(setting: Setting) -> Trial {
+    setting.trial("hostile::rights", rights::all)
 }
 
 fn trial(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {

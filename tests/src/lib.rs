@@ -34,6 +34,8 @@
 //! | [`witness`] | a client of another store, who notices what is denied to it |
 //! | `resources` | stores that take all they can get |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
+//! | `setting` | what trials are held with: a version of Valkey, a way of the bytes |
+//! | `versions` | the trials that depend on the version of Valkey, on the further ones |
 //! | `views` | `flect top`, and the status page in a browser |
 //! | `smoke` | end-to-end trials that touch every part once |
 //!
@@ -96,7 +98,11 @@ pub mod seed;
 #[cfg(feature = "trials")]
 pub mod sessions;
 #[cfg(feature = "trials")]
+pub mod setting;
+#[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod versions;
 #[cfg(feature = "trials")]
 pub mod views;
 #[cfg(feature = "trials")]

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 #[cfg(feature = "trials")]
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 
 use crate::bed::builder::Builder;
 use crate::bed::{APP1, Acceleration, Bed};
+#[cfg(feature = "trials")]
+use crate::setting::Setting;
 use crate::wire::Wire;
 
 /// A store and a private Valkey.
@@ -170,21 +172,23 @@ impl Pair {
 #[cfg(feature = "trials")]
 #[must_use]
 pub fn trials(module: &str, bodies: &[(&str, Body)]) -> Vec<Trial> {
-    let mut all = Vec::new();
-    for &(name, body) in bodies {
-        for acceleration in [Acceleration::On, Acceleration::Off] {
-            let name = format!("{module}::{name}::accel_{}", acceleration.word());
-            all.push(Trial::test(name, move || {
-                let run = || -> Result<()> {
-                    let pair = Pair::start(acceleration)?;
-                    body(&pair)
-                        .with_context(|| format!("the agent's log:\n{}", pair.bed.agent_log()))
-                };
-                run().map_err(|error| Failed::from(format!("{error:#}")))
-            }));
-        }
-    }
-    all
+    let settings = Setting::OF_EVERY_KERNEL.into_iter();
+    settings
+        .flat_map(|setting| trials_of(setting, module, bodies))
+        .collect()
+}
+
+/// One trial per body, each with a pair of its own.
+#[cfg(feature = "trials")]
+#[must_use]
+pub fn trials_of(setting: Setting, module: &str, bodies: &[(&str, Body)]) -> Vec<Trial> {
+    let trial = |&(name, body): &(&str, Body)| {
+        setting.trial(&format!("{module}::{name}"), move |builder| {
+            let pair = Pair::of(builder)?;
+            body(&pair).with_context(|| format!("the agent's log:\n{}", pair.bed.agent_log()))
+        })
+    };
+    bodies.iter().map(trial).collect()
 }
 
 /// Bytes as text for a message: printable as they are, the rest escaped, the middle of long ones

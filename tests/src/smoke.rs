@@ -10,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Failed, Trial};
 
 use crate::bed::agent::wait_until;
-use crate::bed::{APP1, Acceleration, Bed, NEIGHBOUR, UNCLAIMED};
+use crate::bed::{APP1, Bed, NEIGHBOUR, UNCLAIMED};
+use crate::setting::Setting;
 use crate::wire::{Value, Wire};
 
 /// An agent tries to reach its server again every few seconds at the least, and may be slow.
@@ -19,61 +20,61 @@ const SERVED_WITHIN: Duration = Duration::from_secs(30);
 /// What a trial does with its bed.
 type Body = fn(&Bed) -> Result<()>;
 
+/// What the server has a part in.
+const OF_THE_SERVER: [(&str, Body); 6] = [
+    ("same_keys_are_disjoint", same_keys_are_disjoint),
+    ("keys_bear_the_prefix", keys_bear_the_prefix),
+    (
+        "store_wide_commands_are_scoped",
+        store_wide_commands_are_scoped,
+    ),
+    ("the_user_names_another_store", the_user_names_another_store),
+    ("a_dead_agent_fails_closed", a_dead_agent_fails_closed),
+    ("a_busy_neighbour_is_not_seen", a_busy_neighbour_is_not_seen),
+];
+
+/// What the kernel and the agent do alone.
+const OF_THE_KERNEL: [(&str, Body); 3] = [
+    (
+        "nested_cgroups_belong_to_the_app",
+        nested_cgroups_belong_to_the_app,
+    ),
+    (
+        "an_unclaimed_cgroup_is_refused",
+        an_unclaimed_cgroup_is_refused,
+    ),
+    (
+        "getpeername_is_the_asked_address",
+        getpeername_is_the_asked_address,
+    ),
+];
+
 /// The trials of this module; those with an agent run with acceleration on and off.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
     let mut all = vec![Trial::test("smoke::direct_bed", || {
         direct_bed().map_err(|error| Failed::from(format!("{error:#}")))
     })];
-    let with_agent: [(&str, Body); 9] = [
-        ("same_keys_are_disjoint", same_keys_are_disjoint),
-        ("keys_bear_the_prefix", keys_bear_the_prefix),
-        (
-            "store_wide_commands_are_scoped",
-            store_wide_commands_are_scoped,
-        ),
-        ("the_user_names_another_store", the_user_names_another_store),
-        (
-            "nested_cgroups_belong_to_the_app",
-            nested_cgroups_belong_to_the_app,
-        ),
-        (
-            "an_unclaimed_cgroup_is_refused",
-            an_unclaimed_cgroup_is_refused,
-        ),
-        (
-            "getpeername_is_the_asked_address",
-            getpeername_is_the_asked_address,
-        ),
-        ("a_dead_agent_fails_closed", a_dead_agent_fails_closed),
-        ("a_busy_neighbour_is_not_seen", a_busy_neighbour_is_not_seen),
-    ];
     all.push(Trial::test("smoke::over_a_unix_socket", || {
         over_a_unix_socket().map_err(|error| Failed::from(format!("{error:#}")))
     }));
-    for (name, body) in with_agent {
+    for (name, body) in OF_THE_SERVER.into_iter().chain(OF_THE_KERNEL) {
         all.extend(for_each_acceleration(&format!("smoke::{name}"), body));
     }
     all
 }
 
+/// The trials that the server has a part in.
+#[must_use]
+pub fn of_the_server(setting: Setting) -> Vec<Trial> {
+    OF_THE_SERVER
+        .map(|(name, body)| setting.trial_with_bed(&format!("smoke::{name}"), body))
+        .into()
+}
+
 /// One trial per acceleration mode, each with a bed of its own that has two stores.
 pub fn for_each_acceleration(name: &str, body: fn(&Bed) -> Result<()>) -> [Trial; 2] {
-    [Acceleration::On, Acceleration::Off].map(|acceleration| {
-        Trial::test(
-            format!("{name}::accel_{}", acceleration.word()),
-            move || {
-                let run = || -> Result<()> {
-                    let bed = Bed::builder()
-                        .stores(2)
-                        .acceleration(acceleration)
-                        .start()?;
-                    body(&bed).with_context(|| format!("the agent's log:\n{}", bed.agent_log()))
-                };
-                run().map_err(|error| Failed::from(format!("{error:#}")))
-            },
-        )
-    })
+    Setting::OF_EVERY_KERNEL.map(|setting| setting.trial_with_bed(name, body))
 }
 
 /// Runs a command and returns what it prints, without the last line's end.

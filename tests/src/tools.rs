@@ -50,6 +50,23 @@ pub fn program(name: &str) -> Result<PathBuf> {
     bail!("{name} is not installed: run `cargo xtask setup`")
 }
 
+/// Versions of Valkey that trials run on besides that of [`program`]'s `valkey-server`, oldest first.
+pub const FURTHER_VALKEYS: [&str; 2] = ["8.1", "9.1"];
+
+/// The name of the valkey-server of one of [`FURTHER_VALKEYS`].
+#[must_use]
+pub fn further_valkey_name(series: &str) -> String {
+    format!("valkey-server-{series}")
+}
+
+/// The valkey-server of one of [`FURTHER_VALKEYS`].
+///
+/// # Errors
+/// As [`program`].
+pub fn further_valkey(series: &str) -> Result<PathBuf> {
+    program(&further_valkey_name(series))
+}
+
 /// The clients for Node.js, for `NODE_PATH`.
 #[must_use]
 pub fn node_modules() -> PathBuf {

@@ -7,29 +7,29 @@ mod names;
 use anyhow::Result;
 use libtest_mimic::Trial;
 
-use crate::pair::{self, Pair};
+use crate::pair::{self, Body, Pair};
 use crate::scenario;
+
+/// What is tried.
+pub const BODIES: &[(&str, Body)] = &[
+    ("in_transactions", in_transactions),
+    ("in_scripts", in_scripts),
+    ("in_functions", in_functions),
+    ("swapped", swapped),
+    ("cursors_and_lengths", cursors),
+    ("patterns", names::patterns),
+    ("scanned", names::scanned),
+    ("random", names::random),
+    ("flushed_whole", flush::whole),
+    ("flushed_at_once", flush::at_once),
+    ("flushed_by_one_who_goes", flush::gone),
+    ("nothing_is_left_behind", flush::nothing_is_left_behind),
+];
 
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    pair::trials(
-        "wide",
-        &[
-            ("in_transactions", in_transactions),
-            ("in_scripts", in_scripts),
-            ("in_functions", in_functions),
-            ("swapped", swapped),
-            ("cursors_and_lengths", cursors),
-            ("patterns", names::patterns),
-            ("scanned", names::scanned),
-            ("random", names::random),
-            ("flushed_whole", flush::whole),
-            ("flushed_at_once", flush::at_once),
-            ("flushed_by_one_who_goes", flush::gone),
-            ("nothing_is_left_behind", flush::nothing_is_left_behind),
-        ],
-    )
+    pair::trials("wide", BODIES)
 }
 
 fn in_transactions(pair: &Pair) -> Result<()> {

@@ -14,6 +14,7 @@ mod progress;
 mod sdk;
 pub mod suite;
 mod valkey;
+mod versions;
 mod vm;
 
 use std::env;
@@ -36,6 +37,8 @@ pub enum Part {
     Bpf,
     /// valkey-server, valkey-cli and valkey-benchmark.
     Valkey,
+    /// valkey-server of the further versions that trials run on.
+    Versions,
     /// ioredis and redis-py.
     Clients,
     /// Further clients and frameworks; after `Clients`.
@@ -73,6 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
     ensure(&[
         Part::Bpf,
         Part::Valkey,
+        Part::Versions,
         Part::Clients,
         Part::Libraries,
         Part::Sdk,
@@ -125,6 +129,7 @@ impl Part {
         match self {
             Self::Bpf => bpf_linker::is_ready(),
             Self::Valkey => valkey::is_ready(),
+            Self::Versions => versions::is_ready(),
             Self::Clients => clients::is_ready(),
             Self::Libraries => libraries::is_ready(),
             Self::Sdk => sdk::is_ready(),
@@ -140,6 +145,7 @@ impl Part {
         match self {
             Self::Bpf => bpf_linker::install(),
             Self::Valkey => valkey::install(),
+            Self::Versions => versions::install(),
             Self::Clients => clients::install(),
             Self::Libraries => libraries::install(),
             Self::Sdk => sdk::install(),
@@ -196,7 +202,35 @@ fn link(name: &str, target: &Path) -> Result<()> {
 ///
 /// `root` is a folder below the tools' one and `program` a path in it.
 fn wrap(name: &str, root: &str, program: &str, arguments: &str) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    let libraries = libraries(root, program)?;
+    let start = format!(
+        "LD_LIBRARY_PATH=\"{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\" \
+         exec \"$root/{program}\" {arguments}"
+    );
+    write_script(name, root, &start)
+}
+
+/// The same for a program that was unpacked with the C library that it wants: the loader of that library
+/// starts it, since the machine's own cannot.
+fn wrap_with_own_loader(name: &str, root: &str, program: &str) -> Result<()> {
+    let libraries = libraries(root, program)?;
+    let unpacked = tools::tools().join(root);
+    let loader = ["usr/lib64", "usr/lib"]
+        .iter()
+        .flat_map(|folder| {
+            let entries = fs::read_dir(unpacked.join(folder)).into_iter().flatten();
+            entries.flatten().map(move |entry| (folder, entry))
+        })
+        .map(|(folder, entry)| format!("{folder}/{}", entry.file_name().to_string_lossy()))
+        .find(|path| path.contains("/ld-linux"))
+        .context("the packages hold no loader")?;
+    let start =
+        format!("exec \"$root/{loader}\" --library-path \"{libraries}\" \"$root/{program}\"");
+    write_script(name, root, &start)
+}
+
+/// The folders of an unpacked program's libraries, as the script that starts it knows them.
+fn libraries(root: &str, program: &str) -> Result<String> {
     let unpacked = tools::tools().join(root);
     if !unpacked.join(program).is_file() {
         bail!("the packages hold no {program}");
@@ -214,11 +248,13 @@ fn wrap(name: &str, root: &str, program: &str, arguments: &str) -> Result<()> {
             }
         }
     }
+    Ok(libraries.join(":"))
+}
+
+fn write_script(name: &str, root: &str, start: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
     let script = format!(
-        "#!/bin/sh\n# Made by `cargo xtask setup`.\nroot=\"${{0%/*}}/../{root}\"\n\
-         LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\" \
-         exec \"$root/{program}\" {arguments} \"$@\"\n",
-        libraries.join(":")
+        "#!/bin/sh\n# Made by `cargo xtask setup`.\nroot=\"${{0%/*}}/../{root}\"\n{start} \"$@\"\n"
     );
     let path = fresh(name)?;
     fs::write(&path, script)?;

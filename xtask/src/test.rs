@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients, Part::Sdk];
     if !args.no_host {
-        parts.extend([Part::Libraries, Part::Chromium]);
+        parts.extend([Part::Versions, Part::Libraries, Part::Chromium]);
     }
     if !args.no_vm {
         parts.push(Part::Vm);

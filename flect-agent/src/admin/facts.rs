@@ -1,6 +1,6 @@
 //! What the agent asks a server about itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use redis::aio::ConnectionManager;
 
@@ -19,8 +19,7 @@ pub(super) async fn facts(connection: &mut ConnectionManager) -> redis::RedisRes
         .arg("server")
         .query_async(connection)
         .await?;
-    let hello: std::collections::HashMap<String, redis::Value> =
-        redis::cmd("HELLO").query_async(connection).await?;
+    let hello: HashMap<String, redis::Value> = redis::cmd("HELLO").query_async(connection).await?;
     let text = |name: &str| {
         hello
             .get(name)
@@ -43,7 +42,24 @@ pub(super) async fn facts(connection: &mut ConnectionManager) -> redis::RedisRes
         release: info_field(&info, "valkey_version")
             .and_then(release)
             .unwrap_or(OLDEST_RELEASE),
+        modules: hello
+            .get("modules")
+            .and_then(|value| redis::from_redis_value(value.clone()).ok())
+            .map_or_else(Vec::new, built_in),
     })
+}
+
+/// A module that is part of the server has its name where others have the path of a file.
+fn built_in(modules: Vec<HashMap<String, redis::Value>>) -> Vec<(String, i64)> {
+    let text = |module: &HashMap<String, redis::Value>, field: &str| -> Option<String> {
+        redis::from_redis_value(module.get(field)?.clone()).ok()
+    };
+    let read = |module: HashMap<String, redis::Value>| {
+        let name = text(&module, "name")?;
+        let version = text(&module, "ver")?.parse().ok()?;
+        (text(&module, "path")? == name).then_some((name, version))
+    };
+    modules.into_iter().filter_map(read).collect()
 }
 
 /// What a server that does not say its version is taken for.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use crate::commands::{self, Policy};
+use crate::commands::{self, GRANTS_DATABASES, Policy, Version};
 use crate::environment::Credentials;
 use crate::scoped::SCRIPT_NAMES;
 use crate::store::Prefix;
@@ -184,6 +184,15 @@ pub fn librarian(credentials: &Credentials, known: &HashSet<String>) -> Vec<Stri
     let names = names.into_iter().filter(|name| known.contains(*name));
     rules.extend(names.map(|name| format!("+{name}")));
     rules
+}
+
+/// The databases of every user of the agent's: all that it stores is in database 0. Servers before 9.1 do
+/// not know such a right.
+pub fn databases(release: Version) -> &'static [&'static str] {
+    if release < GRANTS_DATABASES {
+        return &[];
+    }
+    &["resetdbs", "db=0"]
 }
 
 /// A user that can log in and do nothing.

@@ -68,6 +68,24 @@ pub fn arity_error(command: &Command) -> Vec<u8> {
     )
 }
 
+/// `-ERR No scripting engine found with name 'x' to enable debug` (`scriptCommand` in eval.c).
+#[must_use]
+pub fn engine_error(name: &[u8]) -> Vec<u8> {
+    let mut text = b"-ERR No scripting engine found with name '".to_vec();
+    text.extend_from_slice(echoed(name, usize::MAX));
+    text.extend_from_slice(b"' to enable debug");
+    one_line(text)
+}
+
+/// `-ERR unknown type name 'x'` (`scanGenericCommand` in db.c).
+#[must_use]
+pub fn type_error(name: &[u8]) -> Vec<u8> {
+    let mut text = b"-ERR unknown type name '".to_vec();
+    text.extend_from_slice(echoed(name, usize::MAX));
+    text.push(b'\'');
+    one_line(text)
+}
+
 /// The refusal of a command whose policy is `Operator(why)`.
 #[must_use]
 pub fn refusal(command: &Command, why: &str) -> Vec<u8> {

@@ -157,6 +157,21 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
         return Err(b"-ERR invalid cursor\r\n".to_vec());
     };
     let mut page = Page::at(cursor.to_string().as_bytes());
+    let read = options(request, &mut page);
+    match page.kind.as_deref() {
+        // What follows an unknown type is not looked at.
+        Some(kind) if read.is_err() && !is_type(kind) => Err(commands::type_error(kind)),
+        _ => read.map(|()| page),
+    }
+}
+
+/// Types that every server has. Those of modules it knows itself: it is asked.
+fn is_type(name: &[u8]) -> bool {
+    const TYPES: [&[u8]; 6] = [b"string", b"list", b"set", b"zset", b"hash", b"stream"];
+    TYPES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+fn options(request: &Request<'_>, page: &mut Page) -> Result<(), Vec<u8>> {
     let mut at = 2;
     while let Some(option) = request.get(at) {
         let Some(value) = request.get(at + 1) else {
@@ -173,13 +188,16 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
         } else if option.eq_ignore_ascii_case(b"match") {
             page.pattern = Some(value.to_vec());
         } else if option.eq_ignore_ascii_case(b"type") {
-            page.kind = Some(value.to_vec());
+            // The server complains of the first that it does not know.
+            if page.kind.as_deref().is_none_or(is_type) {
+                page.kind = Some(value.to_vec());
+            }
         } else {
             return Err(SYNTAX_ERROR.to_vec());
         }
         at += 2;
     }
-    Ok(page)
+    Ok(())
 }
 
 fn config_set(asker: &Asker<'_>, request: &Request<'_>) -> Result<ConfigSet, Vec<u8>> {

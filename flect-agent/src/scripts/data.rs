@@ -8,10 +8,11 @@
 //! of arguments; after `>` comes how to read the reply.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use crate::commands::{
     self, Begin, Command, Find, Flags, KeySpec, Local, Lookup, Names, Policy, ReplyShape, Scoped,
+    Version,
 };
 
 /// All commands that hold names, with their codes.
@@ -49,7 +50,20 @@ pub(super) fn writes(word: &[u8]) -> bool {
 /// The table's commands, and what had been learnt by the first script. A command that comes later is not
 /// known to scripts, and its keys there have no prefix: the server refuses them.
 fn everything() -> impl Iterator<Item = &'static Command> {
-    commands::all().iter().chain(commands::learnt())
+    let has = |command: &&Command| {
+        RELEASE
+            .get()
+            .is_none_or(|release| command.since <= *release)
+    };
+    commands::all().iter().filter(has).chain(commands::learnt())
+}
+
+static RELEASE: OnceLock<Version> = OnceLock::new();
+
+/// Scripts call commands of this release of the server; a newer one is as unknown there as to the server.
+pub fn of_release(release: Version) {
+    // The first call counts: an agent serves one environment.
+    let _ = RELEASE.set(release);
 }
 
 /// The code of the command that is spelt so.

@@ -209,6 +209,7 @@ impl Worker {
             own: &|| {
                 let states = self.environment.directory.states(session.store.number);
                 Own::of(&session.store, states, session.entry.asked.port())
+                    .with_modules(&self.environment.facts.modules)
             },
             scripts_run: matches!(scoped, Scoped::Function | Scoped::ScriptKill)
                 && self

@@ -136,7 +136,11 @@ impl Worker {
                 let redirect = words.any(|word| word.eq_ignore_ascii_case(b"redirect"));
                 session.entry.named().redirect |= redirect;
             }
-            Local::ClientImportSource => return Err(NOT_IMPORTING.to_vec()),
+            Local::ClientImportSource => {
+                if !request.arg(2).eq_ignore_ascii_case(b"off") {
+                    return Err(NOT_IMPORTING.to_vec());
+                }
+            }
             Local::ClientGetRedir => {
                 encode::integer(session.tracking_now().redirection(), &mut out)
             }
@@ -399,7 +403,16 @@ impl Worker {
         text("mode", "standalone", &mut out);
         text("role", "master", &mut out);
         encode::bulk("modules", &mut out);
-        encode::array(0, &mut out);
+        encode::array(facts.modules.len(), &mut out);
+        for (name, version) in &facts.modules {
+            encode::map(protocol, 4, &mut out);
+            text("name", name, &mut out);
+            encode::bulk("ver", &mut out);
+            encode::integer(*version, &mut out);
+            text("path", name, &mut out);
+            encode::bulk("args", &mut out);
+            encode::array(0, &mut out);
+        }
         out
     }
 }

@@ -4,7 +4,7 @@ use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::Session;
-use crate::commands::{self, Local, Lookup, Policy};
+use crate::commands::{self, GRANTS_DATABASES, Local, Lookup, Policy, Version};
 use crate::diagnosis::answer::{self, Latency};
 use crate::registry::now_seconds;
 use crate::resp::request::Request;
@@ -28,8 +28,18 @@ const MEMORY_SMALL_BYTES: u64 = 5 * 1024 * 1024;
 /// What Valkey says with an allocator that tells nothing.
 const NO_MALLOC_STATS: &str = "Stats not supported for the current allocator";
 
-/// The rules of the one user of a Valkey that nobody has configured.
-const ALL_RIGHTS: &str = "on nopass sanitize-payload ~* &* +@all";
+/// The flags of the one user of a Valkey that nobody has configured. Servers before 9.1 say that they check
+/// payloads; those since do not say so unless they were told to.
+fn flags(release: Version) -> &'static [&'static str] {
+    if release < GRANTS_DATABASES {
+        &["on", "nopass", "sanitize-payload"]
+    } else {
+        &["on", "nopass"]
+    }
+}
+
+/// What that user may do.
+const ALL_RIGHTS: &str = "~* &* +@all";
 
 impl Worker {
     /// Commands about the store as its apps see it. What has been sent before them shows in them.
@@ -77,7 +87,7 @@ impl Worker {
                 encode::text(protocol, text, &mut out);
             }
             Local::MemoryMallocStats => encode::text(protocol, NO_MALLOC_STATS, &mut out),
-            Local::Acl => out = acl(session, request),
+            Local::Acl => out = acl(session, self.environment.facts.release, request),
             _ => encode::ok(&mut out),
         }
         self.answer(key, &out);
@@ -87,7 +97,7 @@ impl Worker {
 
 /// ACL's subcommands about users: a store has one who may do everything, and the one that the session
 /// has logged in as, where it named a store (`aclCommand` in acl.c).
-fn acl(session: &Session, request: &Request<'_>) -> Vec<u8> {
+fn acl(session: &Session, release: Version, request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut users: Vec<&[u8]> = vec![b"default"];
     if session.user != b"default" {
@@ -100,13 +110,11 @@ fn acl(session: &Session, request: &Request<'_>) -> Vec<u8> {
         b"list" => {
             encode::array(users.len(), &mut out);
             for user in users {
-                encode::bulk(
-                    [b"user ", user, b" ", ALL_RIGHTS.as_bytes()].concat(),
-                    &mut out,
-                );
+                let rights = format!(" {} {ALL_RIGHTS}", flags(release).join(" "));
+                encode::bulk([b"user ", user, rights.as_bytes()].concat(), &mut out);
             }
         }
-        b"getuser" if users.contains(&request.arg(2)) => describe_user(protocol, &mut out),
+        b"getuser" if users.contains(&request.arg(2)) => describe_user(protocol, release, &mut out),
         b"getuser" => encode::null(protocol, &mut out),
         b"deluser" => {
             if request.args().skip(2).any(|user| users.contains(&user)) {
@@ -132,16 +140,19 @@ fn acl(session: &Session, request: &Request<'_>) -> Vec<u8> {
     out
 }
 
-fn describe_user(protocol: Protocol, out: &mut Vec<u8>) {
-    encode::map(protocol, 6, out);
+fn describe_user(protocol: Protocol, release: Version, out: &mut Vec<u8>) {
+    let databases = (release >= GRANTS_DATABASES).then_some(("databases", "alldbs"));
+    let rights = [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")];
+    let rights = rights.into_iter().chain(databases);
+    encode::map(protocol, 3 + rights.clone().count(), out);
     encode::bulk("flags", out);
-    encode::set(protocol, 3, out);
-    for flag in ["on", "nopass", "sanitize-payload"] {
+    encode::set(protocol, flags(release).len(), out);
+    for flag in flags(release) {
         encode::bulk(flag, out);
     }
     encode::bulk("passwords", out);
     encode::array(0, out);
-    for (field, value) in [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")] {
+    for (field, value) in rights {
         encode::bulk(field, out);
         encode::bulk(value, out);
     }

@@ -433,7 +433,9 @@ impl Worker {
     pub(super) fn script_debug(&mut self, key: Key<Session>, request: &Request<'_>) {
         let mode = request.arg(2);
         let is = |word: &[u8]| mode.eq_ignore_ascii_case(word);
-        if is(b"no") {
+        if let Some(error) = self.wrong_engine(request) {
+            self.refuse(key, &error);
+        } else if is(b"no") {
             self.answer(key, b"+OK\r\n");
         } else if is(b"yes") || is(b"sync") {
             self.note_refused(key);
@@ -448,6 +450,21 @@ impl Worker {
     /// session's reply may come next.
     pub(super) fn scripts_break_lines(&self) -> bool {
         self.environment.facts.release < LINES_WHOLE_SINCE
+    }
+
+    /// What the server says of an argument behind the mode: nothing may stand there before 9.1, then an
+    /// engine's name.
+    fn wrong_engine(&self, request: &Request<'_>) -> Option<Vec<u8>> {
+        const NAMES_ENGINES: Version = Version { major: 9, minor: 1 };
+        match request.argc() {
+            0..=3 => None,
+            _ if self.environment.facts.release < NAMES_ENGINES => {
+                self.current.map(commands::arity_error)
+            }
+            4 if request.arg(3).eq_ignore_ascii_case(b"lua") => None,
+            4 => Some(commands::engine_error(request.arg(3))),
+            _ => Some(commands::subcommand_syntax_error(request)),
+        }
     }
 
     pub(super) fn script_job(&mut self, key: Key<Session>, task: Task) -> Outcome {

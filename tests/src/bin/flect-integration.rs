@@ -10,7 +10,7 @@ use flect_tests::bed::cleanup;
 use flect_tests::{
     chaos, child, cli, clients, confinement, control, data, differ, documentation, equality,
     hostile, integrity, intruders, kernel, libraries, limits, operator, protocol, recording,
-    resources, sdk, seed, sessions, smoke, tools, views, wide, worker,
+    resources, sdk, seed, sessions, smoke, tools, versions, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -90,6 +90,7 @@ fn of_the_host() -> Vec<Trial> {
         hostile::trials(),
         libraries::trials(),
         differ::trials(),
+        versions::trials(),
         chaos::trials(),
         data::trials(),
         documentation::trials(),

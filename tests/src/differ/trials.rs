@@ -4,6 +4,7 @@
 
 mod examples;
 mod faulty;
+mod table;
 
 use std::time::Duration;
 
@@ -14,34 +15,45 @@ use super::campaign::{self, ERRORS_PERCENT_MAX, Plan};
 use super::exceptions::Exceptions;
 use super::generate::Generator;
 use crate::bed::Acceleration;
-use crate::pair::{self, Pair};
+use crate::pair::{self, Body, Pair};
 
 /// Together with the beds under half a minute.
 const TIME: Duration = Duration::from_secs(12);
 /// The same sequences each time, as many as there is time for.
 const SEED: u64 = 1;
 
+/// What is tried on the further versions of Valkey.
+pub const BODIES: &[(&str, Body)] = &[
+    EXAMPLES,
+    ("every_command_is_in_the_table", table::whole),
+    ("requests_of_a_seed", of_a_seed),
+];
+
+const EXAMPLES: (&str, Body) = ("examples_of_every_command", examples::every);
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let mut all = pair::trials("differ", &[("examples_of_every_command", examples::every)]);
-    all.push(trial("random_requests", random));
+    let with = |body: Body| body(&Pair::start(Acceleration::Auto)?);
+    let mut all = pair::trials("differ", &[EXAMPLES]);
+    for &(name, body) in &BODIES[1..] {
+        all.push(trial(name, move || with(body)));
+    }
     all.push(trial("finds_an_injected_fault", faulty::found));
     all
 }
 
-fn trial(name: &str, body: fn() -> Result<()>) -> Trial {
+fn trial(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(format!("differ::{name}"), move || {
         body().map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
-fn random() -> Result<()> {
-    let pair = Pair::start(Acceleration::Auto)?;
+fn of_a_seed(pair: &Pair) -> Result<()> {
     pair.bed.start_neighbour("store1")?;
     let generator = Generator::new(&[])?;
     let exceptions = Exceptions::known()?;
-    let sides = campaign::sides(&pair);
+    let sides = campaign::sides(pair);
     let duel = campaign::duel(&sides, &exceptions);
     let plan = Plan {
         seed: SEED,
@@ -49,7 +61,7 @@ fn random() -> Result<()> {
         keep_going: false,
     };
     let report = campaign::run(&duel, &generator, &plan, |_| {})
-        .with_context(|| format!("the agent's log:\n{}", pair.bed.agent_log()))?;
+        .with_context(|| format!("seed {SEED}; the agent's log:\n{}", pair.bed.agent_log()))?;
     println!("differ: seed {SEED}: {report}");
     if let Some(finding) = report.findings.first() {
         bail!("seed {SEED}:\n{finding}\n{}", finding.file());

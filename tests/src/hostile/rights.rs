@@ -4,17 +4,14 @@
 //! Invariant: a store's user may do what the table forwards, on the store's own names; nothing with another
 //! name in any place of a name. What the server does not check by its rights is listed in [`UNCHECKED`].
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result, ensure};
 use flect_agent::commands::{self, Command, Lookup, Names, Policy};
 use flect_agent::resp::request::RequestScanner;
 use flect_agent::rewrite;
 use flect_agent::store::Prefix;
 
-use crate::bed::Bed;
+use crate::bed::Builder;
 use crate::differ::step::Step;
-use crate::tools;
 use crate::wire::{Wire, encode};
 
 const EXAMPLES: &[&str] = &[
@@ -42,25 +39,9 @@ const UNCHECKED: &[&str] = &[
 /// The rest is about one connection, which nobody but the agent's workers could mean.
 const AGENTS_OWN: &[&str] = &["client|id", "auth", "hello", "reset", "quit"];
 
-/// With every server that is installed.
-pub fn all() -> Result<()> {
-    let mut servers = vec![tools::program("valkey-server")?];
-    for version in ["8.1", "9.1"] {
-        let folder = tools::tools().join(format!("valkey-{version}"));
-        let places = [
-            folder.join("bin/valkey-server"),
-            folder.join("valkey-server"),
-        ];
-        servers.extend(places.into_iter().filter(|place| place.is_file()));
-    }
-    for server in servers {
-        with(server.clone()).with_context(|| server.display().to_string())?;
-    }
-    Ok(())
-}
-
-fn with(server: PathBuf) -> Result<()> {
-    let bed = Bed::builder().valkey(Some(server)).start()?;
+/// All that a server says of them.
+pub fn all(builder: Builder) -> Result<()> {
+    let bed = builder.start()?;
     let (own, foreign) = (bed.prefix("store1")?, bed.prefix("app2")?);
     let mut operator = bed.operator()?;
     let mut wrong = Vec::new();
@@ -94,6 +75,7 @@ fn with(server: PathBuf) -> Result<()> {
             wrong.push(format!("{user}: {got}"));
         }
     }
+    wrong.extend(beyond_database_0(&mut operator, &own)?);
     ensure!(asked > 250, "only {asked} requests were asked about");
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
@@ -115,19 +97,50 @@ fn known(operator: &mut Wire, args: &[Vec<u8>]) -> Result<Option<&'static Comman
     Ok((has && command.accepts(args.len())).then_some(command))
 }
 
-fn rights_of(operator: &mut Wire, user: &str) -> Result<String> {
+/// All that the agent stores is in database 0; a server that grants databases (since 9.1) grants no other.
+fn beyond_database_0(operator: &mut Wire, own: &str) -> Result<Vec<String>> {
+    let grants = operator.command(&["ACL", "SETUSER", "probe", "resetdbs", "db=0"])?;
+    if grants.text() != "OK" {
+        return Ok(Vec::new());
+    }
+    let id = own.trim_matches(['{', '}']);
+    let mut wrong = Vec::new();
+    let helpers = ["flect.housekeeper", "flect.librarian"].map(str::to_owned);
+    let users = [format!("flect.{id}"), format!("flect.{id}.sort")];
+    for user in helpers.iter().chain(&users) {
+        let databases = field_of(operator, user, "databases")?;
+        if databases != "db=0" {
+            wrong.push(format!("{user}: databases {databases}"));
+        }
+    }
+    let (from, to) = (format!("{own}:a"), format!("{own}:b"));
+    for (database, may) in [("0", true), ("1", false)] {
+        let dry = [
+            "ACL", "DRYRUN", &users[0], "COPY", &from, &to, "DB", database,
+        ];
+        let said = operator.command(&dry)?.text();
+        if (said == "OK") != may {
+            wrong.push(format!("COPY to database {database}: {said}"));
+        }
+    }
+    Ok(wrong)
+}
+
+fn field_of(operator: &mut Wire, user: &str, name: &str) -> Result<String> {
     let reply = operator.command(&["ACL", "GETUSER", user])?;
-    let fields: Vec<_> = reply.items().chunks(2).collect();
-    let field = |name: &str| {
-        let found = fields.iter().find(|pair| pair[0].text() == name);
-        found.map_or_else(String::new, |pair| pair[1].text())
-    };
+    let mut fields = reply.items().chunks(2);
+    let found = fields.find(|pair| pair[0].text() == name);
+    Ok(found.map_or_else(String::new, |pair| pair[1].text()))
+}
+
+fn rights_of(operator: &mut Wire, user: &str) -> Result<String> {
+    let mut field = |name| field_of(operator, user, name);
     Ok(format!(
         "{} | keys {} | channels {} | selectors {}",
-        field("commands"),
-        field("keys"),
-        field("channels"),
-        field("selectors")
+        field("commands")?,
+        field("keys")?,
+        field("channels")?,
+        field("selectors")?
     ))
 }
 

@@ -79,6 +79,7 @@ pub fn ends(node: &mut Node) -> Result<()> {
                 version: "7.2.4".to_owned(),
                 databases: 16,
                 release: flect_agent::commands::Version { major: 8, minor: 0 },
+                modules: Vec::new(),
             },
             housekeeper: store.credentials.clone(),
             librarian: store.credentials.clone(),

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use flect_tests::tools;
 
 use super::progress::Step;
@@ -22,6 +22,12 @@ struct Source {
     components: String,
     /// Further fields in deb822 form, such as `Signed-By` with a path or a whole key.
     others: String,
+}
+
+impl Source {
+    fn has(&self, suite: &str) -> bool {
+        self.suites.iter().any(|own| own == suite)
+    }
 }
 
 /// A private apt.
@@ -49,11 +55,27 @@ impl<'a> Apt<'a> {
     }
 
     fn open_for(step: &'a Step, suites: &[&str], kind: &str) -> Result<Self> {
+        let name = suites.first().copied().unwrap_or("own");
+        let text = sources_text(&read_sources()?, &codename()?, suites, kind)?;
+        Self::with_sources(step, name, &text, "")
+    }
+
+    /// A private apt of one suite alone, which takes no package for installed: what it unpacks comes with
+    /// all it needs, down to the C library, and runs where that of the machine is older.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of_one_suite(step: &'a Step, suite: &str) -> Result<Self> {
+        let sources = read_sources()?;
+        let text = stanza(base(&sources, &codename()?)?, suite, "deb");
+        Self::with_sources(step, suite, &text, "Dir::State::status \"/dev/null\";\n")
+    }
+
+    fn with_sources(step: &'a Step, name: &str, text: &str, further: &str) -> Result<Self> {
         ensure!(
             Path::new("/usr/bin/apt-get").exists(),
             "there is no apt-get on this machine"
         );
-        let name = suites.first().copied().unwrap_or("own");
         let apt = Self {
             folder: tools::tools().join("apt").join(name),
             step,
@@ -62,9 +84,7 @@ impl<'a> Apt<'a> {
             let folder = apt.folder.join(part);
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         }
-        apt.write_configuration()?;
-        let codename = codename()?;
-        let text = sources_text(&read_sources()?, &codename, suites, kind)?;
+        apt.write_configuration(further)?;
         fs::write(apt.folder.join("private.sources"), text)?;
         // apt takes only a folder of deb822 files.
         let parts = apt.folder.join("parts/private.sources");
@@ -176,7 +196,7 @@ impl<'a> Apt<'a> {
         command
     }
 
-    fn write_configuration(&self) -> Result<()> {
+    fn write_configuration(&self, further: &str) -> Result<()> {
         // Proxies and the like: what the machine's own apt uses to reach its mirror.
         let acquire = Command::new("apt-config").args(["dump"]).output()?;
         let acquire = String::from_utf8_lossy(&acquire.stdout).into_owned();
@@ -201,7 +221,7 @@ impl<'a> Apt<'a> {
              APT::Sandbox::User \"root\";\n\
              Debug::NoLocking \"true\";\n\
              Acquire::Languages \"none\";\n\
-             {}\n",
+             {further}{}\n",
             acquire.join("\n")
         );
         fs::write(self.folder.join("apt.conf"), text)?;
@@ -348,17 +368,7 @@ fn sources_text(
     kind: &str,
 ) -> Result<String> {
     let security = format!("{codename}-security");
-    let has = |source: &Source, suite: &str| source.suites.iter().any(|s| s == suite);
-    let Some(base) = sources.iter().find(|source| {
-        let names = [codename, "stable", "testing", "unstable", "sid"];
-        names.iter().any(|name| has(source, name))
-            && source
-                .components
-                .split(' ')
-                .any(|component| component == "main")
-    }) else {
-        bail!("the package sources in /etc/apt name no {codename} with the component main");
-    };
+    let base = base(sources, codename)?;
     let mut wanted = Vec::new();
     let own = [codename, "stable", "testing", "unstable", "sid"];
     for source in sources {
@@ -375,20 +385,37 @@ fn sources_text(
             continue;
         }
         if suite.ends_with("-security") {
-            if let Some(source) = sources.iter().find(|source| has(source, &security)) {
+            if let Some(source) = sources.iter().find(|source| source.has(&security)) {
                 wanted.push((source, suite.to_owned()));
             }
         } else {
             wanted.push((base, suite.to_owned()));
         }
     }
-    let stanzas = wanted.iter().map(|(source, suite)| {
-        format!(
-            "Types: {kind}\nURIs: {}\nSuites: {suite}\nComponents: {}\n{}",
-            source.uris, source.components, source.others
-        )
-    });
+    let stanzas = wanted
+        .iter()
+        .map(|(source, suite)| stanza(source, suite, kind));
     Ok(stanzas.collect::<Vec<_>>().join("\n"))
+}
+
+/// The machine's own source of its release.
+fn base<'a>(sources: &'a [Source], codename: &str) -> Result<&'a Source> {
+    let names = [codename, "stable", "testing", "unstable", "sid"];
+    let is_base = |source: &&Source| {
+        let mut components = source.components.split(' ');
+        names.iter().any(|name| source.has(name)) && components.any(|one| one == "main")
+    };
+    sources.iter().find(is_base).with_context(|| {
+        format!("the package sources in /etc/apt name no {codename} with the component main")
+    })
+}
+
+/// A suite of a source's mirror.
+fn stanza(source: &Source, suite: &str, kind: &str) -> String {
+    format!(
+        "Types: {kind}\nURIs: {}\nSuites: {suite}\nComponents: {}\n{}",
+        source.uris, source.components, source.others
+    )
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use flect_tests::tools;
 
 use super::apt::Apt;
-use super::{Step, is_stamped, link, on_path, stamp, wrap};
+use super::{Step, is_stamped, link, on_path, stamp, valkey, wrap};
 
 const TCLSH: &str = "tclsh";
 
@@ -30,15 +29,7 @@ fn recipe() -> String {
 
 /// Such as `8.0.1`.
 pub fn version() -> Result<String> {
-    let output = Command::new(tools::program("valkey-server")?)
-        .arg("--version")
-        .output()
-        .context("asking valkey-server for its version")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split_whitespace()
-        .find_map(|word| word.strip_prefix("v="))
-        .map(str::to_owned)
-        .with_context(|| format!("valkey-server --version said {text:?}"))
+    valkey::version(&tools::program("valkey-server")?)
 }
 
 pub fn install() -> Result<()> {

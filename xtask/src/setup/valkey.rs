@@ -2,6 +2,8 @@
 //! Debian's, unpacked below the target folder with the libraries that the machine lacks.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use flect_tests::tools;
@@ -42,4 +44,17 @@ pub fn install() -> Result<()> {
     stamp("valkey", RECIPE)?;
     step.done(from);
     Ok(())
+}
+
+/// What a server says it is, such as `8.0.1`.
+pub fn version(server: &Path) -> Result<String> {
+    let output = Command::new(server)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("asking {} for its version", server.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace()
+        .find_map(|word| word.strip_prefix("v="))
+        .map(str::to_owned)
+        .with_context(|| format!("{} --version said {text:?}", server.display()))
 }

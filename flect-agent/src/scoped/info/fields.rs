@@ -82,7 +82,7 @@ const NOTHING: &[(&str, &str)] = &[
     ("cluster_enabled", "0"),
 ];
 
-/// Fields that a server has once for each of what it has several of: replicas, listeners, modules,
+/// Fields that a server has once for each of what it has several of: replicas, listeners,
 /// databases, commands; and those of a replica, which no store is.
 const SEVERAL: &[&str] = &[
     "slave0",
@@ -96,7 +96,6 @@ const SEVERAL: &[&str] = &[
     "slave8",
     "slave9",
     "listener",
-    "module:",
     "cmdstat_",
     "errorstat_",
     "latency_percentiles_",
@@ -135,6 +134,8 @@ pub struct Own {
     pub latency_tracking: bool,
     /// The port that the app connected to.
     pub port: u16,
+    /// Modules that are part of the server.
+    pub modules: Vec<String>,
 }
 
 impl Own {
@@ -154,7 +155,21 @@ impl Own {
             connections_max: limits.connections,
             latency_tracking: store.settings().latency_tracking(),
             port,
+            modules: Vec::new(),
         }
+    }
+
+    /// Beside modules that are part of the server.
+    #[must_use]
+    pub fn with_modules(self, modules: &[(String, i64)]) -> Self {
+        let modules = modules.iter().map(|(name, _)| name.clone()).collect();
+        Self { modules, ..self }
+    }
+
+    /// Whether a line of INFO is about a module that is part of the server.
+    fn has_module(&self, line: &str) -> bool {
+        let name = line.strip_prefix("name=").and_then(|l| l.split(',').next());
+        name.is_some_and(|name| self.modules.iter().any(|known| known == name))
     }
 
     /// Bytes of keys and values; 0 where nobody has measured.
@@ -219,6 +234,10 @@ pub(super) fn line(
     on_server: &str,
     startup_bytes: u64,
 ) -> Option<String> {
+    if name == "module" {
+        let told = own.has_module(on_server);
+        return told.then(|| format!("{name}:{on_server}\r\n"));
+    }
     let find = |known: &(&str, &str)| known.0 == name;
     let value = if let Some(value) = own.field(name, on_server, startup_bytes) {
         value
@@ -312,7 +331,7 @@ pub(super) fn counted(own: &Own, section: &str) -> Option<String> {
                 );
             }
         }
-        "Latencystats" | "Modules" => {}
+        "Latencystats" => {}
         _ => return None,
     }
     Some(lines)
