@@ -9,6 +9,7 @@ mod demo;
 mod differ;
 mod fuzz;
 mod sandbox;
+mod sanitize;
 mod setup;
 mod suite;
 mod test;
@@ -48,6 +49,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Measure, as tables or JSON
     Bench(bench::Args),
+    /// Run the trials that reach the agent's unsafe code, with AddressSanitizer in the agent
+    Sanitize(sanitize::Args),
     /// Inject faults while clients of several stores keep an exact ledger
     Chaos(chaos::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Task::Differ(args) => differ::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Sanitize(args) => sanitize::run(&args),
         Task::Chaos(args) => chaos::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
