@@ -50,11 +50,27 @@ pub enum Reason {
     Names,
     /// A script kept the server from all stores for too long.
     Scripts,
+    /// A connect with a socket that was made before the hooks, or accepted.
+    OldSocket,
+    /// A connect with a socket that another cgroup made.
+    OtherCgroup,
+    /// A connect with a socket that is bound to a device.
+    Device,
+    /// A connect over multipath TCP.
+    Multipath,
+    /// A connect to the agent's own port.
+    AgentsPort,
+    /// A connect from a network namespace in which the agent does not listen.
+    Namespaces,
+    /// A connection beyond the handshakes that a network namespace may have under way.
+    Handshakes,
+    /// A connect for whose identity the kernel had no memory.
+    KernelMemory,
 }
 
 impl Reason {
     /// Every reason, for the documentation's check.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 22] = [
         Self::Identity,
         Self::OperatorCommand,
         Self::Integrity,
@@ -69,6 +85,14 @@ impl Reason {
         Self::Rate,
         Self::Names,
         Self::Scripts,
+        Self::OldSocket,
+        Self::OtherCgroup,
+        Self::Device,
+        Self::Multipath,
+        Self::AgentsPort,
+        Self::Namespaces,
+        Self::Handshakes,
+        Self::KernelMemory,
     ];
 
     /// What it is called in the log.
@@ -89,6 +113,14 @@ impl Reason {
             Self::Rate => "rate",
             Self::Names => "names",
             Self::Scripts => "scripts",
+            Self::OldSocket => "old-socket",
+            Self::OtherCgroup => "other-cgroup",
+            Self::Device => "device",
+            Self::Multipath => "multipath",
+            Self::AgentsPort => "agents-port",
+            Self::Namespaces => "namespaces",
+            Self::Handshakes => "handshakes",
+            Self::KernelMemory => "kernel-memory",
         }
     }
 }

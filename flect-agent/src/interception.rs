@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 use flect_ebpf::{Memory, PendingKey};
 
+use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 use crate::weakened::{Weakness, has};
 use kernel::Map;
@@ -67,9 +68,18 @@ pub struct Identity {
     pub socket_cookie: u64,
 }
 
-/// What [`Interception::watch`] tells about the namespaces of workloads.
+/// What [`Interception::watch`] tells.
 #[derive(Debug)]
-pub enum NamespaceEvent {
+pub enum WatchEvent {
+    /// The hooks have refused a connection. Told by the watching thread for each, so be quick.
+    Refused {
+        /// The cgroup that connected, as a path; none when it is gone.
+        cgroup: Option<String>,
+        /// For the audit log.
+        reason: Reason,
+        /// The same in words.
+        detail: &'static str,
+    },
     /// A workload's network namespace got its listeners: accept on them.
     Opened {
         /// The namespace.
@@ -145,7 +155,7 @@ impl Interception {
     /// When the thread cannot be started.
     pub fn watch(
         &mut self,
-        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+        on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> Result<(), InterceptionError> {
         if let Some(watched) = self.watched.take() {
             let watcher = Watcher::start(watched, on_event).map_err(pins::step(
@@ -206,7 +216,7 @@ pub fn detach(pin: &Path) -> Result<DetachReport, InterceptionError> {
     pins::detach(pin)
 }
 
-/// The network namespace of a socket (`SO_NETNS_COOKIE`), by which [`NamespaceEvent`] names it.
+/// The network namespace of a socket (`SO_NETNS_COOKIE`), by which [`WatchEvent`] names it.
 ///
 /// # Errors
 /// When the kernel is older than 5.14.

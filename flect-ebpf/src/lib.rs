@@ -147,6 +147,8 @@ pub const REFUSED_MULTIPATH: u32 = 5;
 pub const REFUSED_NO_MEMORY: u32 = 6;
 /// It asked for the agent's own port, where only what was redirected has any business.
 pub const REFUSED_AGENTS_PORT: u32 = 7;
+/// Its network namespace, or the whole node, has as many handshakes under way as it may.
+pub const REFUSED_HANDSHAKES: u32 = 8;
 
 /// A defence that the programs of a weakened build can be told to leave out: the socket's maker is not
 /// compared with who connects.

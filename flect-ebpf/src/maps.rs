@@ -110,10 +110,21 @@ pub fn current_cgroup() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// Tells the agent; when the ring is full it is not told, and hears of the next try. What is only logged
-/// leaves half of the ring to what must be acted upon.
+/// Tells the agent of the current thread.
 #[inline(always)]
 pub fn report(kind: u32, netns_cookie: u64, cgroup: u64) {
+    report_of(
+        kind,
+        bpf_get_current_pid_tgid() as u32,
+        netns_cookie,
+        cgroup,
+    );
+}
+
+/// Tells the agent; 0 where no thread can be named. When the ring is full it is not told, and hears of the next try. What is only logged
+/// leaves half of the ring to what must be acted upon.
+#[inline(always)]
+pub fn report_of(kind: u32, thread: u32, netns_cookie: u64, cgroup: u64) {
     // SAFETY: the map is a ring buffer.
     let waiting = unsafe {
         bpf_ringbuf_query(
@@ -127,7 +138,7 @@ pub fn report(kind: u32, netns_cookie: u64, cgroup: u64) {
     if let Some(mut entry) = EVENTS.reserve(0) {
         entry.write(Event {
             kind,
-            thread: bpf_get_current_pid_tgid() as u32,
+            thread,
             netns_cookie,
             cgroup,
         });

@@ -24,13 +24,13 @@ use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, AGENT_SIDE, Address, Config,
-    FLOW_UNDECIDED, Flow, Memory, Namespace, PendingKey, WEAKENED_NAMESPACE,
+    FLOW_UNDECIDED, Flow, Memory, Namespace, PendingKey, REFUSED_HANDSHAKES, WEAKENED_NAMESPACE,
     WEAKENED_PENDING_SHARE, v4_mapped,
 };
 
 use crate::maps::{
-    FLOWS, IDENTITIES, MEMORIES, NAMESPACES, PENDING, SOCKETS, config, is_weakened, storage,
-    storage_or_insert,
+    FLOWS, IDENTITIES, MEMORIES, NAMESPACES, PENDING, SOCKETS, config, is_weakened, report_of,
+    storage, storage_or_insert,
 };
 
 const AF_INET: u32 = 2;
@@ -56,6 +56,8 @@ fn client_established(ctx: &SockOpsContext, config: &Config) {
     };
     let ends = Ends::of(ctx);
     if !publish(&ends, memory) {
+        // Whichever thread this interrupted; the cgroup is the one that connected.
+        report_of(REFUSED_HANDSHAKES, 0, memory.netns_cookie, memory.cgroup);
         return;
     }
     // Tells us when the socket closes, in case the agent's end never came.

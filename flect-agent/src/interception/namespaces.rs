@@ -24,7 +24,7 @@ use rustix::net::Shutdown;
 use super::kernel::Map;
 use super::listeners::{self, Listeners};
 use super::pins::step;
-use super::{InterceptionError, NamespaceEvent};
+use super::{InterceptionError, WatchEvent};
 
 /// How long a namespace without managed processes is kept: longer than the pause between two short
 /// commands in it (`ip netns exec`), short enough that a removed container's is soon freed.
@@ -131,7 +131,7 @@ impl Namespaces {
     }
 
     /// Closes the listeners of namespaces in which no managed process has lived for a while.
-    pub(super) fn close_deserted(&mut self, living: &HashMap<u64, PathBuf>) -> Vec<NamespaceEvent> {
+    pub(super) fn close_deserted(&mut self, living: &HashMap<u64, PathBuf>) -> Vec<WatchEvent> {
         let now = Instant::now();
         for open in self.open.values_mut() {
             if living.contains_key(&open.inode) {
@@ -150,7 +150,7 @@ impl Namespaces {
             .collect()
     }
 
-    fn close(&mut self, netns_cookie: u64) -> Option<NamespaceEvent> {
+    fn close(&mut self, netns_cookie: u64) -> Option<WatchEvent> {
         // First the map: a connect that comes now is refused and reported, and opens it again.
         if let Err(error) = self.map.remove(&netns_cookie) {
             tracing::warn!(netns_cookie, %error, "cannot forget a network namespace");
@@ -160,7 +160,7 @@ impl Namespaces {
             // Fails only where it is shut down already.
             let _already = rustix::net::shutdown(&listener, Shutdown::Both);
         }
-        Some(NamespaceEvent::Closed { netns_cookie })
+        Some(WatchEvent::Closed { netns_cookie })
     }
 
     fn register(&mut self, listeners: Listeners, inode: u64) -> io::Result<Vec<TcpListener>> {

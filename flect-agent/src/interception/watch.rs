@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use flect_ebpf::{
-    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_MULTIPATH,
-    REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
+    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_HANDSHAKES,
+    REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP,
+    REFUSED_UNKNOWN_NAMESPACE,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::NamespaceEvent;
+use super::WatchEvent;
 use super::namespaces::{Namespaces, living_in};
+use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 
 /// How often the managed processes are looked through: new containers get their listeners before or
@@ -58,7 +60,7 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) fn start(
         watched: Watched,
-        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+        on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
@@ -83,7 +85,7 @@ impl Drop for Watcher {
     }
 }
 
-fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceEvent)) {
+fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(WatchEvent)) {
     let mut logged = Logged::default();
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
     loop {
@@ -96,10 +98,23 @@ fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceE
             let Some(event) = watched.events.next().and_then(|item| parse(&item)) else {
                 break;
             };
-            if event.kind == REFUSED_UNKNOWN_NAMESPACE {
-                watched.open_reported(&event, &mut on_event);
-            } else {
-                logged.log(&event, &watched.mount);
+            // What the hooks cannot tell (an older agent's programs knew fewer kinds) is logged only.
+            let told = match event.kind {
+                REFUSED_UNKNOWN_NAMESPACE => Some((
+                    Reason::Namespaces,
+                    watched.open_reported(&event, &mut on_event),
+                )),
+                kind => {
+                    logged.log(&event, &watched.mount);
+                    audited(kind)
+                }
+            };
+            if let Some((reason, detail)) = told {
+                on_event(WatchEvent::Refused {
+                    cgroup: path_of(&watched.mount, event.cgroup),
+                    reason,
+                    detail,
+                });
             }
         }
         if Instant::now() >= next_sweep {
@@ -110,9 +125,14 @@ fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceE
 }
 
 impl Watched {
-    fn open_reported(&mut self, event: &Event, on_event: &mut impl FnMut(NamespaceEvent)) {
+    /// Opens listeners where a connect was refused for want of them, and says what came of it.
+    fn open_reported(
+        &mut self,
+        event: &Event,
+        on_event: &mut impl FnMut(WatchEvent),
+    ) -> &'static str {
         if self.namespaces.is_open(event.netns_cookie) {
-            return; // Reported more than once before we came.
+            return OPENED; // Reported more than once before we came.
         }
         let thread = PathBuf::from(format!("/proc/{}/ns/net", event.thread));
         let opened = match self.namespaces.enter(&thread) {
@@ -127,7 +147,8 @@ impl Watched {
                 _ => Vec::new(),
             },
         };
-        if !self.namespaces.is_open(event.netns_cookie) {
+        let is_open = self.namespaces.is_open(event.netns_cookie);
+        if !is_open {
             tracing::warn!(
                 netns_cookie = event.netns_cookie,
                 thread = event.thread,
@@ -135,9 +156,10 @@ impl Watched {
             );
         }
         tell(opened, on_event);
+        if is_open { OPENED } else { CLOSED }
     }
 
-    fn sweep(&mut self, on_event: &mut impl FnMut(NamespaceEvent)) {
+    fn sweep(&mut self, on_event: &mut impl FnMut(WatchEvent)) {
         let living = living_in(&self.managed_root);
         tell(self.namespaces.enter_all(&living), on_event);
         for event in self.namespaces.close_deserted(&living) {
@@ -146,10 +168,10 @@ impl Watched {
     }
 }
 
-fn tell(opened: Vec<(u64, Vec<std::net::TcpListener>)>, on_event: &mut impl FnMut(NamespaceEvent)) {
+fn tell(opened: Vec<(u64, Vec<std::net::TcpListener>)>, on_event: &mut impl FnMut(WatchEvent)) {
     for (netns_cookie, listeners) in opened {
         tracing::info!(netns_cookie, "listening in a workload's network namespace");
-        on_event(NamespaceEvent::Opened {
+        on_event(WatchEvent::Opened {
             netns_cookie,
             listeners,
         });
@@ -213,28 +235,60 @@ impl Logged {
             self.0.clear();
         }
         self.0.insert(key, now);
-        let path = mount
-            .path_of(CgroupId(event.cgroup))
-            .ok()
-            .flatten()
-            .unwrap_or_else(|| "(gone)".to_owned());
+        let path = path_of(mount, event.cgroup).unwrap_or_else(|| "(gone)".to_owned());
         tracing::warn!(
             cgroup = %Path::new(&path).display(),
             thread = event.thread,
             "refused a connect: {}",
-            reason(event.kind)
+            audited(event.kind).map_or("for a reason that this agent does not know", |(_, detail)| detail)
         );
     }
 }
 
-fn reason(kind: u32) -> &'static str {
-    match kind {
-        REFUSED_OLD_SOCKET => "its socket was made before the hooks were attached, or accepted",
-        REFUSED_OTHER_CGROUP => "its socket was made in another cgroup",
-        REFUSED_BOUND_TO_DEVICE => "its socket is bound to a device other than loopback",
-        REFUSED_MULTIPATH => "it asked for multipath TCP",
-        REFUSED_NO_MEMORY => "the kernel had no memory left for it",
-        REFUSED_AGENTS_PORT => "it asked for the agent's own port",
-        _ => "for a reason that this agent does not know",
+fn path_of(mount: &CgroupMount, cgroup: u64) -> Option<String> {
+    mount.path_of(CgroupId(cgroup)).ok().flatten()
+}
+
+/// What is said of a connect in a network namespace without listeners.
+const OPENED: &str =
+    "a connect was the first in its network namespace, where the agent listens from now on";
+const CLOSED: &str = "a connect came from a network namespace that the agent cannot enter";
+
+/// What the audit log says of a refusal.
+fn audited(kind: u32) -> Option<(Reason, &'static str)> {
+    Some(match kind {
+        REFUSED_OLD_SOCKET => (
+            Reason::OldSocket,
+            "the hooks did not see its socket being made: it is older, accepted, or a part of multipath TCP",
+        ),
+        REFUSED_OTHER_CGROUP => (Reason::OtherCgroup, "its socket was made in another cgroup"),
+        REFUSED_BOUND_TO_DEVICE => (
+            Reason::Device,
+            "its socket is bound to a device other than loopback",
+        ),
+        REFUSED_MULTIPATH => (Reason::Multipath, "it asked for multipath TCP"),
+        REFUSED_NO_MEMORY => (Reason::KernelMemory, "the kernel had no memory left for it"),
+        REFUSED_AGENTS_PORT => (Reason::AgentsPort, "it asked for the agent's own port"),
+        REFUSED_HANDSHAKES => (
+            Reason::Handshakes,
+            "its network namespace has too many handshakes under way",
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_reason_of_its_own() {
+        let mut seen = Vec::new();
+        for kind in REFUSED_OLD_SOCKET..=REFUSED_HANDSHAKES {
+            let (reason, detail) = audited(kind).unwrap();
+            assert!(!seen.contains(&reason), "{detail}");
+            seen.push(reason);
+        }
+        assert_eq!(audited(REFUSED_HANDSHAKES + 1), None);
     }
 }

@@ -80,7 +80,10 @@ const fn attack(
 }
 
 /// What the processes of these attacks do, by name.
-pub(super) const PARTS: [(&str, super::Part); 6] = [
+pub(super) const PARTS: [(&str, super::Part); 7] = [
+    ("part_device", |ground| {
+        say(&super::audited::bound_to_a_device(ground)?)
+    }),
     ("part_knock", knock),
     ("part_open", |ground| say(&open(ground.valkey()))),
     ("part_twice", ask_twice),

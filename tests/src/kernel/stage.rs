@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flect_agent::cgroup::{CgroupId, CgroupMount};
-use flect_agent::interception::{Acceleration, Interception, NamespaceEvent, Settings, detach};
+use flect_agent::interception::{Acceleration, Interception, Settings, WatchEvent, detach};
 use socket2::SockRef;
 
 use super::puppet::Puppet;
@@ -86,7 +86,7 @@ impl Stage {
         let (shared, refused) = (interception.clone(), self.refused.clone());
         thread::spawn(move || {
             for event in events {
-                if let NamespaceEvent::Opened { listeners, .. } = event {
+                if let WatchEvent::Opened { listeners, .. } = event {
                     for listener in listeners {
                         tell_on(listener, shared.clone(), refused.clone())
                             .unwrap_or_else(|error| panic!("{error:#}"));
