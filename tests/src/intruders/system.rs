@@ -188,13 +188,15 @@ pub(super) fn count_keys(pin: &Path, key_bytes: usize) -> Result<usize> {
     }
 }
 
-/// A packet socket (AF_PACKET) that sends on the loopback device.
-pub(super) fn loopback_packets() -> Result<socket2::Socket> {
+/// A packet socket (AF_PACKET) that sends on the loopback device, and hears what has this ethertype: 0 is
+/// nothing.
+pub(super) fn loopback_packets(ethertype: u16) -> Result<socket2::Socket> {
     let kind = socket2::Type::RAW;
     let socket = socket2::Socket::new(socket2::Domain::PACKET, kind, None)?;
     // SAFETY: zeroes are a valid address.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
     // `lo` is device 1 in every network namespace.
     address.sll_ifindex = 1;
     // SAFETY: the address is valid for the size that is told.
