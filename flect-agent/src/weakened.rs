@@ -31,6 +31,8 @@ pub enum Weakness {
     Creator,
     /// The agent's own port may be asked for.
     AgentsPort,
+    /// The kernel may give the agent's own port to whoever asks for any.
+    ReservedPort,
     /// The same addresses are the same connection in every network namespace.
     Namespace,
     /// One network namespace may hold up any number of handshakes.
@@ -60,6 +62,7 @@ impl Weakness {
             Self::HookPeername => "hook-peername",
             Self::Creator => "creator",
             Self::AgentsPort => "agents-port",
+            Self::ReservedPort => "reserved-port",
             Self::Namespace => "namespace",
             Self::PendingShare => "pending-share",
             Self::Identity => "identity",

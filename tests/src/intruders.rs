@@ -34,6 +34,7 @@ mod ground;
 mod namespaces;
 mod owners;
 mod packets;
+mod ports;
 mod scene;
 mod system;
 mod uring;
@@ -98,12 +99,13 @@ struct Attack {
     falls: Falls,
 }
 
-const GROUPS: [&[Attack]; 5] = [
+const GROUPS: [&[Attack]; 6] = [
     &connecting::ATTACKS,
     &owners::ATTACKS,
     &packets::ATTACKS,
     &namespaces::ATTACKS,
     &denials::ATTACKS,
+    &ports::ATTACKS,
 ];
 
 fn attacks() -> impl Iterator<Item = Attack> {

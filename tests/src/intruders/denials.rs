@@ -80,7 +80,9 @@ const fn attack(
 }
 
 /// What the processes of these attacks do, by name.
-pub(super) const PARTS: [(&str, super::Part); 7] = [
+pub(super) const PARTS: [(&str, super::Part); 9] = [
+    ("part_listen_unbound", super::ports::listen_unbound),
+    ("part_connect_unbound", super::ports::connect_unbound),
     ("part_device", |ground| {
         say(&super::audited::bound_to_a_device(ground)?)
     }),
