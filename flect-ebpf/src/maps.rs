@@ -15,8 +15,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::btf_map;
 use flect_ebpf::{
-    Address, Config, EVENTS_BYTES, Event, Flow, Memory, NAMESPACES_MAX, NETWORKS_MAX, Namespace,
-    PENDING_MAX, PORTS_MAX, PendingKey, REFUSED_UNKNOWN_NAMESPACE, SOCKETS_MAX,
+    Address, Config, EVENTS_BYTES, Event, Flow, HANDSHAKES_MAX, Memory, NAMESPACES_MAX,
+    NETWORKS_MAX, Namespace, PENDING_MAX, PORTS_MAX, PendingKey, REFUSED_UNKNOWN_NAMESPACE,
+    SOCKETS_MAX,
 };
 
 #[btf_map]
@@ -42,6 +43,10 @@ pub static IDENTITIES: SkStorage<Memory> = SkStorage::new();
 #[btf_map]
 pub static PENDING: HashMap<PendingKey, Memory, PENDING_MAX, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
+/// Entries in PENDING by netns cookie. Hooks alone write it, by atomic additions; the agent removes what
+/// stands at 0 where it has no listeners.
+#[btf_map]
+pub static HANDSHAKES: HashMap<u64, i64, HANDSHAKES_MAX> = HashMap::new();
 /// On both ends of an accelerated connection.
 #[btf_map]
 pub static FLOWS: SkStorage<Flow> = SkStorage::new();

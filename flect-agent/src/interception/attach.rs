@@ -63,7 +63,7 @@ fn put_in_place(
     let living = living_in(&managed_root);
     let (mut namespaces, mut listeners) = Namespaces::open(
         object.map("NAMESPACES")?,
-        &object.map("PENDING")?,
+        object.map("HANDSHAKES")?,
         settings.listen_port,
         inherited,
     )?;

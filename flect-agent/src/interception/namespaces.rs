@@ -7,7 +7,7 @@
 //! the ring buffer when a connect was refused, and by a sweep over the managed processes. A listener
 //! keeps its namespace alive; so the sweep also closes those where nobody lives any more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use flect_ebpf::{
-    Memory, NAMESPACES_MAX, Namespace, PENDING_MAX, PENDING_OWN_NAMESPACE_MAX,
-    PENDING_PER_NAMESPACE_MAX, PendingKey,
+    HANDSHAKES_MAX, NAMESPACES_MAX, Namespace, PENDING_OWN_NAMESPACE_MAX, PENDING_PER_NAMESPACE_MAX,
 };
 use rustix::net::Shutdown;
 
@@ -33,6 +32,10 @@ const LINGER: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Namespaces {
     map: Map<u64, Namespace>,
+    /// Only hooks write counts; here those that nobody needs any more are removed.
+    handshakes: Map<u64, i64>,
+    /// Counts that were not needed at the last sweep.
+    idle: HashSet<u64>,
     listen_port: u16,
     own_cookie: u64,
     open: HashMap<u64, Open>,
@@ -51,7 +54,7 @@ impl Namespaces {
     /// Opens the listeners of the agent's own namespace and forgets those of a predecessor.
     pub(super) fn open(
         map: Map<u64, Namespace>,
-        pending: &Map<PendingKey, Memory>,
+        handshakes: Map<u64, i64>,
         listen_port: u16,
         inherited: &mut Vec<TcpListener>,
     ) -> Result<(Self, Vec<TcpListener>), InterceptionError> {
@@ -63,6 +66,8 @@ impl Namespaces {
             .ino();
         let mut this = Self {
             map,
+            handshakes,
+            idle: HashSet::new(),
             listen_port,
             own_cookie: own.netns_cookie,
             open: HashMap::new(),
@@ -71,12 +76,6 @@ impl Namespaces {
         for cookie in this.map.keys(NAMESPACES_MAX).map_err(step(reading))? {
             if cookie != own.netns_cookie {
                 this.map.remove(&cookie).map_err(step(reading))?;
-            }
-        }
-        // Their handshakes ended with the predecessor's listeners; the count of each begins with none.
-        for key in pending.keys(PENDING_MAX).map_err(step(reading))? {
-            if key.netns_cookie != own.netns_cookie {
-                pending.remove(&key).map_err(step(reading))?;
             }
         }
         let sockets = this.register(own, inode).map_err(step(reading))?;
@@ -132,6 +131,9 @@ impl Namespaces {
 
     /// Closes the listeners of namespaces in which no managed process has lived for a while.
     pub(super) fn close_deserted(&mut self, living: &HashMap<u64, PathBuf>) -> Vec<WatchEvent> {
+        if let Err(error) = self.forget_counts() {
+            tracing::warn!(%error, "cannot forget counts of handshakes");
+        }
         let now = Instant::now();
         for open in self.open.values_mut() {
             if living.contains_key(&open.inode) {
@@ -150,6 +152,25 @@ impl Namespaces {
             .collect()
     }
 
+    /// Removes the counts of namespaces without listeners that stand at 0 now and stood there a sweep ago:
+    /// no hook that has begun before they were closed runs any more. Where handshakes are still held, by a
+    /// socket that has been carried out of its namespace, the count stays true for when it opens again.
+    fn forget_counts(&mut self) -> io::Result<()> {
+        let mut idle = HashSet::new();
+        for cookie in self.handshakes.keys(HANDSHAKES_MAX)? {
+            if self.is_open(cookie) || self.handshakes.get(&cookie)? != Some(0) {
+                continue;
+            }
+            if self.idle.contains(&cookie) {
+                self.handshakes.remove(&cookie)?;
+            } else {
+                idle.insert(cookie);
+            }
+        }
+        self.idle = idle;
+        Ok(())
+    }
+
     fn close(&mut self, netns_cookie: u64) -> Option<WatchEvent> {
         // First the map: a connect that comes now is refused and reported, and opens it again.
         if let Err(error) = self.map.remove(&netns_cookie) {
@@ -164,12 +185,9 @@ impl Namespaces {
     }
 
     fn register(&mut self, listeners: Listeners, inode: u64) -> io::Result<Vec<TcpListener>> {
-        let before = self.map.get(&listeners.netns_cookie)?;
         let ready = Namespace {
             v4: u32::from(listeners.v4.is_some()),
             v6: u32::from(listeners.v6.is_some()),
-            // The agent's own namespace goes on from its predecessor's count.
-            pending: before.map_or(0, |namespace| namespace.pending),
             pending_max: if listeners.netns_cookie == self.own_cookie {
                 PENDING_OWN_NAMESPACE_MAX
             } else {
