@@ -1,14 +1,17 @@
 //! Attacks from inside a container: root there, with network, user, mount and cgroup namespaces of its
 //! own, and from network namespaces in which the same addresses are somebody else's.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flect_agent::weakened::Weakness;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::Socket;
 
 use super::connecting::AROUND;
@@ -191,9 +194,31 @@ fn same_tuple(ground: &Ground) -> Result<Answer> {
 /// As many established connections without an agent's end, in a namespace of the app's own.
 pub(super) fn hold_up_handshakes(ground: &Ground) -> Result<Vec<Socket>> {
     system::own_network()?;
+    hold_up_here(ground, HELD_UP_FIRST)
+}
+
+fn hold_up_here(ground: &Ground, first_port: u16) -> Result<Vec<Socket>> {
     let served = served_here(ground);
     ensure!(matches!(served, Answer::Served(_)), "the app: {served}");
-    (0..HELD_UP)
-        .map(|turn| repaired(ground, HELD_UP_FIRST + turn))
+    (first_port..first_port + HELD_UP)
+        .map(|source| repaired(ground, source))
         .collect()
+}
+
+/// The same twice, in one namespace that is left meanwhile with all its sockets: nobody lives there then.
+pub(super) fn hold_up_twice(
+    ground: &Ground,
+    wait: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Socket>> {
+    let enter = |namespace: &File| {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+    };
+    let outside = File::open("/proc/self/ns/net")?;
+    let mut all = hold_up_handshakes(ground)?;
+    let own = File::open("/proc/self/ns/net")?;
+    enter(&outside)?;
+    wait()?;
+    enter(&own)?;
+    all.extend(hold_up_here(ground, HELD_UP_FIRST + HELD_UP)?);
+    Ok(all)
 }
