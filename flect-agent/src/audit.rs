@@ -60,7 +60,9 @@ pub enum Reason {
     Multipath,
     /// A connect to the agent's own port.
     AgentsPort,
-    /// A connect from a network namespace in which the agent does not listen.
+    /// The first connects from a network namespace, where the agent listens from then on.
+    NewNamespace,
+    /// A connect from a network namespace in which the agent does not listen and will not.
     Namespaces,
     /// A connection beyond the handshakes that a network namespace may have under way.
     Handshakes,
@@ -70,7 +72,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for the documentation's check.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Identity,
         Self::OperatorCommand,
         Self::Integrity,
@@ -90,6 +92,7 @@ impl Reason {
         Self::Device,
         Self::Multipath,
         Self::AgentsPort,
+        Self::NewNamespace,
         Self::Namespaces,
         Self::Handshakes,
         Self::KernelMemory,
@@ -118,6 +121,7 @@ impl Reason {
             Self::Device => "device",
             Self::Multipath => "multipath",
             Self::AgentsPort => "agents-port",
+            Self::NewNamespace => "new-namespace",
             Self::Namespaces => "namespaces",
             Self::Handshakes => "handshakes",
             Self::KernelMemory => "kernel-memory",

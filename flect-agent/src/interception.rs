@@ -19,10 +19,12 @@ mod verdict;
 mod watch;
 mod weaknesses;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flect_ebpf::{Memory, PendingKey};
 
@@ -51,8 +53,38 @@ pub struct Settings {
     pub listen_port: u16,
     /// Whether bytes may go past TCP/IP.
     pub acceleration: Acceleration,
+    /// In how many network namespaces of one app the agent listens at once, and of all that no app claims
+    /// together; 0 is no limit.
+    pub namespaces_max: u32,
+    /// Which app a cgroup is.
+    pub claimants: Claimants,
     /// Folder of the pinned programs, links and maps, on a bpffs.
     pub pin: PathBuf,
+}
+
+/// The app of a cgroup's path.
+type Claim = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Tells the app of a cgroup by its path, where one claims it.
+#[derive(Clone)]
+pub struct Claimants(Arc<Claim>);
+
+impl Claimants {
+    /// As this function tells it.
+    pub fn new(of: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+
+    fn of(&self, cgroup: &str) -> Option<String> {
+        self.0(cgroup)
+    }
+}
+
+impl fmt::Debug for Claimants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A function has nothing to show.
+        f.debug_struct("Claimants").finish_non_exhaustive()
+    }
 }
 
 /// Who is behind an accepted socket, as the kernel saw it at `connect()`.

@@ -37,6 +37,8 @@ pub enum Weakness {
     Namespace,
     /// One network namespace may hold up any number of handshakes.
     PendingShare,
+    /// One app may have listeners in any number of network namespaces.
+    NamespaceShare,
     /// A connection whose identity is missing is taken for the last one that had one.
     Identity,
     /// Connections older than the hooks are left open.
@@ -65,6 +67,7 @@ impl Weakness {
             Self::ReservedPort => "reserved-port",
             Self::Namespace => "namespace",
             Self::PendingShare => "pending-share",
+            Self::NamespaceShare => "namespace-share",
             Self::Identity => "identity",
             Self::OldConnections => "old-connections",
             Self::Pins => "pins",

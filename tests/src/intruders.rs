@@ -29,6 +29,7 @@
 
 mod audited;
 mod connecting;
+mod crowding;
 mod denials;
 mod ground;
 mod namespaces;
@@ -99,13 +100,14 @@ struct Attack {
     falls: Falls,
 }
 
-const GROUPS: [&[Attack]; 6] = [
+const GROUPS: [&[Attack]; 7] = [
     &connecting::ATTACKS,
     &owners::ATTACKS,
     &packets::ATTACKS,
     &namespaces::ATTACKS,
     &denials::ATTACKS,
     &ports::ATTACKS,
+    &crowding::ATTACKS,
 ];
 
 fn attacks() -> impl Iterator<Item = Attack> {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -16,14 +17,17 @@ use flect_ebpf::{
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::WatchEvent;
-use super::namespaces::{Namespaces, living_in};
+use super::namespaces::{Entered, Living, Namespaces, living_in};
+use super::{Claimants, WatchEvent};
 use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 
 /// How often the managed processes are looked through: new containers get their listeners before or
 /// soon after they start, without burdening a node with thousands of processes.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How old a look at all processes may be by which deserted namespaces are closed early: an app that asks
+/// for more than its share must not keep this thread from its neighbours.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Events between two looks at the clock: what the ring holds.
 const EVENTS_PER_TURN: usize = EVENTS_BYTES / size_of::<Event>();
 /// A workload that is refused again and again is logged once in this time.
@@ -35,9 +39,12 @@ const LOGGED_MAX: usize = 1024;
 pub(super) struct Watched {
     pub(super) events: RingBuf<MapData>,
     pub(super) namespaces: Namespaces,
+    pub(super) claimants: Claimants,
     pub(super) mount: CgroupMount,
     /// Directory of the managed root.
     pub(super) managed_root: PathBuf,
+    /// Where managed processes lived, when that was looked at for an app with a full share.
+    pub(super) looked: Option<(Instant, HashMap<u64, Living>)>,
 }
 
 impl fmt::Debug for Watched {
@@ -100,10 +107,7 @@ fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(WatchEvent
             };
             // What the hooks cannot tell (an older agent's programs knew fewer kinds) is logged only.
             let told = match event.kind {
-                REFUSED_UNKNOWN_NAMESPACE => Some((
-                    Reason::Namespaces,
-                    watched.open_reported(&event, &mut on_event),
-                )),
+                REFUSED_UNKNOWN_NAMESPACE => Some(watched.open_reported(&event, &mut on_event)),
                 kind => {
                     logged.log(&event, &watched.mount);
                     audited(kind)
@@ -130,19 +134,28 @@ impl Watched {
         &mut self,
         event: &Event,
         on_event: &mut impl FnMut(WatchEvent),
-    ) -> &'static str {
+    ) -> (Reason, &'static str) {
         if self.namespaces.is_open(event.netns_cookie) {
             return OPENED; // Reported more than once before we came.
         }
+        let owner = path_of(&self.mount, event.cgroup).and_then(|path| self.claimants.of(&path));
         let thread = PathBuf::from(format!("/proc/{}/ns/net", event.thread));
-        let opened = match self.namespaces.enter(&thread) {
-            Ok(opened) => opened.into_iter().collect(),
+        let mut entered = self.namespaces.enter(&thread, owner.clone());
+        if let Ok(Entered::Full) = entered
+            && self.close_deserted_of(owner.as_deref(), on_event)
+        {
+            entered = self.namespaces.enter(&thread, owner);
+        }
+        let opened = match entered {
+            Ok(Entered::Full) => return FULL,
+            Ok(Entered::Known) => Vec::new(),
+            Ok(Entered::Opened(cookie, listeners)) => vec![(cookie, listeners)],
             // The thread is gone: another process of its cgroup may live in the same namespace.
             Err(_) => match self.mount.path_of(CgroupId(event.cgroup)) {
                 Ok(Some(path)) => self
                     .mount
                     .directory(&path)
-                    .map(|cgroup| self.namespaces.enter_all(&living_in(&cgroup)))
+                    .map(|cgroup| self.enter_all(&living_in(&cgroup)))
                     .unwrap_or_default(),
                 _ => Vec::new(),
             },
@@ -161,14 +174,44 @@ impl Watched {
 
     fn sweep(&mut self, on_event: &mut impl FnMut(WatchEvent)) {
         let living = living_in(&self.managed_root);
-        tell(self.namespaces.enter_all(&living), on_event);
+        // First, so that an app's share has room for what it has now.
         for event in self.namespaces.close_deserted(&living) {
             on_event(event);
         }
+        tell(self.enter_all(&living), on_event);
+    }
+
+    fn enter_all(&mut self, living: &HashMap<u64, Living>) -> Vec<(u64, Vec<TcpListener>)> {
+        let Self {
+            namespaces,
+            claimants,
+            mount,
+            ..
+        } = self;
+        namespaces.enter_all(living, &|cgroup| claimants.of(&mount.below(cgroup)?))
+    }
+
+    /// Makes room in a share that is full, and says whether there is some.
+    fn close_deserted_of(
+        &mut self,
+        owner: Option<&str>,
+        on_event: &mut impl FnMut(WatchEvent),
+    ) -> bool {
+        let now = Instant::now();
+        let is_old = |(looked, _): &(Instant, _)| now - *looked >= LOOK_INTERVAL;
+        if self.looked.as_ref().is_none_or(is_old) {
+            self.looked = Some((now, living_in(&self.managed_root)));
+        }
+        if let Some((looked, living)) = &self.looked {
+            for event in self.namespaces.close_deserted_of(owner, living, *looked) {
+                on_event(event);
+            }
+        }
+        !self.namespaces.is_full(owner)
     }
 }
 
-fn tell(opened: Vec<(u64, Vec<std::net::TcpListener>)>, on_event: &mut impl FnMut(WatchEvent)) {
+fn tell(opened: Vec<(u64, Vec<TcpListener>)>, on_event: &mut impl FnMut(WatchEvent)) {
     for (netns_cookie, listeners) in opened {
         tracing::info!(netns_cookie, "listening in a workload's network namespace");
         on_event(WatchEvent::Opened {
@@ -250,9 +293,18 @@ fn path_of(mount: &CgroupMount, cgroup: u64) -> Option<String> {
 }
 
 /// What is said of a connect in a network namespace without listeners.
-const OPENED: &str =
-    "a connect was the first in its network namespace, where the agent listens from now on";
-const CLOSED: &str = "a connect came from a network namespace that the agent cannot enter";
+const OPENED: (Reason, &str) = (
+    Reason::NewNamespace,
+    "a connect was among the first in its network namespace, where the agent listens from now on",
+);
+const FULL: (Reason, &str) = (
+    Reason::Namespaces,
+    "a connect came from a network namespace beyond those that its app may have ([limits] namespaces)",
+);
+const CLOSED: (Reason, &str) = (
+    Reason::Namespaces,
+    "a connect came from a network namespace that the agent cannot enter",
+);
 
 /// What the audit log says of a refusal.
 fn audited(kind: u32) -> Option<(Reason, &'static str)> {

@@ -20,7 +20,7 @@ const REFUSALS: [(&[&str], &str, &str); 7] = [
     (&["device"], "part_device", APP),
     (MULTIPATH, "multipath", APP),
     (&["agents-port"], "the_agents_port", APP),
-    (&["namespaces"], "root_of_a_container", APP),
+    (&["new-namespace"], "root_of_a_container", APP),
     (&["handshakes"], "part_hold_up", APP),
 ];
 

@@ -85,7 +85,9 @@ const fn attack(
 }
 
 /// What the processes of these attacks do, by name.
-pub(super) const PARTS: [(&str, super::Part); 10] = [
+pub(super) const PARTS: [(&str, super::Part); 12] = [
+    ("part_crowd", super::crowding::crowd),
+    ("part_fresh_neighbour", super::crowding::fresh_neighbour),
     ("part_hold_up_twice", hold_up_twice),
     ("part_listen_unbound", super::ports::listen_unbound),
     ("part_connect_unbound", super::ports::connect_unbound),

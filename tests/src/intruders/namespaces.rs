@@ -109,12 +109,7 @@ fn hooks_from_inside(ground: &Ground) -> Result<Answer> {
             Err(error) => failures.push(error),
         }
     }
-    for command in [
-        Bpf::ProgGetNextId,
-        Bpf::ProgGetFdById,
-        Bpf::MapGetFdById,
-        Bpf::LinkGetFdById,
-    ] {
+    for command in [Bpf::NextProg, Bpf::ProgById, Bpf::MapById, Bpf::LinkById] {
         for id in 0..64 {
             match system::bpf_by_id(command, id) {
                 Ok(_) => return Ok(Answer::Crossed(format!("{command:?} of {id}"))),
@@ -194,12 +189,12 @@ fn same_tuple(ground: &Ground) -> Result<Answer> {
 /// As many established connections without an agent's end, in a namespace of the app's own.
 pub(super) fn hold_up_handshakes(ground: &Ground) -> Result<Vec<Socket>> {
     system::own_network()?;
-    hold_up_here(ground, HELD_UP_FIRST)
-}
-
-fn hold_up_here(ground: &Ground, first_port: u16) -> Result<Vec<Socket>> {
     let served = served_here(ground);
     ensure!(matches!(served, Answer::Served(_)), "the app: {served}");
+    hold_up_from(ground, HELD_UP_FIRST)
+}
+
+fn hold_up_from(ground: &Ground, first_port: u16) -> Result<Vec<Socket>> {
     (first_port..first_port + HELD_UP)
         .map(|source| repaired(ground, source))
         .collect()
@@ -219,6 +214,14 @@ pub(super) fn hold_up_twice(
     enter(&outside)?;
     wait()?;
     enter(&own)?;
-    all.extend(hold_up_here(ground, HELD_UP_FIRST + HELD_UP)?);
+    // Where the agent listens again, it has no room for this app's handshakes and resets them.
+    let deadline = Instant::now() + OPENED_WITHIN;
+    while let Answer::Refused(text) = open(ground.valkey())
+        && text.contains("refused")
+    {
+        ensure!(Instant::now() < deadline, "nobody listens: {text}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    all.extend(hold_up_from(ground, HELD_UP_FIRST + HELD_UP)?);
     Ok(all)
 }

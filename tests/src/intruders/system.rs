@@ -128,10 +128,10 @@ pub(super) fn inherited(number: i32) -> Result<OwnedFd> {
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
 pub(super) enum Bpf {
-    ProgGetNextId = 11,
-    ProgGetFdById = 13,
-    MapGetFdById = 14,
-    LinkGetFdById = 30,
+    NextProg = 11,
+    ProgById = 13,
+    MapById = 14,
+    LinkById = 30,
 }
 
 /// bpf(2) with the words of its attribute.

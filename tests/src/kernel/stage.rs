@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flect_agent::cgroup::{CgroupId, CgroupMount};
-use flect_agent::interception::{Acceleration, Interception, Settings, WatchEvent, detach};
+use flect_agent::interception::{
+    Acceleration, Claimants, Interception, Settings, WatchEvent, detach,
+};
 use socket2::SockRef;
 
 use super::puppet::Puppet;
@@ -55,6 +57,8 @@ impl Stage {
             ports: vec![port],
             listen_port: free_listen_port()?,
             acceleration: Acceleration::Off,
+            namespaces_max: 0,
+            claimants: Claimants::new(|_| None),
             pin: pin(process),
         };
         Ok(Self {

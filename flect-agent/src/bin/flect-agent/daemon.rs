@@ -11,7 +11,7 @@ use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
 use flect_agent::environment::{Defaults, Directory, Environment};
 use flect_agent::integrity::Integrity;
-use flect_agent::interception::{Interception, Settings, WatchEvent};
+use flect_agent::interception::{Claimants, Interception, Settings, WatchEvent};
 use flect_agent::worker::{self, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -23,7 +23,7 @@ use crate::keeper::Keeper;
 use crate::node::{Node, Running};
 use crate::page::Page;
 use crate::serving::Places;
-use crate::{control, follow, warden};
+use crate::{control, follow, serving, warden};
 
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
@@ -193,7 +193,14 @@ impl Hooks {
         let networks = config
             .intercept_networks()
             .with_context(|| format!("valkey.address {}", config.valkey.address))?;
+        let places = Places::new(&config.intercept.cgroup.0, &own);
+        let claims = (config.apps.clone(), places.clone());
         let settings = Settings {
+            namespaces_max: config.limits.namespaces,
+            claimants: Claimants::new(move |cgroup| {
+                let (apps, places) = &claims;
+                serving::claimant(apps, places, cgroup).map(str::to_owned)
+            }),
             managed_root: config.intercept.cgroup.0.clone(),
             agent_cgroup: mount.id_of(&own)?,
             networks,
@@ -214,7 +221,7 @@ impl Hooks {
             "hooks attached"
         );
         Ok(Self {
-            places: Places::new(&settings.managed_root, &own),
+            places,
             interception,
             mount,
         })
