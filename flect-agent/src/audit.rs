@@ -50,11 +50,29 @@ pub enum Reason {
     Names,
     /// A script kept the server from all stores for too long.
     Scripts,
+    /// A connect with a socket that was made before the hooks, or accepted.
+    OldSocket,
+    /// A connect with a socket that another cgroup made.
+    OtherCgroup,
+    /// A connect with a socket that is bound to a device.
+    Device,
+    /// A connect over multipath TCP.
+    Multipath,
+    /// A connect to the agent's own port.
+    AgentsPort,
+    /// The first connects from a network namespace, where the agent listens from then on.
+    NewNamespace,
+    /// A connect from a network namespace in which the agent does not listen and will not.
+    Namespaces,
+    /// A connection beyond the handshakes that a network namespace may have under way.
+    Handshakes,
+    /// A connect for whose identity the kernel had no memory.
+    KernelMemory,
 }
 
 impl Reason {
     /// Every reason, for the documentation's check.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 23] = [
         Self::Identity,
         Self::OperatorCommand,
         Self::Integrity,
@@ -69,6 +87,15 @@ impl Reason {
         Self::Rate,
         Self::Names,
         Self::Scripts,
+        Self::OldSocket,
+        Self::OtherCgroup,
+        Self::Device,
+        Self::Multipath,
+        Self::AgentsPort,
+        Self::NewNamespace,
+        Self::Namespaces,
+        Self::Handshakes,
+        Self::KernelMemory,
     ];
 
     /// What it is called in the log.
@@ -89,6 +116,15 @@ impl Reason {
             Self::Rate => "rate",
             Self::Names => "names",
             Self::Scripts => "scripts",
+            Self::OldSocket => "old-socket",
+            Self::OtherCgroup => "other-cgroup",
+            Self::Device => "device",
+            Self::Multipath => "multipath",
+            Self::AgentsPort => "agents-port",
+            Self::NewNamespace => "new-namespace",
+            Self::Namespaces => "namespaces",
+            Self::Handshakes => "handshakes",
+            Self::KernelMemory => "kernel-memory",
         }
     }
 }

@@ -118,6 +118,13 @@ impl CgroupMount {
         Ok(self.path.join(relative))
     }
 
+    /// The path below the mount of a cgroup's directory, as [`CgroupMount::directory`] gives it.
+    #[must_use]
+    pub fn below(&self, directory: &Path) -> Option<String> {
+        let relative = directory.strip_prefix(&self.path).ok()?;
+        Some(format!("/{}", relative.to_string_lossy()))
+    }
+
     /// The id of a cgroup, by its path below the mount.
     ///
     /// # Errors

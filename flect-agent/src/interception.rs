@@ -19,13 +19,16 @@ mod verdict;
 mod watch;
 mod weaknesses;
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flect_ebpf::{Memory, PendingKey};
 
+use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 use crate::weakened::{Weakness, has};
 use kernel::Map;
@@ -50,8 +53,38 @@ pub struct Settings {
     pub listen_port: u16,
     /// Whether bytes may go past TCP/IP.
     pub acceleration: Acceleration,
+    /// In how many network namespaces of one app the agent listens at once, and of all that no app claims
+    /// together; 0 is no limit.
+    pub namespaces_max: u32,
+    /// Which app a cgroup is.
+    pub claimants: Claimants,
     /// Folder of the pinned programs, links and maps, on a bpffs.
     pub pin: PathBuf,
+}
+
+/// The app of a cgroup's path.
+type Claim = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// Tells the app of a cgroup by its path, where one claims it.
+#[derive(Clone)]
+pub struct Claimants(Arc<Claim>);
+
+impl Claimants {
+    /// As this function tells it.
+    pub fn new(of: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
+    }
+
+    fn of(&self, cgroup: &str) -> Option<String> {
+        self.0(cgroup)
+    }
+}
+
+impl fmt::Debug for Claimants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A function has nothing to show.
+        f.debug_struct("Claimants").finish_non_exhaustive()
+    }
 }
 
 /// Who is behind an accepted socket, as the kernel saw it at `connect()`.
@@ -67,9 +100,18 @@ pub struct Identity {
     pub socket_cookie: u64,
 }
 
-/// What [`Interception::watch`] tells about the namespaces of workloads.
+/// What [`Interception::watch`] tells.
 #[derive(Debug)]
-pub enum NamespaceEvent {
+pub enum WatchEvent {
+    /// The hooks have refused a connection. Told by the watching thread for each, so be quick.
+    Refused {
+        /// The cgroup that connected, as a path; none when it is gone.
+        cgroup: Option<String>,
+        /// For the audit log.
+        reason: Reason,
+        /// The same in words.
+        detail: &'static str,
+    },
     /// A workload's network namespace got its listeners: accept on them.
     Opened {
         /// The namespace.
@@ -145,7 +187,7 @@ impl Interception {
     /// When the thread cannot be started.
     pub fn watch(
         &mut self,
-        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+        on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> Result<(), InterceptionError> {
         if let Some(watched) = self.watched.take() {
             let watcher = Watcher::start(watched, on_event).map_err(pins::step(
@@ -206,7 +248,7 @@ pub fn detach(pin: &Path) -> Result<DetachReport, InterceptionError> {
     pins::detach(pin)
 }
 
-/// The network namespace of a socket (`SO_NETNS_COOKIE`), by which [`NamespaceEvent`] names it.
+/// The network namespace of a socket (`SO_NETNS_COOKIE`), by which [`WatchEvent`] names it.
 ///
 /// # Errors
 /// When the kernel is older than 5.14.

@@ -31,10 +31,14 @@ pub enum Weakness {
     Creator,
     /// The agent's own port may be asked for.
     AgentsPort,
+    /// The kernel may give the agent's own port to whoever asks for any.
+    ReservedPort,
     /// The same addresses are the same connection in every network namespace.
     Namespace,
     /// One network namespace may hold up any number of handshakes.
     PendingShare,
+    /// One app may have listeners in any number of network namespaces.
+    NamespaceShare,
     /// A connection whose identity is missing is taken for the last one that had one.
     Identity,
     /// Connections older than the hooks are left open.
@@ -60,8 +64,10 @@ impl Weakness {
             Self::HookPeername => "hook-peername",
             Self::Creator => "creator",
             Self::AgentsPort => "agents-port",
+            Self::ReservedPort => "reserved-port",
             Self::Namespace => "namespace",
             Self::PendingShare => "pending-share",
+            Self::NamespaceShare => "namespace-share",
             Self::Identity => "identity",
             Self::OldConnections => "old-connections",
             Self::Pins => "pins",

@@ -6,7 +6,7 @@
 
 /// Version of everything that is pinned: names and layouts of maps, and what programs and agent take
 /// for granted of each other. Pins of another schema are never reused.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// An IPv6 address in network order, as four words just as `bpf_sock_addr` has them; IPv4 is v4-mapped.
 pub type Address = [u32; 4];
@@ -89,9 +89,7 @@ pub struct Namespace {
     pub v4: u32,
     /// Not 0: on ::1.
     pub v6: u32,
-    /// Entries of this namespace in PENDING: counted by the hooks, and only by them.
-    pub pending: i64,
-    /// How many there may be.
+    /// How many entries of this namespace there may be in PENDING; HANDSHAKES counts them.
     pub pending_max: i64,
 }
 
@@ -147,6 +145,8 @@ pub const REFUSED_MULTIPATH: u32 = 5;
 pub const REFUSED_NO_MEMORY: u32 = 6;
 /// It asked for the agent's own port, where only what was redirected has any business.
 pub const REFUSED_AGENTS_PORT: u32 = 7;
+/// Its network namespace, or the whole node, has as many handshakes under way as it may.
+pub const REFUSED_HANDSHAKES: u32 = 8;
 
 /// A defence that the programs of a weakened build can be told to leave out: the socket's maker is not
 /// compared with who connects.
@@ -174,6 +174,9 @@ pub const PENDING_PER_NAMESPACE_MAX: i64 = 1024;
 /// Of them in the agent's own network namespace, which many apps may share; nobody but the node's root
 /// can hold up a handshake there, but for a full backlog.
 pub const PENDING_OWN_NAMESPACE_MAX: i64 = 65_536;
+/// Namespaces with a count of handshakes: those with listeners, and as many that have lost them while
+/// somebody still holds a handshake there.
+pub const HANDSHAKES_MAX: usize = 2 * NAMESPACES_MAX;
 /// Sockets with a fast path, two per connection; later ones go through TCP.
 pub const SOCKETS_MAX: usize = 131_072;
 /// Room for 2,048 events; more within one turn of the agent's watcher are dropped, and retried by the
@@ -183,6 +186,6 @@ pub const EVENTS_BYTES: usize = 65536;
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(size_of::<Memory>() == 48);
 const _: () = assert!(size_of::<PendingKey>() == 48);
-const _: () = assert!(size_of::<Namespace>() == 24);
+const _: () = assert!(size_of::<Namespace>() == 16);
 const _: () = assert!(size_of::<Flow>() == 16);
 const _: () = assert!(size_of::<Event>() == 24);

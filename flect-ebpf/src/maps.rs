@@ -15,8 +15,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::btf_map;
 use flect_ebpf::{
-    Address, Config, EVENTS_BYTES, Event, Flow, Memory, NAMESPACES_MAX, NETWORKS_MAX, Namespace,
-    PENDING_MAX, PORTS_MAX, PendingKey, REFUSED_UNKNOWN_NAMESPACE, SOCKETS_MAX,
+    Address, Config, EVENTS_BYTES, Event, Flow, HANDSHAKES_MAX, Memory, NAMESPACES_MAX,
+    NETWORKS_MAX, Namespace, PENDING_MAX, PORTS_MAX, PendingKey, REFUSED_UNKNOWN_NAMESPACE,
+    SOCKETS_MAX,
 };
 
 #[btf_map]
@@ -42,6 +43,10 @@ pub static IDENTITIES: SkStorage<Memory> = SkStorage::new();
 #[btf_map]
 pub static PENDING: HashMap<PendingKey, Memory, PENDING_MAX, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
+/// Entries in PENDING by netns cookie. Hooks alone write it, by atomic additions; the agent removes what
+/// stands at 0 where it has no listeners.
+#[btf_map]
+pub static HANDSHAKES: HashMap<u64, i64, HANDSHAKES_MAX> = HashMap::new();
 /// On both ends of an accelerated connection.
 #[btf_map]
 pub static FLOWS: SkStorage<Flow> = SkStorage::new();
@@ -110,10 +115,21 @@ pub fn current_cgroup() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
-/// Tells the agent; when the ring is full it is not told, and hears of the next try. What is only logged
-/// leaves half of the ring to what must be acted upon.
+/// Tells the agent of the current thread.
 #[inline(always)]
 pub fn report(kind: u32, netns_cookie: u64, cgroup: u64) {
+    report_of(
+        kind,
+        bpf_get_current_pid_tgid() as u32,
+        netns_cookie,
+        cgroup,
+    );
+}
+
+/// Tells the agent; 0 where no thread can be named. When the ring is full it is not told, and hears of the next try. What is only logged
+/// leaves half of the ring to what must be acted upon.
+#[inline(always)]
+pub fn report_of(kind: u32, thread: u32, netns_cookie: u64, cgroup: u64) {
     // SAFETY: the map is a ring buffer.
     let waiting = unsafe {
         bpf_ringbuf_query(
@@ -127,7 +143,7 @@ pub fn report(kind: u32, netns_cookie: u64, cgroup: u64) {
     if let Some(mut entry) = EVENTS.reserve(0) {
         entry.write(Event {
             kind,
-            thread: bpf_get_current_pid_tgid() as u32,
+            thread,
             netns_cookie,
             cgroup,
         });

@@ -24,13 +24,13 @@ use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, AGENT_SIDE, Address, Config,
-    FLOW_UNDECIDED, Flow, Memory, Namespace, PendingKey, WEAKENED_NAMESPACE,
+    FLOW_UNDECIDED, Flow, Memory, PendingKey, REFUSED_HANDSHAKES, WEAKENED_NAMESPACE,
     WEAKENED_PENDING_SHARE, v4_mapped,
 };
 
 use crate::maps::{
-    FLOWS, IDENTITIES, MEMORIES, NAMESPACES, PENDING, SOCKETS, config, is_weakened, storage,
-    storage_or_insert,
+    FLOWS, HANDSHAKES, IDENTITIES, MEMORIES, NAMESPACES, PENDING, SOCKETS, config, is_weakened,
+    report_of, storage, storage_or_insert,
 };
 
 const AF_INET: u32 = 2;
@@ -56,6 +56,8 @@ fn client_established(ctx: &SockOpsContext, config: &Config) {
     };
     let ends = Ends::of(ctx);
     if !publish(&ends, memory) {
+        // Whichever thread this interrupted; the cgroup is the one that connected.
+        report_of(REFUSED_HANDSHAKES, 0, memory.netns_cookie, memory.cgroup);
         return;
     }
     // Tells us when the socket closes, in case the agent's end never came.
@@ -115,21 +117,22 @@ fn client_closed(ctx: &SockOpsContext) {
 /// Puts an entry into PENDING, within its namespace's share; a connection without one is refused.
 #[inline(always)]
 fn publish(ends: &Ends, memory: &Memory) -> bool {
-    let Some(namespace) = NAMESPACES.get_ptr_mut(ends.netns_cookie) else {
+    // SAFETY: the agent overwrites entries as a whole, and either state is a true one.
+    let Some(namespace) = (unsafe { NAMESPACES.get(ends.netns_cookie) }) else {
+        return false;
+    };
+    let Some(count) = count_of(ends.netns_cookie) else {
         return false;
     };
     // SAFETY: the value lives as long as the program runs; others change it only by atomic additions,
     // and a look that is late by one of them does no harm.
-    let is_full = unsafe {
-        read_volatile(&raw const (*namespace).pending)
-            >= read_volatile(&raw const (*namespace).pending_max)
-    };
+    let is_full = unsafe { read_volatile(count) } >= namespace.pending_max;
     if is_full && !is_weakened(WEAKENED_PENDING_SHARE) {
         return false;
     }
     let key = ends.as_client();
     if PENDING.insert(key, *memory, u64::from(BPF_NOEXIST)).is_ok() {
-        count(namespace, 1);
+        add(count, 1);
         return true;
     }
     // Full, or a stale entry of the same tuple. That cannot be: it was deleted before its socket gave
@@ -141,21 +144,29 @@ fn publish(ends: &Ends, memory: &Memory) -> bool {
 fn retract(ends: &Ends, key: PendingKey) {
     // Who removes it counts it; the other end may have been quicker.
     if PENDING.remove(key).is_ok()
-        && let Some(namespace) = NAMESPACES.get_ptr_mut(ends.netns_cookie)
+        && let Some(count) = HANDSHAKES.get_ptr_mut(ends.netns_cookie)
     {
-        count(namespace, -1);
+        add(count, -1);
     }
 }
 
+/// The count of a namespace, made with its first handshake.
 #[inline(always)]
-fn count(namespace: *mut Namespace, change: i64) {
+fn count_of(netns_cookie: u64) -> Option<*mut i64> {
+    if let Some(count) = HANDSHAKES.get_ptr_mut(netns_cookie) {
+        return Some(count);
+    }
+    // Another processor may have been quicker; then this one's is not taken.
+    let _theirs = HANDSHAKES.insert(netns_cookie, 0, u64::from(BPF_NOEXIST));
+    HANDSHAKES.get_ptr_mut(netns_cookie)
+}
+
+#[inline(always)]
+fn add(count: *mut i64, change: i64) {
     // SAFETY: the value lives as long as the program runs and is aligned. The intrinsic because BPF has
     // atomic addition, but not all that `AtomicI64` asks of a target.
     unsafe {
-        core::intrinsics::atomic_xadd::<i64, i64, { AtomicOrdering::Relaxed }>(
-            &raw mut (*namespace).pending,
-            change,
-        );
+        core::intrinsics::atomic_xadd::<i64, i64, { AtomicOrdering::Relaxed }>(count, change);
     }
 }
 

@@ -10,9 +10,11 @@
 //! broken network or server would. After every fault each client must be served again.
 
 pub mod client;
+pub mod crowd;
 pub mod inject;
 pub mod leaks;
 pub mod ledger;
+pub mod maps;
 pub mod plan;
 pub mod relay;
 #[cfg(feature = "trials")]
@@ -32,6 +34,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::bed::agent::wait_until;
 use crate::bed::{Bed, Builder};
 use client::{Client, Store, stores};
+use crowd::Crowd;
 use ledger::Ledger;
 use plan::{Kind, Plan};
 use relay::{Mode, Relay};
@@ -60,6 +63,15 @@ pub struct Settings {
     pub kinds: Vec<Kind>,
     /// What the relay does all the time; for self-checks.
     pub mode: Mode,
+    /// What stands in an app to the end, so that what it holds is left; for self-checks.
+    pub stays: Option<Stays>,
+}
+
+/// Who does not go.
+#[derive(Clone, Copy, Debug)]
+pub enum Stays {
+    /// What fills the maps.
+    Crowd,
 }
 
 /// What came of it.
@@ -85,6 +97,7 @@ struct Town {
     relay: Relay,
     ledger: Arc<Ledger>,
     clients: Vec<JoinHandle<()>>,
+    crowd: Option<Crowd>,
 }
 
 /// Runs; a violation is not an error.
@@ -113,6 +126,7 @@ pub fn run(builder: Builder, settings: &Settings, tell: impl Fn(&str)) -> Result
         relay,
         ledger: warm,
         clients: Vec::new(),
+        crowd: None,
     };
     // The ledger of this part is dropped with its keys: the next one begins with none.
     town.start(settings.seed);
@@ -126,6 +140,9 @@ pub fn run(builder: Builder, settings: &Settings, tell: impl Fn(&str)) -> Result
     town.ledger = Arc::new(Ledger::new(3, client_count()));
     town.relay.set(settings.mode.clone());
     town.start(settings.seed);
+    if let Some(Stays::Crowd) = settings.stays {
+        town.crowd = Some(Crowd::start(&town.bed, stores()[2].app)?);
+    }
     let ended = town.suffer(settings, &mut report, &tell);
     town.ledger.event("faults are over");
     let stopped = town.stop();
@@ -248,6 +265,11 @@ impl Town {
     }
 
     fn judge(&self, before: &leaks::Held, report: &mut Report) -> Result<()> {
+        // What stays on purpose is not waited for.
+        let settle = match self.crowd {
+            Some(_) => Duration::ZERO,
+            None => leaks::SETTLE_MAX,
+        };
         let mut operator = self.bed.operator()?;
         // A server that is still reading its data has lost nothing.
         wait_until(SERVED_WITHIN, || {
@@ -259,7 +281,7 @@ impl Town {
             verdict::judge(&mut operator, &self.ledger, store, &prefix)?;
         }
         drop(operator);
-        for left in leaks::left(&self.bed, before)? {
+        for left in leaks::left(&self.bed, before, settle)? {
             self.ledger.violation(format!("a leak: {left}"));
         }
         report.held = vec![

@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::bed::{connector, neighbour};
+use crate::chaos::crowd;
 
 /// What a role does with its arguments.
 pub type Role = fn(&[String]) -> Result<()>;
@@ -29,10 +30,11 @@ pub fn command(role: &str, args: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// The roles that the bed itself needs.
-const ROLES: [(&str, Role); 2] = [
+/// The roles that the bed and chaos need.
+const ROLES: [(&str, Role); 3] = [
     (neighbour::ROLE, neighbour::role),
     (connector::ROLE, connector::role),
+    (crowd::ROLE, crowd::role),
 ];
 
 /// Plays the role when this process is such a child; `None` for an ordinary start. `more` are roles

@@ -27,12 +27,15 @@
 //! namespace, of which one has CAP_NET_RAW there; an app in the node's own network namespace that takes
 //! the port of a Valkey that is down.
 
+mod audited;
 mod connecting;
+mod crowding;
 mod denials;
 mod ground;
 mod namespaces;
 mod owners;
 mod packets;
+mod ports;
 mod scene;
 mod system;
 mod uring;
@@ -97,12 +100,14 @@ struct Attack {
     falls: Falls,
 }
 
-const GROUPS: [&[Attack]; 5] = [
+const GROUPS: [&[Attack]; 7] = [
     &connecting::ATTACKS,
     &owners::ATTACKS,
     &packets::ATTACKS,
     &namespaces::ATTACKS,
     &denials::ATTACKS,
+    &ports::ATTACKS,
+    &crowding::ATTACKS,
 ];
 
 fn attacks() -> impl Iterator<Item = Attack> {
@@ -164,9 +169,18 @@ pub fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// That each attack crosses once its defences are gone; needs the weakened agent.
+/// That each attack crosses once its defences are gone, which needs the weakened agent; and that refusals
+/// are written down.
 #[must_use]
 pub fn of_the_host() -> Vec<Trial> {
+    let mut trials = weakened();
+    trials.push(Trial::test("intruders::audited", || {
+        audited::every_refusal().map_err(|error| Failed::from(format!("{error:#}")))
+    }));
+    trials
+}
+
+fn weakened() -> Vec<Trial> {
     let mut sets: Vec<&'static [Weakness]> = Vec::new();
     for attack in attacks() {
         if let Falls::Under(weaknesses) = attack.falls

@@ -10,7 +10,7 @@ mod buffers;
 mod connections;
 mod loops;
 mod scripts;
-mod stage;
+pub(crate) mod stage;
 mod unread;
 mod upstreams;
 

@@ -69,6 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         time: Duration::from_secs(args.minutes * 60),
         kinds,
         mode: Mode::Pass,
+        stays: None,
     };
     let builder = Bed::builder().programs(programs);
     let report = chaos::run(builder, &settings, |fault| eprintln!("chaos: {fault}"))

@@ -25,6 +25,9 @@ pub struct Defaults {
     /// How long a script of any store may keep the server from all of them, in seconds from its first
     /// BUSY on.
     pub busy_seconds: u32,
+    /// Network namespaces of one app in which the agent listens; not of a store, but of an app, and of all
+    /// processes together that no app claims.
+    pub namespaces: u32,
 }
 
 impl Default for Defaults {
@@ -38,6 +41,9 @@ impl Default for Defaults {
             buffer_bytes: 256 * 1024 * 1024,
             // As long again as the server's own `busy-reply-threshold`.
             busy_seconds: 5,
+            // More than the pods of a node, all of one app (110 by Kubernetes' default, 250 where it is raised);
+            // 32 apps at it fill what the hooks have room for.
+            namespaces: 256,
         }
     }
 }
@@ -334,6 +340,7 @@ mod tests {
             upstreams: 0,
             buffer_bytes: 7,
             busy_seconds: 0,
+            namespaces: 0,
         });
         assert_eq!(limits.connections(), 20_000);
         assert_eq!((limits.upstreams(), limits.buffer_bytes()), (0, 7));

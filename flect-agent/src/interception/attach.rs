@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
 
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Address, Config, NETWORKS_MAX,
@@ -19,7 +18,7 @@ use ipnet::IpNet;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::kernel::{self, AttachType, Map, NetworkKey, Plain};
-use super::namespaces::{Namespaces, living_in};
+use super::namespaces::{Living, Namespaces, Shares, living_in};
 use super::object::{HASH, HOOKS, Hook, LAYOUT, Object, Place, SK_MSG_PROGRAM};
 use super::pins::{Pins, step};
 use super::watch::Watched;
@@ -63,13 +62,16 @@ fn put_in_place(
     let living = living_in(&managed_root);
     let (mut namespaces, mut listeners) = Namespaces::open(
         object.map("NAMESPACES")?,
-        &object.map("PENDING")?,
+        object.map("HANDSHAKES")?,
         settings.listen_port,
+        Shares::new(settings.namespaces_max),
         inherited,
     )?;
     listeners.extend(
         namespaces
-            .enter_all(&living)
+            .enter_all(&living, &|cgroup| {
+                settings.claimants.of(&mount.below(cgroup)?)
+            })
             .into_iter()
             .flat_map(|(_, opened)| opened),
     );
@@ -108,10 +110,12 @@ fn put_in_place(
         #[cfg(feature = "weakened")]
         guessed: super::weaknesses::LastIdentity::default(),
         watched: Some(Watched {
+            claimants: settings.claimants.clone(),
             events: object.take_events()?,
             namespaces,
             mount,
             managed_root,
+            looked: None,
         }),
         watcher: None,
     })
@@ -307,7 +311,7 @@ fn unpin(path: &std::path::Path) -> io::Result<()> {
 }
 
 /// In every namespace that managed processes live in. What cannot be ended, the egress guard stops.
-fn end_old_connections(mount: &CgroupMount, settings: &Settings, living: HashMap<u64, PathBuf>) {
+fn end_old_connections(mount: &CgroupMount, settings: &Settings, living: HashMap<u64, Living>) {
     // The agent may stand in none of the namespaces, and the threads that enter them ask for paths.
     let is_old = |peer: IpAddr, port: u16, cgroup: CgroupId| {
         cgroup != settings.agent_cgroup
@@ -323,7 +327,7 @@ fn end_old_connections(mount: &CgroupMount, settings: &Settings, living: HashMap
         let ended = std::thread::scope(|scope| {
             scope
                 .spawn(|| -> io::Result<usize> {
-                    let Ok(file) = File::open(&namespace) else {
+                    let Ok(file) = File::open(&namespace.way) else {
                         return Ok(0); // The process is gone.
                     };
                     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;

@@ -189,6 +189,8 @@ unsafe impl Plain for u64 {}
 // SAFETY: as above; a socket descriptor, the key of a socket storage.
 unsafe impl Plain for i32 {}
 // SAFETY: as above.
+unsafe impl Plain for i64 {}
+// SAFETY: as above.
 unsafe impl Plain for flect_ebpf::Config {}
 // SAFETY: as above.
 unsafe impl Plain for flect_ebpf::Memory {}

@@ -121,7 +121,7 @@ pub(super) const HOOKS: [Hook; 10] = [
 pub(super) const SK_MSG_PROGRAM: &str = "forward_message";
 
 /// The maps that are pinned: all of them, but the loader's own for constants.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 12] = [
     "CONFIG",
     "NETWORKS",
     "PORTS",
@@ -131,6 +131,7 @@ const MAPS: [&str; 11] = [
     "MEMORIES",
     "IDENTITIES",
     "PENDING",
+    "HANDSHAKES",
     "FLOWS",
     "SOCKETS",
 ];

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -10,18 +11,23 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use flect_ebpf::{
-    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_MULTIPATH,
-    REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
+    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_HANDSHAKES,
+    REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP,
+    REFUSED_UNKNOWN_NAMESPACE,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use super::NamespaceEvent;
-use super::namespaces::{Namespaces, living_in};
+use super::namespaces::{Entered, Living, Namespaces, living_in};
+use super::{Claimants, WatchEvent};
+use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 
 /// How often the managed processes are looked through: new containers get their listeners before or
 /// soon after they start, without burdening a node with thousands of processes.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How old a look at all processes may be by which deserted namespaces are closed early: an app that asks
+/// for more than its share must not keep this thread from its neighbours.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Events between two looks at the clock: what the ring holds.
 const EVENTS_PER_TURN: usize = EVENTS_BYTES / size_of::<Event>();
 /// A workload that is refused again and again is logged once in this time.
@@ -33,9 +39,12 @@ const LOGGED_MAX: usize = 1024;
 pub(super) struct Watched {
     pub(super) events: RingBuf<MapData>,
     pub(super) namespaces: Namespaces,
+    pub(super) claimants: Claimants,
     pub(super) mount: CgroupMount,
     /// Directory of the managed root.
     pub(super) managed_root: PathBuf,
+    /// Where managed processes lived, when that was looked at for an app with a full share.
+    pub(super) looked: Option<(Instant, HashMap<u64, Living>)>,
 }
 
 impl fmt::Debug for Watched {
@@ -58,7 +67,7 @@ pub(super) struct Watcher {
 impl Watcher {
     pub(super) fn start(
         watched: Watched,
-        on_event: impl FnMut(NamespaceEvent) + Send + 'static,
+        on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
@@ -83,7 +92,7 @@ impl Drop for Watcher {
     }
 }
 
-fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceEvent)) {
+fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(WatchEvent)) {
     let mut logged = Logged::default();
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
     loop {
@@ -96,10 +105,20 @@ fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceE
             let Some(event) = watched.events.next().and_then(|item| parse(&item)) else {
                 break;
             };
-            if event.kind == REFUSED_UNKNOWN_NAMESPACE {
-                watched.open_reported(&event, &mut on_event);
-            } else {
-                logged.log(&event, &watched.mount);
+            // What the hooks cannot tell (an older agent's programs knew fewer kinds) is logged only.
+            let told = match event.kind {
+                REFUSED_UNKNOWN_NAMESPACE => Some(watched.open_reported(&event, &mut on_event)),
+                kind => {
+                    logged.log(&event, &watched.mount);
+                    audited(kind)
+                }
+            };
+            if let Some((reason, detail)) = told {
+                on_event(WatchEvent::Refused {
+                    cgroup: path_of(&watched.mount, event.cgroup),
+                    reason,
+                    detail,
+                });
             }
         }
         if Instant::now() >= next_sweep {
@@ -110,24 +129,39 @@ fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(NamespaceE
 }
 
 impl Watched {
-    fn open_reported(&mut self, event: &Event, on_event: &mut impl FnMut(NamespaceEvent)) {
+    /// Opens listeners where a connect was refused for want of them, and says what came of it.
+    fn open_reported(
+        &mut self,
+        event: &Event,
+        on_event: &mut impl FnMut(WatchEvent),
+    ) -> (Reason, &'static str) {
         if self.namespaces.is_open(event.netns_cookie) {
-            return; // Reported more than once before we came.
+            return OPENED; // Reported more than once before we came.
         }
+        let owner = path_of(&self.mount, event.cgroup).and_then(|path| self.claimants.of(&path));
         let thread = PathBuf::from(format!("/proc/{}/ns/net", event.thread));
-        let opened = match self.namespaces.enter(&thread) {
-            Ok(opened) => opened.into_iter().collect(),
+        let mut entered = self.namespaces.enter(&thread, owner.clone());
+        if let Ok(Entered::Full) = entered
+            && self.close_deserted_of(owner.as_deref(), on_event)
+        {
+            entered = self.namespaces.enter(&thread, owner);
+        }
+        let opened = match entered {
+            Ok(Entered::Full) => return FULL,
+            Ok(Entered::Known) => Vec::new(),
+            Ok(Entered::Opened(cookie, listeners)) => vec![(cookie, listeners)],
             // The thread is gone: another process of its cgroup may live in the same namespace.
             Err(_) => match self.mount.path_of(CgroupId(event.cgroup)) {
                 Ok(Some(path)) => self
                     .mount
                     .directory(&path)
-                    .map(|cgroup| self.namespaces.enter_all(&living_in(&cgroup)))
+                    .map(|cgroup| self.enter_all(&living_in(&cgroup)))
                     .unwrap_or_default(),
                 _ => Vec::new(),
             },
         };
-        if !self.namespaces.is_open(event.netns_cookie) {
+        let is_open = self.namespaces.is_open(event.netns_cookie);
+        if !is_open {
             tracing::warn!(
                 netns_cookie = event.netns_cookie,
                 thread = event.thread,
@@ -135,21 +169,52 @@ impl Watched {
             );
         }
         tell(opened, on_event);
+        if is_open { OPENED } else { CLOSED }
     }
 
-    fn sweep(&mut self, on_event: &mut impl FnMut(NamespaceEvent)) {
+    fn sweep(&mut self, on_event: &mut impl FnMut(WatchEvent)) {
         let living = living_in(&self.managed_root);
-        tell(self.namespaces.enter_all(&living), on_event);
+        // First, so that an app's share has room for what it has now.
         for event in self.namespaces.close_deserted(&living) {
             on_event(event);
         }
+        tell(self.enter_all(&living), on_event);
+    }
+
+    fn enter_all(&mut self, living: &HashMap<u64, Living>) -> Vec<(u64, Vec<TcpListener>)> {
+        let Self {
+            namespaces,
+            claimants,
+            mount,
+            ..
+        } = self;
+        namespaces.enter_all(living, &|cgroup| claimants.of(&mount.below(cgroup)?))
+    }
+
+    /// Makes room in a share that is full, and says whether there is some.
+    fn close_deserted_of(
+        &mut self,
+        owner: Option<&str>,
+        on_event: &mut impl FnMut(WatchEvent),
+    ) -> bool {
+        let now = Instant::now();
+        let is_old = |(looked, _): &(Instant, _)| now - *looked >= LOOK_INTERVAL;
+        if self.looked.as_ref().is_none_or(is_old) {
+            self.looked = Some((now, living_in(&self.managed_root)));
+        }
+        if let Some((looked, living)) = &self.looked {
+            for event in self.namespaces.close_deserted_of(owner, living, *looked) {
+                on_event(event);
+            }
+        }
+        !self.namespaces.is_full(owner)
     }
 }
 
-fn tell(opened: Vec<(u64, Vec<std::net::TcpListener>)>, on_event: &mut impl FnMut(NamespaceEvent)) {
+fn tell(opened: Vec<(u64, Vec<TcpListener>)>, on_event: &mut impl FnMut(WatchEvent)) {
     for (netns_cookie, listeners) in opened {
         tracing::info!(netns_cookie, "listening in a workload's network namespace");
-        on_event(NamespaceEvent::Opened {
+        on_event(WatchEvent::Opened {
             netns_cookie,
             listeners,
         });
@@ -213,28 +278,69 @@ impl Logged {
             self.0.clear();
         }
         self.0.insert(key, now);
-        let path = mount
-            .path_of(CgroupId(event.cgroup))
-            .ok()
-            .flatten()
-            .unwrap_or_else(|| "(gone)".to_owned());
+        let path = path_of(mount, event.cgroup).unwrap_or_else(|| "(gone)".to_owned());
         tracing::warn!(
             cgroup = %Path::new(&path).display(),
             thread = event.thread,
             "refused a connect: {}",
-            reason(event.kind)
+            audited(event.kind).map_or("for a reason that this agent does not know", |(_, detail)| detail)
         );
     }
 }
 
-fn reason(kind: u32) -> &'static str {
-    match kind {
-        REFUSED_OLD_SOCKET => "its socket was made before the hooks were attached, or accepted",
-        REFUSED_OTHER_CGROUP => "its socket was made in another cgroup",
-        REFUSED_BOUND_TO_DEVICE => "its socket is bound to a device other than loopback",
-        REFUSED_MULTIPATH => "it asked for multipath TCP",
-        REFUSED_NO_MEMORY => "the kernel had no memory left for it",
-        REFUSED_AGENTS_PORT => "it asked for the agent's own port",
-        _ => "for a reason that this agent does not know",
+fn path_of(mount: &CgroupMount, cgroup: u64) -> Option<String> {
+    mount.path_of(CgroupId(cgroup)).ok().flatten()
+}
+
+/// What is said of a connect in a network namespace without listeners.
+const OPENED: (Reason, &str) = (
+    Reason::NewNamespace,
+    "a connect was among the first in its network namespace, where the agent listens from now on",
+);
+const FULL: (Reason, &str) = (
+    Reason::Namespaces,
+    "a connect came from a network namespace beyond those that its app may have ([limits] namespaces)",
+);
+const CLOSED: (Reason, &str) = (
+    Reason::Namespaces,
+    "a connect came from a network namespace that the agent cannot enter",
+);
+
+/// What the audit log says of a refusal.
+fn audited(kind: u32) -> Option<(Reason, &'static str)> {
+    Some(match kind {
+        REFUSED_OLD_SOCKET => (
+            Reason::OldSocket,
+            "the hooks did not see its socket being made: it is older, accepted, or a part of multipath TCP",
+        ),
+        REFUSED_OTHER_CGROUP => (Reason::OtherCgroup, "its socket was made in another cgroup"),
+        REFUSED_BOUND_TO_DEVICE => (
+            Reason::Device,
+            "its socket is bound to a device other than loopback",
+        ),
+        REFUSED_MULTIPATH => (Reason::Multipath, "it asked for multipath TCP"),
+        REFUSED_NO_MEMORY => (Reason::KernelMemory, "the kernel had no memory left for it"),
+        REFUSED_AGENTS_PORT => (Reason::AgentsPort, "it asked for the agent's own port"),
+        REFUSED_HANDSHAKES => (
+            Reason::Handshakes,
+            "its network namespace has too many handshakes under way",
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_reason_of_its_own() {
+        let mut seen = Vec::new();
+        for kind in REFUSED_OLD_SOCKET..=REFUSED_HANDSHAKES {
+            let (reason, detail) = audited(kind).unwrap();
+            assert!(!seen.contains(&reason), "{detail}");
+            seen.push(reason);
+        }
+        assert_eq!(audited(REFUSED_HANDSHAKES + 1), None);
     }
 }

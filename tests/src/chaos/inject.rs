@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::client::stores;
+use super::crowd::Crowd;
 use super::ledger::Ledger;
 use super::plan::{Fault, Kind};
 use super::relay::{Mode, Relay};
@@ -104,6 +105,10 @@ pub fn inject(bed: &Bed, relay: &Relay, ledger: &Ledger, fault: &Fault) -> Resul
             }
         }
         Kind::Storm => storm(bed, ledger, 0),
+        Kind::FullMaps => {
+            let _crowd = Crowd::start(bed, stores()[2].app)?;
+            hold();
+        }
         Kind::Registry => registry(bed, fault)?,
     }
     if let Some(status) = bed.agent_ended() {

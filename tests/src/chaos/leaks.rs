@@ -1,6 +1,6 @@
 //! What the agent and Valkey hold when all clients are gone, before the faults and after them.
 //!
-//! Invariant: looked at from outside of the agent (`/proc`, Valkey's operator), so that a leak cannot
+//! Invariant: looked at from outside of the agent (`/proc`, pinned maps, Valkey's operator), so that a leak cannot
 //! hide behind the agent's own count.
 
 use std::collections::BTreeSet;
@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::maps::Pinned;
 use crate::bed::Bed;
 use crate::wire::Value;
 
-/// The agent lets idle upstream connections go after seconds, not at once.
-const SETTLE_MAX: Duration = Duration::from_secs(30);
+/// The agent lets idle upstream connections go after seconds, not at once; a deserted network namespace after
+/// half a minute and the next sweep.
+pub const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// Pooled connections, and a file of the runtime: not one per fault or client.
 const FILES_MORE_MAX: usize = 24;
 /// The same at Valkey.
@@ -37,6 +39,55 @@ pub struct Held {
     pub users: BTreeSet<String>,
     /// Blocked clients at Valkey.
     pub blocked: usize,
+    /// Entries of the hooks' maps.
+    pub maps: Maps,
+}
+
+/// What the hooks' maps hold.
+#[derive(Debug)]
+pub struct Maps {
+    /// Handshakes without their other end.
+    pub pending: usize,
+    /// The same as the hooks have counted them.
+    pub counted: i64,
+    /// Network namespaces with listeners.
+    pub namespaces: usize,
+    /// Sockets with a fast path.
+    pub sockets: usize,
+}
+
+impl Maps {
+    fn held(bed: &Bed) -> Result<Self> {
+        let open = |name| Pinned::open(&bed.pins(), name);
+        Ok(Self {
+            pending: open("PENDING")?.keys()?.len(),
+            counted: open("HANDSHAKES")?.sum()?,
+            namespaces: open("NAMESPACES")?.keys()?.len(),
+            sockets: open("SOCKETS")?.keys()?.len(),
+        })
+    }
+
+    /// No client is there, so nothing has a reason to be, but the namespaces.
+    fn wrong(&self, before: &Self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.pending > 0 {
+            wrong.push(format!("{} handshakes without clients", self.pending));
+        }
+        if self.counted != self.pending as i64 {
+            let (counted, pending) = (self.counted, self.pending);
+            wrong.push(format!(
+                "{counted} handshakes are counted, {pending} are there"
+            ));
+        }
+        if self.namespaces > before.namespaces {
+            let (now, before) = (self.namespaces, before.namespaces);
+            wrong.push(format!("{now} network namespaces, {before} before"));
+        }
+        if self.sockets > 0 {
+            wrong.push(format!("{} sockets on the fast path", self.sockets));
+        }
+        wrong
+    }
 }
 
 /// Looks.
@@ -61,6 +112,7 @@ pub fn held(bed: &Bed) -> Result<Held> {
             .lines()
             .filter(|line| line.contains("flags=b"))
             .count(),
+        maps: Maps::held(bed)?,
     })
 }
 
@@ -68,11 +120,11 @@ pub fn held(bed: &Bed) -> Result<Held> {
 ///
 /// # Errors
 /// When a part does not answer.
-pub fn left(bed: &Bed, before: &Held) -> Result<Vec<String>> {
+pub fn left(bed: &Bed, before: &Held, settle: Duration) -> Result<Vec<String>> {
     let start = Instant::now();
     loop {
         let now = held(bed)?;
-        let mut wrong = Vec::new();
+        let mut wrong = now.maps.wrong(&before.maps);
         if now.files > before.files + FILES_MORE_MAX {
             wrong.push(format!(
                 "{} files are open, {} before",
@@ -96,7 +148,7 @@ pub fn left(bed: &Bed, before: &Held) -> Result<Vec<String>> {
             let (now, before) = (now.resident_kib, before.resident_kib);
             wrong.push(format!("{now} KiB resident, {before} before"));
         }
-        if wrong.is_empty() || start.elapsed() > SETTLE_MAX {
+        if wrong.is_empty() || start.elapsed() > settle {
             return Ok(wrong);
         }
         thread::sleep(Duration::from_millis(200));

@@ -35,11 +35,12 @@ pub enum Kind {
     NoDescriptors,
     NoMemory,
     Storm,
+    FullMaps,
     Registry,
 }
 
 /// All kinds, and each in words.
-pub const KINDS: [(Kind, &str); 19] = [
+pub const KINDS: [(Kind, &str); 20] = [
     (Kind::AgentKilled, "the agent is killed and started again"),
     (
         Kind::AgentEnded,
@@ -70,6 +71,10 @@ pub const KINDS: [(Kind, &str); 19] = [
     ),
     (Kind::NoMemory, "the agent gets no memory (RLIMIT_DATA)"),
     (Kind::Storm, "a hundred connections come and go"),
+    (
+        Kind::FullMaps,
+        "an app fills its share of the maps: namespaces, and handshakes beyond one namespace's",
+    ),
     (Kind::Registry, "stores, tokens and limits change"),
 ];
 

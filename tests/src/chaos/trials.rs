@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 
 use super::plan::KINDS;
 use super::relay::Mode;
-use super::{Settings, run, seed_by_the_clock};
+use super::{Settings, Stays, run, seed_by_the_clock};
 use crate::bed::Bed;
 
 /// Every kind comes once, in this time or a little more.
@@ -47,12 +47,24 @@ const BROKEN: [(&str, Mode, &str); 4] = [
     ),
 ];
 
+/// What a process that stays leaves in the maps, and a part of what must be said about it.
+const LEFT: [(&str, &str); 2] = [
+    ("a_left_handshake", "handshakes without clients"),
+    ("a_left_namespace", "network namespaces, 1 before"),
+];
+
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
     let mut all = vec![trial("every_fault".to_owned(), every_fault)];
     for (name, mode, wanted) in BROKEN {
-        all.push(trial(format!("finds_{name}"), move || found(mode, wanted)));
+        all.push(trial(format!("finds_{name}"), move || {
+            found(mode, None, wanted)
+        }));
+    }
+    for (name, wanted) in LEFT {
+        let left = move || found(Mode::Pass, Some(Stays::Crowd), wanted);
+        all.push(trial(format!("finds_{name}"), left));
     }
     all
 }
@@ -69,6 +81,7 @@ fn every_fault() -> Result<()> {
         time: TIME,
         kinds: KINDS.map(|(kind, _)| kind).to_vec(),
         mode: Mode::Pass,
+        stays: None,
     };
     let report = run(Bed::builder(), &settings, |_| {})?;
     println!("chaos: seed {}\n{}", settings.seed, report.text());
@@ -82,12 +95,13 @@ fn every_fault() -> Result<()> {
     Ok(())
 }
 
-fn found(mode: Mode, wanted: &str) -> Result<()> {
+fn found(mode: Mode, stays: Option<Stays>, wanted: &str) -> Result<()> {
     let settings = Settings {
         seed: 1,
         time: FOUND_WITHIN,
         kinds: Vec::new(),
         mode,
+        stays,
     };
     let report = run(Bed::builder(), &settings, |_| {})?;
     let found = report.violations.iter().any(|what| what.contains(wanted));

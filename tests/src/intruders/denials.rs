@@ -16,21 +16,20 @@ use super::connecting::AROUND;
 use super::ground::{Answer, Ground, PATIENCE, ask, dial, open, sock_addr, tcp};
 use super::scene::Scene;
 use super::{APP, Attack, By, Falls, NEIGHBOUR, system};
+use crate::chaos::maps::Pinned;
 use crate::tools::Programs;
 
 /// Entries that one namespace may have in the map of handshakes, as the agent's code has it.
 const SHARE: usize = 1024;
-/// `struct PendingKey`.
-const PENDING_KEY_BYTES: usize = 48;
-/// The folder of this schema's pins in the pin folder.
-const SCHEMA: &str = "v2";
+/// Half a minute, until the next sweep, on a busy machine.
+const CLOSED_WITHIN: Duration = Duration::from_secs(90);
 /// More than a backlog takes (`net.core.somaxconn`, 4096 by default), twice.
 const FLOOD: usize = 9000;
 /// How long the agent lives, from its start, before it is killed: from before it has read its settings
 /// until it serves.
 const STAGES_MILLIS: [u64; 9] = [0, 10, 25, 50, 80, 120, 180, 300, 600];
 
-pub(super) const ATTACKS: [Attack; 7] = [
+pub(super) const ATTACKS: [Attack; 8] = [
     attack("killed_at_every_stage", killed, &[APP], AROUND),
     attack("stopped", stopped, &[APP], AROUND),
     attack(
@@ -63,6 +62,12 @@ pub(super) const ATTACKS: [Attack; 7] = [
         &[],
         Falls::Under(&[Weakness::PendingShare]),
     ),
+    attack(
+        "handshakes_held_up_twice",
+        held_up_twice,
+        &[],
+        Falls::Under(&[Weakness::PendingShare]),
+    ),
 ];
 
 const fn attack(
@@ -80,7 +85,15 @@ const fn attack(
 }
 
 /// What the processes of these attacks do, by name.
-pub(super) const PARTS: [(&str, super::Part); 6] = [
+pub(super) const PARTS: [(&str, super::Part); 12] = [
+    ("part_crowd", super::crowding::crowd),
+    ("part_fresh_neighbour", super::crowding::fresh_neighbour),
+    ("part_hold_up_twice", hold_up_twice),
+    ("part_listen_unbound", super::ports::listen_unbound),
+    ("part_connect_unbound", super::ports::connect_unbound),
+    ("part_device", |ground| {
+        say(&super::audited::bound_to_a_device(ground)?)
+    }),
     ("part_knock", knock),
     ("part_open", |ground| say(&open(ground.valkey()))),
     ("part_twice", ask_twice),
@@ -311,11 +324,48 @@ fn hold_up(ground: &Ground) -> Result<()> {
     wait_for_the_end()
 }
 
+fn hold_up_twice(ground: &Ground) -> Result<()> {
+    more_descriptors()?;
+    let _held = super::namespaces::hold_up_twice(ground, || {
+        say(&Answer::Refused("away".to_owned()))?;
+        std::io::stdin().read_line(&mut String::new())?;
+        Ok(())
+    })?;
+    say(&Answer::Refused("ready".to_owned()))?;
+    wait_for_the_end()
+}
+
+/// The agent closes its listeners in a namespace that is deserted; what is held there counts all the same
+/// when it opens them again.
+fn held_up_twice(scene: &Scene) -> Result<Answer> {
+    let before = held(scene, "NAMESPACES")?;
+    let mut app = scene.start("part_hold_up_twice", true)?;
+    app.answer()?;
+    ensure!(held(scene, "PENDING")? > 0, "nothing is held up");
+    let deadline = Instant::now() + CLOSED_WITHIN;
+    while held(scene, "NAMESPACES")? > before {
+        ensure!(Instant::now() < deadline, "the listeners are not closed");
+        thread::sleep(Duration::from_millis(100));
+    }
+    app.go_on()?;
+    app.answer()?;
+    let count = held(scene, "PENDING")?;
+    Ok(if count > SHARE {
+        Answer::Crossed(format!("one namespace has {count} entries"))
+    } else {
+        Answer::Refused(format!("{count} entries"))
+    })
+}
+
+/// How many entries a map of the hooks has.
+fn held(scene: &Scene, map: &str) -> Result<usize> {
+    Ok(Pinned::open(&scene.bed.pins(), map)?.keys()?.len())
+}
+
 fn held_up(scene: &Scene) -> Result<Answer> {
     let mut app = scene.start("part_hold_up", true)?;
     app.answer()?;
-    let map = scene.bed.pins().join(SCHEMA).join("map_PENDING");
-    let count = system::count_keys(&map, PENDING_KEY_BYTES)?;
+    let count = held(scene, "PENDING")?;
     ensure!(count > 0, "nothing is held up");
     // The neighbour is served meanwhile.
     let stream = scene

@@ -1,14 +1,17 @@
 //! Attacks from inside a container: root there, with network, user, mount and cgroup namespaces of its
 //! own, and from network namespaces in which the same addresses are somebody else's.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flect_agent::weakened::Weakness;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::Socket;
 
 use super::connecting::AROUND;
@@ -106,12 +109,7 @@ fn hooks_from_inside(ground: &Ground) -> Result<Answer> {
             Err(error) => failures.push(error),
         }
     }
-    for command in [
-        Bpf::ProgGetNextId,
-        Bpf::ProgGetFdById,
-        Bpf::MapGetFdById,
-        Bpf::LinkGetFdById,
-    ] {
+    for command in [Bpf::NextProg, Bpf::ProgById, Bpf::MapById, Bpf::LinkById] {
         for id in 0..64 {
             match system::bpf_by_id(command, id) {
                 Ok(_) => return Ok(Answer::Crossed(format!("{command:?} of {id}"))),
@@ -193,7 +191,37 @@ pub(super) fn hold_up_handshakes(ground: &Ground) -> Result<Vec<Socket>> {
     system::own_network()?;
     let served = served_here(ground);
     ensure!(matches!(served, Answer::Served(_)), "the app: {served}");
-    (0..HELD_UP)
-        .map(|turn| repaired(ground, HELD_UP_FIRST + turn))
+    hold_up_from(ground, HELD_UP_FIRST)
+}
+
+fn hold_up_from(ground: &Ground, first_port: u16) -> Result<Vec<Socket>> {
+    (first_port..first_port + HELD_UP)
+        .map(|source| repaired(ground, source))
         .collect()
+}
+
+/// The same twice, in one namespace that is left meanwhile with all its sockets: nobody lives there then.
+pub(super) fn hold_up_twice(
+    ground: &Ground,
+    wait: impl FnOnce() -> Result<()>,
+) -> Result<Vec<Socket>> {
+    let enter = |namespace: &File| {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+    };
+    let outside = File::open("/proc/self/ns/net")?;
+    let mut all = hold_up_handshakes(ground)?;
+    let own = File::open("/proc/self/ns/net")?;
+    enter(&outside)?;
+    wait()?;
+    enter(&own)?;
+    // Where the agent listens again, it has no room for this app's handshakes and resets them.
+    let deadline = Instant::now() + OPENED_WITHIN;
+    while let Answer::Refused(text) = open(ground.valkey())
+        && text.contains("refused")
+    {
+        ensure!(Instant::now() < deadline, "nobody listens: {text}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    all.extend(hold_up_from(ground, HELD_UP_FIRST + HELD_UP)?);
+    Ok(all)
 }

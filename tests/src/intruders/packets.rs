@@ -1,7 +1,7 @@
 //! Attacks without a connection: segments made by hand. They ask for CAP_NET_RAW.
 //!
 //! The oracle is the shared Valkey's own kernel: a SYN that arrives is answered, and a raw socket
-//! hears the answer.
+//! hears the answer. What is answered by nobody must not leave at all: a packet socket hears it there.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,12 +23,15 @@ const SOURCE_PORT: u16 = 61_441;
 const TCP: u8 = 6;
 const DESTINATION_OPTIONS: u8 = 60;
 
-pub(super) const ATTACKS: [Attack; 6] = [
+pub(super) const ATTACKS: [Attack; 9] = [
     attack("a_raw_syn", raw_syn, GUARD),
     attack("a_raw_syn_over_ipv6", raw_syn_v6, GUARD),
     attack("a_raw_header_with_options", header_with_options, GUARD),
     attack("a_raw_first_fragment", first_fragment, GUARD),
     attack("behind_extension_headers", extensions, GUARD),
+    attack("behind_a_header_that_is_cut", cut_header, GUARD),
+    attack("a_raw_reset", raw_reset, GUARD),
+    attack("a_raw_reset_in_valkeys_name", reset_in_its_name, GUARD),
     attack(
         "a_packet_socket",
         packet_socket,
@@ -84,6 +87,25 @@ fn heard(
     Ok(Answer::Refused("no answer".to_owned()))
 }
 
+/// Sends, and listens whether a packet with this end leaves.
+fn leaves(ethertype: i32, end: &[u8], send: impl FnOnce() -> io::Result<usize>) -> Result<Answer> {
+    let ear = super::system::loopback_packets(ethertype as u16)?;
+    ear.set_read_timeout(Some(Duration::from_millis(50)))?;
+    if let Err(error) = send() {
+        return Ok(Answer::Refused(error.to_string()));
+    }
+    let deadline = Instant::now() + HEARD_WITHIN;
+    let mut buffer = [0u8; 2048];
+    while Instant::now() < deadline {
+        if let Ok(read) = io::Read::read(&mut &ear, &mut buffer)
+            && buffer[..read].ends_with(end)
+        {
+            return Ok(Answer::Crossed("it left".to_owned()));
+        }
+    }
+    Ok(Answer::Refused("it did not leave".to_owned()))
+}
+
 /// Raw sockets hear all TCP of the machine, which would crowd out the answer.
 fn only_to_source_port(family: Domain) -> Vec<SockFilter> {
     /// Instructions of classic BPF (linux/bpf_common.h).
@@ -109,14 +131,19 @@ fn only_to_source_port(family: Domain) -> Vec<SockFilter> {
     program
 }
 
-/// A SYN with its checksum, over a pseudo header (RFC 9293, 3.1).
 fn syn(source: &[u8], destination: &[u8], port: u16) -> Vec<u8> {
+    const SYN: u8 = 2;
+    segment(source, destination, (SOURCE_PORT, port), SYN)
+}
+
+/// A segment with its checksum, over a pseudo header (RFC 9293, 3.1).
+fn segment(source: &[u8], destination: &[u8], ports: (u16, u16), flags: u8) -> Vec<u8> {
     let mut segment = vec![0u8; 20];
-    segment[..2].copy_from_slice(&SOURCE_PORT.to_be_bytes());
-    segment[2..4].copy_from_slice(&port.to_be_bytes());
+    segment[..2].copy_from_slice(&ports.0.to_be_bytes());
+    segment[2..4].copy_from_slice(&ports.1.to_be_bytes());
     segment[4..8].copy_from_slice(&std::process::id().to_be_bytes());
     segment[12] = 5 << 4;
-    segment[13] = 2;
+    segment[13] = flags;
     segment[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
     let pseudo = [source, destination, &[0, TCP, 0, 20]].concat();
     let checksum = checksum(&[&pseudo[..], &segment].concat());
@@ -250,10 +277,58 @@ fn extensions(ground: &Ground) -> Result<Answer> {
     Ok(answer)
 }
 
+/// A first fragment that ends within a header, in front of the ports.
+fn cut_header(ground: &Ground) -> Result<Answer> {
+    const FRAGMENT: u8 = 44;
+    let mut packet = packet_v6(0, &[]);
+    packet[6] = FRAGMENT;
+    // A fragment header with 'more', an id of this process, and destination options that say they are
+    // longer than what is there.
+    packet.extend([DESTINATION_OPTIONS, 0, 0, 1]);
+    packet.extend(std::process::id().to_be_bytes());
+    packet.extend([TCP, 1, 1, 12, 0, 0, 0, 0]);
+    let length = (packet.len() - 40) as u16;
+    packet[4..6].copy_from_slice(&length.to_be_bytes());
+    let socket = raw(Domain::IPV6)?;
+    let rest = syn_v6(ground.valkey_port);
+    leaves(libc::ETH_P_IPV6, &packet, || {
+        let sent = socket.send_to(&packet, &to_v6())?;
+        // So that the attack is a whole one.
+        let mut second = packet[..48].to_vec();
+        second[42..44].copy_from_slice(&8u16.to_be_bytes());
+        second.extend([0; 8]);
+        second.extend(&rest);
+        let length = (second.len() - 40) as u16;
+        second[4..6].copy_from_slice(&length.to_be_bytes());
+        socket.send_to(&second, &to_v6())?;
+        Ok(sent)
+    })
+}
+
+/// To the Valkey, as if one of the agent's connections ended.
+fn raw_reset(ground: &Ground) -> Result<Answer> {
+    reset(SOURCE_PORT, ground.valkey_port)
+}
+
+/// The other way: to the agent, as if the Valkey ended it.
+fn reset_in_its_name(ground: &Ground) -> Result<Answer> {
+    reset(ground.valkey_port, SOURCE_PORT)
+}
+
+fn reset(source: u16, destination: u16) -> Result<Answer> {
+    const RST: u8 = 4;
+    let address = Ipv4Addr::LOCALHOST.octets();
+    let segment = segment(&address, &address, (source, destination), RST);
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
+    leaves(libc::ETH_P_IP, &segment, || {
+        socket.send_to(&segment, &to_v4())
+    })
+}
+
 /// A whole frame, straight to the device.
 fn packet_socket(ground: &Ground) -> Result<Answer> {
     let port = ground.valkey_port;
-    let socket = super::system::loopback_packets()?;
+    let socket = super::system::loopback_packets(0)?;
     let mut frame = vec![0u8; 12];
     frame.extend((libc::ETH_P_IPV6 as u16).to_be_bytes());
     frame.extend(packet_v6(0, &syn_v6(port)));

@@ -13,6 +13,9 @@ use crate::bed::{Bed, Builder};
 use crate::child;
 use crate::tools::Programs;
 
+/// An app's share of network namespaces: small, so that an attack soon goes beyond it.
+pub(super) const NAMESPACES_SHARE: usize = 16;
+
 /// A bed with marks.
 pub(super) struct Scene {
     pub(super) bed: Bed,
@@ -161,7 +164,8 @@ impl Drop for Intruder {
 }
 
 fn builder(lacks: &str) -> Builder {
-    let builder = Bed::builder().apps(&[APP, NEIGHBOUR]);
+    let limits = format!("\n[limits]\nnamespaces = {NAMESPACES_SHARE}\n");
+    let builder = Bed::builder().apps(&[APP, NEIGHBOUR]).config_tail(&limits);
     if lacks.is_empty() {
         return builder;
     }

@@ -8,7 +8,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -129,12 +128,10 @@ pub(super) fn inherited(number: i32) -> Result<OwnedFd> {
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
 pub(super) enum Bpf {
-    MapGetNextKey = 4,
-    ObjGet = 7,
-    ProgGetNextId = 11,
-    ProgGetFdById = 13,
-    MapGetFdById = 14,
-    LinkGetFdById = 30,
+    NextProg = 11,
+    ProgById = 13,
+    MapById = 14,
+    LinkById = 30,
 }
 
 /// bpf(2) with the words of its attribute.
@@ -159,42 +156,15 @@ pub(super) fn bpf_by_id(command: Bpf, id: u32) -> io::Result<i64> {
     bpf(command, [u64::from(id), 0, 0, 0, 0, 0, 0, 0])
 }
 
-/// How many keys a pinned map holds, each of `key_bytes`.
-pub(super) fn count_keys(pin: &Path, key_bytes: usize) -> Result<usize> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let path = std::ffi::CString::new(pin.as_os_str().as_bytes())?;
-    let opened = bpf(Bpf::ObjGet, [path.as_ptr() as u64, 0, 0, 0, 0, 0, 0, 0])?;
-    let map = inherited(i32::try_from(opened)?)?;
-    let number = u64::from(map.as_raw_fd().cast_unsigned());
-    let (mut key, mut next) = (Vec::<u8>::new(), vec![0u8; key_bytes]);
-    let mut count = 0;
-    loop {
-        let from = if key.is_empty() {
-            0
-        } else {
-            key.as_ptr() as u64
-        };
-        match bpf(
-            Bpf::MapGetNextKey,
-            [number, from, next.as_mut_ptr() as u64, 0, 0, 0, 0, 0],
-        ) {
-            Ok(_) => {
-                count += 1;
-                key.clone_from(&next);
-            }
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(count),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// A packet socket (AF_PACKET) that sends on the loopback device.
-pub(super) fn loopback_packets() -> Result<socket2::Socket> {
+/// A packet socket (AF_PACKET) that sends on the loopback device, and hears what has this ethertype: 0 is
+/// nothing.
+pub(super) fn loopback_packets(ethertype: u16) -> Result<socket2::Socket> {
     let kind = socket2::Type::RAW;
     let socket = socket2::Socket::new(socket2::Domain::PACKET, kind, None)?;
     // SAFETY: zeroes are a valid address.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ethertype.to_be();
     // `lo` is device 1 in every network namespace.
     address.sll_ifindex = 1;
     // SAFETY: the address is valid for the size that is told.

@@ -11,7 +11,7 @@ use super::puppet::eventually;
 use super::stage::Stage;
 
 /// The folder of this schema's pins in the pin folder.
-const SCHEMA: &str = "v2";
+const SCHEMA: &str = "v3";
 
 pub(super) const BODIES: [(&str, Body); 6] = [
     (

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flect_agent::cgroup::{CgroupId, CgroupMount};
-use flect_agent::interception::{Acceleration, Interception, NamespaceEvent, Settings, detach};
+use flect_agent::interception::{
+    Acceleration, Claimants, Interception, Settings, WatchEvent, detach,
+};
 use socket2::SockRef;
 
 use super::puppet::Puppet;
@@ -55,6 +57,8 @@ impl Stage {
             ports: vec![port],
             listen_port: free_listen_port()?,
             acceleration: Acceleration::Off,
+            namespaces_max: 0,
+            claimants: Claimants::new(|_| None),
             pin: pin(process),
         };
         Ok(Self {
@@ -86,7 +90,7 @@ impl Stage {
         let (shared, refused) = (interception.clone(), self.refused.clone());
         thread::spawn(move || {
             for event in events {
-                if let NamespaceEvent::Opened { listeners, .. } = event {
+                if let WatchEvent::Opened { listeners, .. } = event {
                     for listener in listeners {
                         tell_on(listener, shared.clone(), refused.clone())
                             .unwrap_or_else(|error| panic!("{error:#}"));

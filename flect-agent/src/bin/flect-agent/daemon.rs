@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use flect_agent::accountant;
 use flect_agent::admin::{Admin, AdminError};
-use flect_agent::audit;
+use flect_agent::audit::{self, Subject};
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
 use flect_agent::environment::{Defaults, Directory, Environment};
 use flect_agent::integrity::Integrity;
-use flect_agent::interception::{Interception, NamespaceEvent, Settings};
+use flect_agent::interception::{Claimants, Interception, Settings, WatchEvent};
 use flect_agent::worker::{self, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -23,7 +23,7 @@ use crate::keeper::Keeper;
 use crate::node::{Node, Running};
 use crate::page::Page;
 use crate::serving::Places;
-use crate::{control, follow, warden};
+use crate::{control, follow, serving, warden};
 
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
@@ -193,7 +193,14 @@ impl Hooks {
         let networks = config
             .intercept_networks()
             .with_context(|| format!("valkey.address {}", config.valkey.address))?;
+        let places = Places::new(&config.intercept.cgroup.0, &own);
+        let claims = (config.apps.clone(), places.clone());
         let settings = Settings {
+            namespaces_max: config.limits.namespaces,
+            claimants: Claimants::new(move |cgroup| {
+                let (apps, places) = &claims;
+                serving::claimant(apps, places, cgroup).map(str::to_owned)
+            }),
             managed_root: config.intercept.cgroup.0.clone(),
             agent_cgroup: mount.id_of(&own)?,
             networks,
@@ -214,7 +221,7 @@ impl Hooks {
             "hooks attached"
         );
         Ok(Self {
-            places: Places::new(&settings.managed_root, &own),
+            places,
             interception,
             mount,
         })
@@ -224,9 +231,26 @@ impl Hooks {
     fn accept(mut self, node: &Arc<Node>, workers: &Arc<Vec<Handle>>) -> anyhow::Result<()> {
         let (events, mut namespaces) = mpsc::unbounded_channel();
         let listeners = self.interception.take_listeners();
-        self.interception.watch(move |event| {
+        let (judge, places) = (node.clone(), self.places.clone());
+        self.interception.watch(move |event| match event {
+            // Here and now: a queue of them would be as long as apps like.
+            WatchEvent::Refused {
+                cgroup,
+                reason,
+                detail,
+            } => {
+                let cgroup = cgroup.as_deref();
+                let serving = judge.serving.load();
+                let app = cgroup.and_then(|path| serving.claimant(&places, path));
+                let subject = Subject {
+                    app: app.map(|workload| workload.name.as_str()),
+                    store: None,
+                    cgroup,
+                };
+                audit::note(reason, subject, || detail.to_owned());
+            }
             // Nobody listens any more only while the process ends.
-            let _ = events.send(event);
+            event => drop(events.send(event)),
         })?;
         let acceptor = Arc::new(Acceptor::new(
             self.interception,
@@ -239,7 +263,7 @@ impl Hooks {
         tokio::spawn(async move {
             while let Some(event) = namespaces.recv().await {
                 match event {
-                    NamespaceEvent::Opened {
+                    WatchEvent::Opened {
                         netns_cookie,
                         listeners,
                     } => {
@@ -247,7 +271,9 @@ impl Hooks {
                             tracing::error!(%error, "a network namespace cannot be served");
                         }
                     }
-                    NamespaceEvent::Closed { netns_cookie } => acceptor.leave(netns_cookie),
+                    WatchEvent::Closed { netns_cookie } => acceptor.leave(netns_cookie),
+                    // Noted where it was told.
+                    WatchEvent::Refused { .. } => {}
                 }
             }
         });

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flect_agent::cgroup;
-use flect_agent::config::{CgroupPattern, Config, EXPLICIT_APP};
+use flect_agent::config::{self, CgroupPattern, Config, EXPLICIT_APP};
 use flect_agent::environment::{App, Credentials, Store};
 use flect_agent::registry::{Limits, Record, Snapshot, TokenDigest};
 use flect_agent::store::{Prefix, Slug};
@@ -168,14 +168,30 @@ impl Serving {
         if let Some(app) = places.run_app(path) {
             return self.workload(app);
         }
-        let claims = self.workloads.iter().filter_map(|workload| {
-            let claims = workload.patterns.iter().filter_map(|p| p.claim(path));
-            claims.max().map(|claim| (claim, workload))
-        });
-        claims
-            .max_by_key(|(claim, _)| *claim)
-            .map(|(_, workload)| workload)
+        strongest(&self.workloads, path, |workload| &workload.patterns)
     }
+}
+
+/// The name of the app of a cgroup, as [`Serving::claimant`] finds it: before anything is served, too.
+pub fn claimant<'a>(apps: &'a [config::App], places: &Places, path: &str) -> Option<&'a str> {
+    let app = match places.run_app(path) {
+        Some(name) => apps.iter().find(|app| app.name == name),
+        None => strongest(apps, path, |app| &app.cgroups),
+    };
+    app.map(|app| app.name.as_str())
+}
+
+/// Which of them has the strongest claim.
+fn strongest<'a, T>(
+    all: &'a [T],
+    path: &str,
+    patterns: impl Fn(&T) -> &[CgroupPattern],
+) -> Option<&'a T> {
+    let claims = all.iter().filter_map(|one| {
+        let claims = patterns(one).iter().filter_map(|p| p.claim(path));
+        claims.max().map(|claim| (claim, one))
+    });
+    claims.max_by_key(|(claim, _)| *claim).map(|(_, one)| one)
 }
 
 fn doors(snapshot: &Snapshot, served: &HashMap<Prefix, Arc<Store>>) -> Doors {

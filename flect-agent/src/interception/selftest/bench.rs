@@ -84,7 +84,6 @@ impl Bench {
                 &Namespace {
                     v4: 1,
                     v6: 0,
-                    pending: 0,
                     pending_max: PENDING_OWN_NAMESPACE_MAX,
                 },
             ))

@@ -91,11 +91,15 @@ fn a_renamed_store_is_found_by_the_name_in_the_configuration() {
 #[test]
 fn run_cgroups_belong_to_the_app_they_name() {
     let serving = serving(&snapshot(&["cache", "bills"]));
+    let apps = Config::parse(CONFIG).unwrap().apps;
     for root in ["/", "/managed"] {
         let places = Places::new(root, "/agent");
         let name = |path: &str| {
             let found = serving.claimant(&places, path);
-            found.map(|workload| workload.name.clone())
+            let found = found.map(|workload| workload.name.clone());
+            let early = claimant(&apps, &places, path).map(str::to_owned);
+            assert_eq!(early, found, "{path} before anything is served");
+            found
         };
         let run = places.run.clone();
         assert_eq!(name("/shop").as_deref(), Some("shop"));
