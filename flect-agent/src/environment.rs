@@ -78,6 +78,15 @@ pub struct Environment {
     pub directory: Directory,
 }
 
+impl Environment {
+    /// Whether the Valkey is reached over a unix socket.
+    #[must_use]
+    pub fn has_unix_socket(&self) -> bool {
+        let mut addresses = self.addresses.iter();
+        addresses.any(|address| matches!(address, UpstreamAddress::Unix(_)))
+    }
+}
+
 /// Each change made under such a lock is one call, so a panic elsewhere cannot leave it half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

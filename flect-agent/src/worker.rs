@@ -51,7 +51,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
-use crate::environment::{Environment, Setting, Store, UpstreamAddress};
+use crate::environment::{Environment, Setting, Store};
 use crate::metrics::meter::Sampler;
 pub use accepted::{Accepted, EARLY_BYTES_MAX};
 use arena::{Arena, Key};
@@ -69,7 +69,7 @@ use upstream::Upstream;
 /// read into: idle connections hold no buffer of their own.
 const SCRATCH_BYTES: usize = session::INPUT_BYTES_MAX;
 
-/// How long the loop sleeps at most: idle connections are looked after once a second.
+/// How long the loop sleeps at most, and how often idle connections are looked after.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How often a slow reader in front of others is looked at.
@@ -78,7 +78,7 @@ const STALL_TICK: Duration = Duration::from_millis(50);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 
-/// What all workers count time from: a store's commands are paced by one clock.
+/// What all workers count time from: a store's commands are paced by it.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const WAKE: Token = Token(usize::MAX);
@@ -249,13 +249,12 @@ pub fn spawn(
     for store in stores {
         worker.add_store(store.clone());
     }
-    let is_unix = |address: &UpstreamAddress| matches!(address, UpstreamAddress::Unix(_));
-    let over_unix = worker.environment.addresses.iter().any(is_unix);
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
             // Less confined than it says, it must not serve; the daemon ends on a panic.
-            crate::confinement::worker(over_unix).expect("a worker gives its rights up");
+            let unix_sockets = worker.environment.has_unix_socket();
+            crate::confinement::worker(unix_sockets).expect("a worker gives its rights up");
             worker.run();
         })?;
     Ok(Handle {

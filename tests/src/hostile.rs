@@ -31,8 +31,8 @@ const ATTACKS: &[(&str, &str)] = &[
 /// An attack that no weakness lets through proves little, so there may be few.
 const UNPROVEN_MAX: usize = 20;
 
-/// An attack that is known to cross may be looked at too early on a busy machine: whoever sees it once has
-/// shown that it can be seen.
+/// An attack that is known to cross may be looked at too early on a busy machine, or find a server that an
+/// attack before it has spoilt: whoever sees it once has shown that it can be seen.
 const TRIES: usize = 3;
 
 /// The trials of this module.
@@ -106,7 +106,8 @@ fn self_check() -> Result<()> {
     Ok(())
 }
 
-/// Whether an attack is seen to cross an agent with these weaknesses. The stage is kept while it is whole.
+/// Whether an attack is seen to cross an agent with these weaknesses. The stage is kept after one that was,
+/// while it is whole.
 fn crosses(stage: &mut Option<Stage>, weaknesses: &str, attack: &Attack) -> Result<bool> {
     for _ in 0..TRIES {
         let ready = match stage.take() {
@@ -118,10 +119,10 @@ fn crosses(stage: &mut Option<Stage>, weaknesses: &str, attack: &Attack) -> Resu
         // An attack that ends the server ends what looks at it as well: that is a crossing.
         let seen = ready.attack(attack);
         let crossed = seen.as_ref().map_or(true, |seen| !seen.is_empty());
-        if !crossed || seen.is_ok() && ready.mend().is_ok() {
-            *stage = Some(ready);
-        }
         if crossed {
+            if seen.is_ok() && ready.mend().is_ok() {
+                *stage = Some(ready);
+            }
             return Ok(true);
         }
     }

@@ -120,8 +120,8 @@ fn direct_bed() -> Result<()> {
 /// that is down is offered a password.
 fn over_a_unix_socket() -> Result<()> {
     let bed = Bed::builder().stores(2).over_socket().start()?;
-    keys_bear_the_prefix(&bed)?;
     store_wide_commands_are_scoped(&bed)?;
+    keys_bear_the_prefix(&bed)?;
     let clients = bed.operator()?.command(&["CLIENT", "LIST"])?.text();
     let agents = || clients.lines().filter(|line| line.contains("user=flect."));
     ensure!(agents().count() > 1, "{clients}");

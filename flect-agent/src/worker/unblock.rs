@@ -147,7 +147,7 @@ impl Worker {
         let waits = front.blocking && matches!(front.to, Recipient::Session(to) if to == key);
         let server_id = upstream.server_id.filter(|_| waits)?;
         let witness = self.upstreams.get(server_id.witness)?;
-        let same_server = witness.address == upstream.address && witness.state == State::Open;
+        let same_server = witness.address == upstream.address && witness.state != State::Connecting;
         same_server.then_some((upstream_key, server_id))
     }
 
@@ -214,8 +214,8 @@ impl Worker {
     /// The server has said what it calls a connection.
     pub(super) fn take_server_id(&mut self, key: Key<Upstream>) {
         let witness = self.housekeeper.filter(|witness| {
-            let open = |upstream: &Upstream| upstream.state == State::Open;
-            self.upstreams.get(*witness).is_some_and(open)
+            let connected = |upstream: &Upstream| upstream.state != State::Connecting;
+            self.upstreams.get(*witness).is_some_and(connected)
         });
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;

@@ -63,6 +63,8 @@ fn shows_the_node() -> Result<()> {
         browser.evaluate("location.hash")? == json!(""),
         "the token stays in the address"
     );
+    // What stores hold is measured a while after they are filled.
+    browser.wait_for("document.body.innerText.includes('41.0 MiB')")?;
     let shown = browser.evaluate("document.body.innerText")?;
     let shown = shown.as_str().context("no text")?;
     for expected in [

@@ -23,7 +23,7 @@ pub struct Args {
     address: Endpoint,
     /// A unix socket of it on this machine, to connect over instead
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    unix_socket: Option<PathBuf>,
     /// A user who may administer users and use the registry
     #[arg(long, default_value = "default")]
     user: String,
@@ -55,14 +55,14 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     let valkey = Valkey {
         environment: args.name.clone(),
         address: args.address.clone(),
-        socket: args.socket.clone(),
+        socket: args.unix_socket.clone(),
         user: args.user.clone(),
         password_file: password_file.clone(),
     };
     block_on(async { Ok(Admin::connect(&valkey).await?) })?;
     let mut entry = Table::new();
     entry.insert("address".into(), args.address.to_string().into());
-    if let Some(path) = &args.socket {
+    if let Some(path) = &args.unix_socket {
         let path = path.to_str().context("the socket's path is not UTF-8")?;
         entry.insert("socket".into(), path.into());
     }

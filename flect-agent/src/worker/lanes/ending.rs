@@ -1,0 +1,93 @@
+//! How upstream connections end, and what becomes of whom they owe a reply.
+
+use std::sync::atomic::Ordering;
+
+use super::super::admission::TOO_MANY_CLIENTS;
+use super::super::arena::Key;
+use super::super::session::{Lane, Session};
+use super::super::upstream::{Owed, Recipient, Role, Upstream};
+use super::super::{Request, Worker};
+use crate::audit::{self, Reason, Subject};
+
+impl Worker {
+    pub(in crate::worker) fn close_upstream(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.take_upstream(key) else {
+            return;
+        };
+        // A script's job may have asked on the connection of its session.
+        for Owed { to, .. } in upstream.owed {
+            if let Recipient::Job(job) = to {
+                self.fail_job(job);
+            }
+        }
+    }
+
+    pub(super) fn take_upstream(&mut self, key: Key<Upstream>) -> Option<Upstream> {
+        let mut upstream = self.upstreams.remove(key)?;
+        self.count_upstreams();
+        self.environment.directory.descriptors.give_back();
+        upstream.uncount();
+        // Closed on drop either way.
+        let _ = self.poll.registry().deregister(&mut upstream.socket);
+        Some(upstream)
+    }
+
+    pub(super) fn count_upstreams(&self) {
+        self.upstream_count
+            .store(self.upstreams.len(), Ordering::Relaxed);
+    }
+
+    /// A connection is gone: sessions that are owed a reply on it see what they would see of a
+    /// server that went away, their connection closed. Nothing is sent twice.
+    pub(in crate::worker) fn fail_upstream(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.take_upstream(key) else {
+            return;
+        };
+        for Owed { to, .. } in &upstream.owed {
+            match *to {
+                Recipient::Session(session) => self.close_session_of(session, key),
+                Recipient::Page(job) => {
+                    self.fail_job(job);
+                    self.page_done();
+                }
+                Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
+                Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
+                Recipient::Greeting | Recipient::ServerId | Recipient::Listening => {}
+            }
+        }
+        if upstream.role == Role::Listener {
+            self.listener_failed(upstream.store);
+        }
+        if let Role::Own(session) = upstream.role {
+            self.close_session_of(session, key);
+        }
+        for session in upstream.waiting {
+            self.close_session_of(session, key);
+        }
+    }
+
+    /// Closes a session whose connection has gone already.
+    fn close_session_of(&mut self, session: Key<Session>, upstream: Key<Upstream>) {
+        if let Some(found) = self.sessions.get_mut(session)
+            && matches!(found.lane, Lane::Own(lane) | Lane::Shared(lane) if lane == upstream)
+        {
+            found.lane = Lane::None;
+            self.close_session(session);
+        }
+    }
+
+    /// The server refused the greeting: most likely it was restarted and lost its users.
+    pub(in crate::worker) fn greeting_refused(&mut self, error: &[u8]) {
+        if error.starts_with(TOO_MANY_CLIENTS) {
+            // Users are in place; making them again would only add to what the server has to do.
+            audit::note(Reason::Upstreams, Subject::default(), || {
+                "Valkey takes no more clients (maxclients)".to_owned()
+            });
+            return;
+        }
+        let error = String::from_utf8_lossy(error);
+        tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
+        // The control side ends only with the process.
+        let _ = self.control.send(Request::UsersMissing);
+    }
+}
