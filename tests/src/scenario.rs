@@ -30,7 +30,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Shutdown;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -43,6 +43,8 @@ use crate::wire::{Value, Wire, without_numbers};
 const SILENCE: Duration = Duration::from_millis(40);
 /// How long a reply may take: a difference that shows as a missing reply should not take a minute.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a busy machine takes to notice that a client has closed.
+const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// How long clients may take to block.
 const BLOCKED_SECONDS_MAX: u64 = 10;
 /// A report beyond this is not read.
@@ -146,6 +148,7 @@ pub fn check(pair: &Pair, text: &str) -> Result<()> {
 
 fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Result<Transcript> {
     pair.empty(side)?;
+    wait_for_subscribers_to_leave(pair, side)?;
     let mut player = Player {
         pair,
         side,
@@ -170,6 +173,25 @@ fn play(pair: &Pair, side: Side, protocol: u8, scenario: &Scenario<'_>) -> Resul
         }
     }
     Ok(transcript)
+}
+
+/// The server counts subscribers of the scenario before until it has noticed that they have gone.
+fn wait_for_subscribers_to_leave(pair: &Pair, side: Side) -> Result<()> {
+    let mut operator = pair.operator(side)?;
+    let user = format!(" user=flect.{} ", String::from_utf8_lossy(pair.secret()));
+    let is_one = |line: &str| {
+        let own = side == Side::Private || line.contains(&user);
+        own && !(line.contains(" sub=0 ") && line.contains(" ssub=0 "))
+    };
+    let deadline = Instant::now() + GONE_WITHIN;
+    // Whoever holds one on purpose goes on with it.
+    while Instant::now() < deadline {
+        let list = operator.command(&["CLIENT", "LIST", "TYPE", "PUBSUB"])?;
+        if !list.text().lines().any(is_one) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 struct Player<'a> {

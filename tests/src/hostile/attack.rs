@@ -12,7 +12,7 @@
 //! | `reconnect` | the connection is closed and made anew |
 //! | `# ...` | a comment |
 //!
-//! Invariant: `@` stands before the names of the neighbour's keys and nowhere else, so that the same attack
+//! Invariant: `:@` stands before the names of the neighbour's keys and nowhere else, so that the same attack
 //! can be made on keys that are not there, and the answers compared.
 
 use anyhow::{Context, Result, ensure};
@@ -90,7 +90,7 @@ impl Attack {
     pub fn names_keys(&self) -> bool {
         self.steps.iter().any(|step| match &step.act {
             Act::Ask(text) | Act::Send(text) | Act::Raw(text) | Act::Bytewise(text) => {
-                text.contains('@')
+                text.contains(":@")
             }
             Act::Reconnect => false,
         })

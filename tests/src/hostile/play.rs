@@ -75,7 +75,7 @@ impl Stage {
         let mut seen = Vec::new();
         for step in &attack.steps {
             let wire = &mut wires[usize::from(step.second)];
-            let fill = |text: &str| self.victim.fill(text).replace('@', names);
+            let fill = |text: &str| self.victim.fill(text).replace(":@", &format!(":{names}"));
             // A connection that the attack has lost ends nothing: the others may go on.
             match &step.act {
                 Act::Ask(text) => {

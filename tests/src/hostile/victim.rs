@@ -29,6 +29,8 @@ pub struct Victim {
     mark: String,
     prefix: String,
     own: String,
+    /// What the passwords of all stores' users are made of.
+    user_key: String,
     /// It speaks to the server itself, as its own user: a weakened agent may lead it astray as well.
     direct: bool,
     clients: RefCell<Option<Clients>>,
@@ -67,7 +69,10 @@ impl Victim {
     /// # Errors
     /// When the bed does not work.
     pub fn start(bed: &Bed, direct: bool) -> Result<Self> {
+        let mut operator = bed.operator()?;
+        let user_key = operator.command(&["HGET", "flect:{registry}:meta", "user-key"])?;
         let victim = Self {
+            user_key: user_key.text(),
             mark: format!("{:016x}", fastrand::u64(..)),
             prefix: bed.prefix(APP)?,
             own: bed.prefix("store1")?,
@@ -249,6 +254,7 @@ impl Victim {
             }
         };
         secret("the mark", &self.mark);
+        secret("the key of all passwords", &self.user_key);
         if !sent.contains("{foreign") {
             secret("the neighbour's prefix", self.id());
         }
@@ -306,7 +312,7 @@ impl Victim {
         for pattern in [format!("{}*", self.prefix), "flect:*".to_owned()] {
             for key in ask(&format!("KEYS {pattern}"))?.items() {
                 let key = key.text();
-                let own = key.starts_with("flect:scripts:")
+                let own = key.starts_with(&format!("flect:scripts:{}", self.own))
                     || key.ends_with(":usage")
                     || key.ends_with(":accountant");
                 // Their versions change with what the attacker may set for its own store.
@@ -323,7 +329,7 @@ impl Victim {
         }
         let foreign_record = format!("HGET flect:{{registry}}:stores {APP}");
         let user_key = "HGET flect:{registry}:meta user-key".to_owned();
-        let library = format!("FUNCTION LIST LIBRARYNAME flect_{}_*", self.id());
+        let library = format!("FUNCTION LIST LIBRARYNAME flect_{}_* WITHCODE", self.id());
         let keys_elsewhere = "INFO keyspace".to_owned();
         for line in [
             foreign_record,
