@@ -169,6 +169,9 @@ const NEVER_IN_WORKERS: &[libc::c_long] = &[
 pub fn process() -> Result<(), ConfinementError> {
     let refused =
         |what| move |error: rustix::io::Errno| ConfinementError::Refused(what, error.into());
+    // Before Linux 6.4 rustix reads them from /proc/self/auxv, which is root's once the process leaves no dumps:
+    // an agent without root would end at the first look at its own memory. They are read once.
+    rustix::param::page_size();
     // Keys of stores and passwords are in its memory.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused("core dumps"))?;
     let none = Rlimit {
