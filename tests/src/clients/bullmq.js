@@ -21,7 +21,7 @@ async function queue() {
   }, { connection, concurrency: 2, lockDuration: 5000 });
   const jobs = await queue.addBulk([1, 2, 3].map(n => ({ name: 'plain', data: { to: 'x', n } })));
   for (const job of jobs) say('done', job.id, await job.waitUntilFinished(events));
-  const delayed = await queue.add('later', { to: 'y', n: 4 }, { delay: 300, priority: 2 });
+  const delayed = await queue.add('later', { to: 'y', n: 4 }, { delay: 2000, priority: 2 });
   say('state', await delayed.getState());
   say('delayed', await delayed.waitUntilFinished(events));
   const flaky = await queue.add('flaky', { to: 'z', n: 5 }, { attempts: 3, backoff: 20 });
