@@ -79,14 +79,9 @@ impl Worker {
             // What the agent does something about before the server could refuse it.
             if (scripts::concerns(command) || matches!(command.name, "multi" | "client|tracking"))
                 && command.accepts(request.argc())
+                && let Some(outcome) = self.held_as_subscriber(key, command)
             {
-                if self.confirmation_is_due(key) {
-                    return Outcome::Later;
-                }
-                if let Some(error) = self.subscribers_may_not(key, command) {
-                    self.refuse(key, &error);
-                    return Outcome::Taken;
-                }
+                return outcome;
             }
             if let Some(outcome) = self.script(key, command, request) {
                 return outcome;
@@ -100,12 +95,8 @@ impl Worker {
             self.refuse(key, &commands::arity_error(command));
             return Outcome::Taken;
         }
-        if self.confirmation_is_due(key) {
-            return Outcome::Later;
-        }
-        if let Some(error) = self.subscribers_may_not(key, command) {
-            self.refuse(key, &error);
-            return Outcome::Taken;
+        if let Some(outcome) = self.held_as_subscriber(key, command) {
+            return outcome;
         }
         match policy {
             Policy::Operator(why) => {
@@ -139,6 +130,16 @@ impl Worker {
             )
             .into_bytes(),
         )
+    }
+
+    /// What becomes of a request that a subscriber may not make, or may not make yet.
+    fn held_as_subscriber(&mut self, key: Key<Session>, command: &Command) -> Option<Outcome> {
+        if self.confirmation_is_due(key) {
+            return Some(Outcome::Later);
+        }
+        let error = self.subscribers_may_not(key, command)?;
+        self.refuse(key, &error);
+        Some(Outcome::Taken)
     }
 
     /// In RESP2, whether a client may say other things depends on its subscriptions: the session waits until

@@ -437,7 +437,7 @@ impl Worker {
 }
 
 impl Worker {
-    fn in_transaction(&self, key: Key<Session>) -> bool {
+    pub(super) fn in_transaction(&self, key: Key<Session>) -> bool {
         let session = self.sessions.get(key);
         session.is_some_and(|session| session.transaction.is_some())
     }

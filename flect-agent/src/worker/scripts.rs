@@ -240,11 +240,7 @@ impl Worker {
                 last,
                 replacement.plan,
             );
-            if self
-                .sessions
-                .get(key)
-                .is_some_and(|s| s.transaction.is_some())
-            {
+            if self.in_transaction(key) {
                 rewriter.note_keys(MENTIONED_BYTES_MAX);
             }
         }
