@@ -1,6 +1,6 @@
 //! A Valkey that forgets: the registry, the users and the settings come back.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::second::{Options, Second};
 use super::{Body, PATIENCE, expect, flect, said};
@@ -54,8 +54,8 @@ fn lost(by: &str) -> Result<()> {
         let mut far = second.connect()?;
         expect(&mut far, &login, "OK")?;
         expect(&mut far, "SET b 3", "OK")?;
-        ensure!(bed.status()?["ready"] == true, "not ready");
-        Ok(())
+        // It asks Valkey from time to time, and may have asked last before the users were back.
+        wait_until(PATIENCE, || Ok(bed.status()?["ready"] == true)).context("not ready")
     };
     check().with_context(|| format!("{}\n---\n{}", bed.agent_log(), second.log()))
 }
