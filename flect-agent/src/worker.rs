@@ -38,6 +38,7 @@ mod streaming;
 mod tracking;
 mod unblock;
 mod upstream;
+mod waiting;
 mod watch;
 mod wide;
 
@@ -64,6 +65,7 @@ pub(crate) use mailbox::entry_for_tests;
 use session::Session;
 use unblock::Unblocking;
 use upstream::Upstream;
+use waiting::Waiting;
 
 /// What one read takes at most, and the size of the one buffer that all connections of a worker
 /// read into: idle connections hold no buffer of their own.
@@ -245,6 +247,7 @@ pub fn spawn(
         noted: None,
         sampler: Sampler::default(),
         integrity_log: integrity::Log::default(),
+        waiting: Waiting::default(),
     };
     for store in stores {
         worker.add_store(store.clone());
@@ -328,6 +331,7 @@ pub(crate) struct Worker {
     /// Which requests' keys are noted.
     sampler: Sampler,
     integrity_log: integrity::Log,
+    waiting: Waiting,
 }
 
 impl Worker {
@@ -341,7 +345,7 @@ impl Worker {
                 Some(wait) => wait.min(tick),
                 None => tick,
             };
-            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
+            if let Err(error) = self.waiting.wait(&mut self.poll, &mut events, timeout)
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the event queue failed; worker ends");

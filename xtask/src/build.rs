@@ -69,17 +69,18 @@ pub fn shipped() -> Result<PathBuf> {
 /// # Errors
 /// When setup or cargo fails.
 pub fn weakened(profile: &str) -> Result<()> {
-    // The same packages as in `optimised`, for the same reason.
-    let selection = [
-        "-p",
-        "flect-agent",
-        "-p",
-        "flect-tests",
-        "--bin",
-        "flect-agent",
-    ];
-    let features = ["--features", "flect-agent/weakened"];
-    let folder = cargo_build(profile, &[&selection[..], &features].concat())?;
+    // The whole workspace, as it is built otherwise: another selection of packages makes cargo select
+    // other features of what they share, and build all of it once more.
+    let folder = cargo_build(
+        profile,
+        &[
+            "--workspace",
+            "--bin",
+            "flect-agent",
+            "--features",
+            "flect-agent/weakened",
+        ],
+    )?;
     let own = folder.join(tools::WEAKENED);
     fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
     let (from, to) = (folder.join("flect-agent"), own.join("flect-agent"));
@@ -87,6 +88,15 @@ pub fn weakened(profile: &str) -> Result<()> {
     let _ = fs::remove_file(&to);
     fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
     Ok(())
+}
+
+/// Builds what `cargo xtask test` tries, and returns its folder: with the checks of debug builds, and
+/// with what `cargo test` has built already.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn checked() -> Result<PathBuf> {
+    cargo_build("dev", &["--workspace", "--bins"])
 }
 
 /// `flect-agent` and `flect`, built with optimisation.

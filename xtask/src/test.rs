@@ -128,8 +128,8 @@ fn sdk() -> Result<(Counts, bool)> {
 
 fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
     need_root("test", "unit tests alone need none: --no-host --no-vm")?;
-    build::weakened("release")?;
-    let built = build::optimised()?;
+    build::weakened("dev")?;
+    let built = build::checked()?;
     let mut command = Command::new(built.join("flect-integration"));
     command.args(filter);
     counted(&mut command, Some(HOST_TIME_MAX))

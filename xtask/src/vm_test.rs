@@ -157,16 +157,22 @@ pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
         .iter()
         .map(|name| find(name))
         .collect::<Result<Vec<_>>>()?;
-    let programs = build::optimised()?;
+    let programs = build::checked()?;
     let folder = tools::target().join("vm");
     let image = image::make(&folder, &programs).context("making the disk image")?;
     kernels
         .iter()
-        .map(|kernel| boot(args, kernel, &folder, &image))
+        .map(|kernel| boot(args, kernel, &programs, &folder, &image))
         .collect()
 }
 
-fn boot(args: &Args, kernel: &Kernel, folder: &Path, image: &Path) -> Result<Outcome> {
+fn boot(
+    args: &Args,
+    kernel: &Kernel,
+    programs: &Path,
+    folder: &Path,
+    image: &Path,
+) -> Result<Outcome> {
     let start = Instant::now();
     let initramfs = initramfs::make(folder, kernel).context("making the initramfs")?;
     let machine = machine::Machine {
@@ -174,7 +180,7 @@ fn boot(args: &Args, kernel: &Kernel, folder: &Path, image: &Path) -> Result<Out
         initramfs: &initramfs,
         image,
         log: &folder.join(format!("console-{}.log", kernel.release)),
-        command: &command(args),
+        command: &command(args, programs),
         kvm: args.kvm,
         time_max: Duration::from_secs(args.timeout * 60),
     };
@@ -192,11 +198,11 @@ fn boot(args: &Args, kernel: &Kernel, folder: &Path, image: &Path) -> Result<Out
 }
 
 /// What the machine runs, as a line for its shell.
-fn command(args: &Args) -> String {
+fn command(args: &Args, programs: &Path) -> String {
     if args.shell {
         return "/bin/sh".to_owned();
     }
-    let program = tools::target().join("release/flect-integration");
+    let program = programs.join("flect-integration");
     let quoted = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
     let mut words = vec![
         quoted(&program.to_string_lossy()),
