@@ -38,7 +38,6 @@ mod streaming;
 mod tracking;
 mod unblock;
 mod upstream;
-mod waiting;
 mod watch;
 mod wide;
 
@@ -65,7 +64,6 @@ pub(crate) use mailbox::entry_for_tests;
 use session::Session;
 use unblock::Unblocking;
 use upstream::Upstream;
-use waiting::Waiting;
 
 /// What one read takes at most, and the size of the one buffer that all connections of a worker
 /// read into: idle connections hold no buffer of their own.
@@ -247,7 +245,6 @@ pub fn spawn(
         noted: None,
         sampler: Sampler::default(),
         integrity_log: integrity::Log::default(),
-        waiting: Waiting::default(),
     };
     for store in stores {
         worker.add_store(store.clone());
@@ -331,7 +328,6 @@ pub(crate) struct Worker {
     /// Which requests' keys are noted.
     sampler: Sampler,
     integrity_log: integrity::Log,
-    waiting: Waiting,
 }
 
 impl Worker {
@@ -345,7 +341,7 @@ impl Worker {
                 Some(wait) => wait.min(tick),
                 None => tick,
             };
-            if let Err(error) = self.waiting.wait(&mut self.poll, &mut events, timeout)
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
                 tracing::error!(%error, "the event queue failed; worker ends");
