@@ -29,18 +29,21 @@ pub const SERIES: [&str; 3] = ["6.1", "6.12", "7.3"];
 
 /// Trials that meet other kernels in what they share with the rest: connections and cgroups. They
 /// would take two thirds of an emulated machine's time.
-const ABOVE_THE_KERNEL: [&str; 11] = [
-    "equality::",
-    "sessions::",
-    "clients::bullmq",
-    "clients::recipes",
+const ABOVE_THE_KERNEL: [&str; 14] = [
+    "clients::",
     "control::a_",
     "control::changes",
     "control::clients",
     "control::creators",
     "control::explicit",
+    "control::hostile",
+    "control::metrics",
     "control::strangers",
     "control::tls",
+    "equality::",
+    "limits::",
+    "protocol::",
+    "sessions::",
 ];
 
 /// What `--kernel` takes, and where things are.
