@@ -54,6 +54,16 @@ pub fn optimised() -> Result<PathBuf> {
     )
 }
 
+/// Builds what counts instructions, from what [`optimised`] builds as well, and returns its folder.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn instructions() -> Result<PathBuf> {
+    let packages = ["-p", "flect-agent", "-p", "flect-tests"];
+    let own = ["-p", "flect-instructions", "--bin", "flect-instructions"];
+    cargo_build("release", &[&packages[..], &own].concat())
+}
+
 /// Builds the agent and the command as they are shipped, and returns their folder.
 ///
 /// # Errors
