@@ -54,6 +54,16 @@ pub fn optimised() -> Result<PathBuf> {
     )
 }
 
+/// Builds what counts instructions, from what [`optimised`] builds as well, and returns its folder.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn instructions() -> Result<PathBuf> {
+    let packages = ["-p", "flect-agent", "-p", "flect-tests"];
+    let own = ["-p", "flect-instructions", "--bin", "flect-instructions"];
+    cargo_build("release", &[&packages[..], &own].concat())
+}
+
 /// Builds the agent and the command as they are shipped, and returns their folder.
 ///
 /// # Errors
@@ -69,18 +79,18 @@ pub fn shipped() -> Result<PathBuf> {
 /// # Errors
 /// When setup or cargo fails.
 pub fn weakened(profile: &str) -> Result<()> {
-    // The whole workspace, as it is built otherwise: another selection of packages makes cargo select
-    // other features of what they share, and build all of it once more.
-    let folder = cargo_build(
-        profile,
-        &[
-            "--workspace",
-            "--bin",
-            "flect-agent",
-            "--features",
-            "flect-agent/weakened",
-        ],
-    )?;
+    // The packages that are built otherwise too, for the reason that `optimised` has.
+    let packages: &[&str] = match profile {
+        "dev" => &["--workspace"],
+        _ => &["-p", "flect-agent", "-p", "flect-tests"],
+    };
+    let own = [
+        "--bin",
+        "flect-agent",
+        "--features",
+        "flect-agent/weakened",
+    ];
+    let folder = cargo_build(profile, &[packages, &own].concat())?;
     let own = folder.join(tools::WEAKENED);
     fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
     let (from, to) = (folder.join("flect-agent"), own.join("flect-agent"));
@@ -88,15 +98,6 @@ pub fn weakened(profile: &str) -> Result<()> {
     let _ = fs::remove_file(&to);
     fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
     Ok(())
-}
-
-/// Builds what `cargo xtask test` tries, and returns its folder: with the checks of debug builds, and
-/// with what `cargo test` has built already.
-///
-/// # Errors
-/// When setup or cargo fails.
-pub fn checked() -> Result<PathBuf> {
-    cargo_build("dev", &["--workspace", "--bins"])
 }
 
 /// `flect-agent` and `flect`, built with optimisation.

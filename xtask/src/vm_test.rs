@@ -160,7 +160,7 @@ pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
         .iter()
         .map(|name| find(name))
         .collect::<Result<Vec<_>>>()?;
-    let programs = build::checked()?;
+    let programs = build::optimised()?;
     let folder = tools::target().join("vm");
     let image = image::make(&folder, &programs).context("making the disk image")?;
     kernels

@@ -23,6 +23,10 @@ const NAMES_MAX: usize = 4096;
 /// what comes with EVAL it forgets by itself.
 const LOADED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long a script's text is sent after the server had not got it: what the server drops time and again,
+/// since it keeps 500 of all stores' scripts, costs a second way there once a second at most.
+const TEXTS_FOR: Duration = Duration::from_secs(1);
+
 /// How long a store's scripts are taken for known without asking whether another node has flushed them.
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,8 @@ struct Script {
     walks: Walks,
     /// The app's text and the server's; not there when another node had them.
     texts: Option<Arc<[Vec<u8>; 2]>>,
+    /// From when on EVAL is sent by its name, by the workers' clock, once its text has been sent.
+    named_from: Option<Duration>,
 }
 
 /// A script whose text is at hand.
@@ -106,6 +112,7 @@ impl Scripts {
             server: known.server,
             walks: wide::walks(text),
             texts: Some(known.texts.clone()),
+            named_from: None,
         };
         self.lock().keep(app, script);
         known
@@ -153,6 +160,26 @@ impl Scripts {
             .map_or(Walks::No, |script| script.walks)
     }
 
+    /// Whether an EVAL of the script goes by its name: the server is taken to have it from the first EVAL on,
+    /// which brings it the text. When told not to, the caller sends the text.
+    #[must_use]
+    pub fn goes_by_name(&self, app: Sha, now: Duration) -> bool {
+        let mut inner = self.lock();
+        let Some(script) = inner.scripts.get_mut(&app) else {
+            return false;
+        };
+        now >= *script
+            .named_from
+            .get_or_insert(now + Duration::from_nanos(1))
+    }
+
+    /// The server lacks the script: it goes with its text for a while.
+    pub fn missed(&self, app: Sha, now: Duration) {
+        if let Some(script) = self.lock().scripts.get_mut(&app) {
+            script.named_from = Some(now + TEXTS_FOR);
+        }
+    }
+
     /// Another node has loaded a script.
     pub fn learn(&self, app: Sha, server: Sha, walks: Walks) {
         let mut inner = self.lock();
@@ -161,6 +188,7 @@ impl Scripts {
                 server,
                 walks,
                 texts: None,
+                named_from: None,
             };
             inner.keep(app, script);
         }
@@ -279,6 +307,23 @@ mod tests {
         scripts.prepare(b"return 1", &prefix(), 16);
         scripts.flushed(b"1");
         assert!(scripts.find(known.app).is_some(), "not flushed since");
+    }
+
+    #[test]
+    fn names_go_where_texts_have_gone() {
+        let scripts = Scripts::default();
+        let known = scripts.prepare(b"return 1", &prefix(), 16);
+        let now = Duration::from_secs(5);
+        assert!(!scripts.goes_by_name(known.app, now), "it brings the text");
+        let later = now + Duration::from_millis(1);
+        assert!(scripts.goes_by_name(known.app, later));
+        scripts.missed(known.app, later);
+        assert!(!scripts.goes_by_name(known.app, later));
+        assert!(scripts.goes_by_name(known.app, later + TEXTS_FOR));
+        scripts.flushed(b"1");
+        assert!(!scripts.goes_by_name(known.app, later + TEXTS_FOR));
+        scripts.prepare(b"return 1", &prefix(), 16);
+        assert!(!scripts.goes_by_name(known.app, later + TEXTS_FOR));
     }
 
     #[test]

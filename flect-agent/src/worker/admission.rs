@@ -268,6 +268,7 @@ fn session(
         database: 0,
         input: accepted.early,
         input_bytes_max: INPUT_BYTES_MAX,
+        nothing_behind: false,
         scanner: RequestScanner::default(),
         out: Outbox::default(),
         in_flight: 0,

@@ -171,6 +171,7 @@ impl Worker {
             command: Some(command.number),
             end: upstream.out.position(),
             noted: None,
+            by_name: None,
             argc: if session.transaction.is_some() {
                 0
             } else {
@@ -262,6 +263,7 @@ impl Worker {
                 command: None,
                 end: lane.out.position(),
                 noted: None,
+                by_name: None,
                 argc: 0,
             });
             self.queue_flush_upstream(upstream);

@@ -202,6 +202,7 @@ impl Worker {
             }
             match session.scanner.scan(rest) {
                 Ok(Scanned::Request { consumed }) => {
+                    session.nothing_behind = consumed == rest.len();
                     let mut scanner = std::mem::take(&mut session.scanner);
                     let outcome = self.take_request(key, &scanner.request(rest), consumed);
                     scanner.reset();

@@ -2,11 +2,15 @@
 //! server knows it by; the app goes on with the names of its own texts.
 //!
 //! A request by name is sent by name, so NOSCRIPT comes when the server has lost the script, as on a
-//! server of the app's own. A request with its text is sent with its text, in a transaction too.
+//! server of the app's own. A request with its text is sent with its text, in a transaction too; by name only
+//! where nobody can tell.
 
+mod by_name;
 mod cached;
 
 use std::time::Instant;
+
+pub(crate) use by_name::ByName;
 
 use super::Worker;
 use super::arena::Key;
@@ -117,6 +121,11 @@ impl Worker {
         {
             self.answer(key, error);
             return Some(Outcome::Taken);
+        }
+        if matches!(kind, Kind::Text)
+            && let Some(outcome) = self.run_by_name(key, command, request)
+        {
+            return Some(outcome);
         }
         match kind {
             Kind::Text | Kind::Name | Kind::Function => {
@@ -310,17 +319,7 @@ impl Worker {
         encode::array(request.argc() + usize::from(keys.is_some()), out);
         encode::bulk(request.arg(0), out);
         encode::bulk(&script.bytes, out);
-        encode::bulk(request.arg(2), out);
-        for (index, arg) in request.args().skip(3).enumerate() {
-            if keys.is_some_and(|keys| index < keys) {
-                encode::header(b'$', arg.len() + prefix.len(), out);
-                out.extend_from_slice(prefix);
-                out.extend_from_slice(arg);
-                out.extend_from_slice(b"\r\n");
-            } else {
-                encode::bulk(arg, out);
-            }
-        }
+        behind_script(request, keys, prefix, out);
         if let Some(transaction) = &mut session.transaction {
             let whole = &session.store.prefix;
             transaction.queued.mention_all(whole, &out[begin..]);
@@ -404,6 +403,21 @@ fn unknown() -> Replacement {
     Replacement {
         bytes: Sha::NONE.as_bytes().to_vec(),
         plan: ReplyPlan::Verbatim,
+    }
+}
+
+/// The number of keys, the keys as the server knows them, and the arguments.
+fn behind_script(request: &Request<'_>, keys: Option<usize>, prefix: &[u8], out: &mut Vec<u8>) {
+    encode::bulk(request.arg(2), out);
+    for (index, arg) in request.args().skip(3).enumerate() {
+        if keys.is_some_and(|keys| index < keys) {
+            encode::header(b'$', arg.len() + prefix.len(), out);
+            out.extend_from_slice(prefix);
+            out.extend_from_slice(arg);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            encode::bulk(arg, out);
+        }
     }
 }
 

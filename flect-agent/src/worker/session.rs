@@ -77,6 +77,8 @@ pub struct Session {
     /// How much of a request is gathered: more for a script's text.
     pub input_bytes_max: usize,
     pub scanner: RequestScanner,
+    /// Nothing that has been read stands behind the request being taken.
+    pub nothing_behind: bool,
     pub out: Outbox,
     /// Replies under way, the agent's own answers behind them included.
     pub in_flight: u32,

@@ -221,7 +221,7 @@ impl Worker {
             return;
         };
         upstream.asks_id = false;
-        let text = std::mem::take(&mut upstream.id_reply);
+        let text = std::mem::take(&mut upstream.own_reply);
         let id = text
             .strip_prefix(b":")
             .and_then(|text| text.strip_suffix(b"\r\n"))

@@ -52,7 +52,10 @@ impl Worker {
                 }
                 Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
-                Recipient::Greeting | Recipient::ServerId | Recipient::Listening => {}
+                Recipient::Greeting
+                | Recipient::ServerId
+                | Recipient::Exists
+                | Recipient::Listening => {}
             }
         }
         if upstream.role == Role::Listener {
