@@ -14,6 +14,7 @@ use crate::audit::Reason;
 use crate::commands::Local;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
+use crate::rewrite::words::{is, until_nul};
 use crate::scoped::{SYNTAX_ERROR, database};
 
 const STATE_HELD: &[u8] =
@@ -125,19 +126,19 @@ impl Worker {
                 encode::text(protocol, &list, &mut out);
             }
             Local::ClientNoEvict => {
-                let is = |word: &[u8]| request.arg(2).eq_ignore_ascii_case(word);
-                if !is(b"on") && !is(b"off") {
+                let on = is(request.arg(2), b"on");
+                if !on && !is(request.arg(2), b"off") {
                     return Err(SYNTAX_ERROR.to_vec());
                 }
-                session.entry.named().no_evict = is(b"on");
+                session.entry.named().no_evict = on;
             }
             Local::ClientCapa => {
                 let mut words = request.args().skip(2);
-                let redirect = words.any(|word| word.eq_ignore_ascii_case(b"redirect"));
+                let redirect = words.any(|word| is(word, b"redirect"));
                 session.entry.named().redirect |= redirect;
             }
             Local::ClientImportSource => {
-                if !request.arg(2).eq_ignore_ascii_case(b"off") {
+                if !is(request.arg(2), b"off") {
                     return Err(NOT_IMPORTING.to_vec());
                 }
             }
@@ -171,12 +172,12 @@ impl Worker {
             return;
         };
         let mode = request.arg(2);
-        if mode.eq_ignore_ascii_case(b"on") {
+        if is(mode, b"on") {
             session.replies = Replies::On;
             self.answer(key, b"+OK\r\n");
-        } else if mode.eq_ignore_ascii_case(b"off") {
+        } else if is(mode, b"off") {
             session.replies = Replies::Off;
-        } else if mode.eq_ignore_ascii_case(b"skip") {
+        } else if is(mode, b"skip") {
             if session.replies == Replies::On {
                 session.replies = Replies::SkipNext;
             }
@@ -328,14 +329,15 @@ impl Worker {
         let mut at = 2;
         while let Some(option) = request.get(at) {
             let more = request.argc() - at - 1;
-            if option.eq_ignore_ascii_case(b"auth") && more >= 2 {
+            if is(option, b"auth") && more >= 2 {
                 login = Some((request.arg(at + 1), request.arg(at + 2)));
                 at += 3;
-            } else if option.eq_ignore_ascii_case(b"setname") && more >= 1 {
+            } else if is(option, b"setname") && more >= 1 {
                 name = Some(request.arg(at + 1));
                 at += 2;
             } else {
                 let mut error = Vec::new();
+                let option = until_nul(option);
                 let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
                 encode::error(text, &mut error);
                 return Err(error);
@@ -421,14 +423,14 @@ impl Worker {
 fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
     let (option, value) = (request.arg(2), request.arg(3));
     let mut named = session.entry.named();
-    let field = if option.eq_ignore_ascii_case(b"lib-name") {
+    let field = if is(option, b"lib-name") {
         &mut named.lib_name
-    } else if option.eq_ignore_ascii_case(b"lib-ver") {
+    } else if is(option, b"lib-ver") {
         &mut named.lib_version
     } else {
         let mut error = Vec::new();
         encode::error(
-            [b"ERR Unrecognized option '", option, b"'"].concat(),
+            [b"ERR Unrecognized option '", until_nul(option), b"'"].concat(),
             &mut error,
         );
         return Err(error);
@@ -443,7 +445,10 @@ fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
     Ok(())
 }
 
-/// Nothing that would break a line of CLIENT LIST (`validateClientAttr` in networking.c).
+/// Nothing that would break a line of CLIENT LIST (`validateClientAttr` in networking.c), which shows what
+/// stands before a NUL.
 fn is_plain(text: &[u8]) -> bool {
-    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+    until_nul(text)
+        .iter()
+        .all(|byte| (b'!'..=b'~').contains(byte))
 }

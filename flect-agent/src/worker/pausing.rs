@@ -12,6 +12,7 @@ use super::{Between, EPOCH, Message, memory};
 use crate::commands::{self, Command, Flags, Lookup};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
+use crate::rewrite::words::is;
 
 /// The longest pause: what Valkey can add to its clock of milliseconds since 1970. Anything longer than a
 /// century is forever all the same.
@@ -126,8 +127,8 @@ pub(super) fn replicates(command: &Command, script: &[u8]) -> bool {
 fn read(request: &Request<'_>) -> Result<(Duration, bool), &'static str> {
     let all = match request.get(3) {
         None => true,
-        Some(mode) if mode.eq_ignore_ascii_case(b"all") => true,
-        Some(mode) if mode.eq_ignore_ascii_case(b"write") => false,
+        Some(mode) if is(mode, b"all") => true,
+        Some(mode) if is(mode, b"write") => false,
         Some(_) => return Err("ERR CLIENT PAUSE mode must be WRITE or ALL"),
     };
     let length_ms =
