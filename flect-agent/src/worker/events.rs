@@ -198,6 +198,9 @@ impl Worker {
             tracing::error!(store = %lanes.store.slug(), "a notification was not understood");
             return;
         };
+        let Some(event) = event else {
+            return;
+        };
         let renamed = lanes.listener.renamed.take();
         if event.name == b"rename_from" {
             lanes.listener.renamed = Some(event);
@@ -288,8 +291,9 @@ impl Worker {
 }
 
 impl Event {
-    /// Reads `pmessage, pattern, __keyspace@0__:{id}:key, event`.
-    fn read(frame: &[u8], prefix: &Prefix) -> Option<Self> {
+    /// Reads `pmessage, pattern, __keyspace@0__:{id}:key, event`; `None` inside is of a name of the agent's
+    /// own.
+    fn read(frame: &[u8], prefix: &Prefix) -> Option<Option<Self>> {
         let mut rest = frame.strip_prefix(b">4\r\n")?;
         let mut parts: [&[u8]; 4] = [&[]; 4];
         for part in &mut parts {
@@ -309,17 +313,17 @@ impl Event {
                 let database = u32::try_from(number::parse(&rest[..end])?).ok()?;
                 // Names of the agent's own stand where no database is (see scoped/gather.rs).
                 if database == 0 {
-                    return None;
+                    return Some(None);
                 }
                 (database, &rest[end + 1..])
             }
             _ => return None,
         };
-        Some(Self {
+        Some(Some(Self {
             name: parts[3].to_vec(),
             database,
             key: key.to_vec(),
-        })
+        }))
     }
 
     /// The messages of both kinds: the flag that wants them, the channel, the payload.
@@ -352,10 +356,12 @@ mod tests {
         let prefix = Prefix::parse("{s}").unwrap();
         let read = |channel: &str| {
             Event::read(&frame(channel), &prefix)
-                .map(|e| (e.database, String::from_utf8(e.key).unwrap()))
+                .map(|e| e.map(|e| (e.database, String::from_utf8(e.key).unwrap())))
         };
-        assert_eq!(read("__keyspace@0__:{s}:a:b"), Some((0, "a:b".into())));
-        assert_eq!(read("__keyspace@0__:{s}/12:a"), Some((12, "a".into())));
+        let event = |database, key: &str| Some(Some((database, key.to_owned())));
+        assert_eq!(read("__keyspace@0__:{s}:a:b"), event(0, "a:b"));
+        assert_eq!(read("__keyspace@0__:{s}/12:a"), event(12, "a"));
+        assert_eq!(read("__keyspace@0__:{s}/0:a"), Some(None));
         for foreign in [
             "__keyspace@0__:{t}:a",
             "__keyspace@1__:{s}:a",
