@@ -60,6 +60,9 @@ struct Script {
     server: Sha,
     /// Whether it asks for names that the agent walks for.
     walks: Walks,
+    /// Whether it has come to the server for good: what is only queued in a transaction, the app does not
+    /// know yet.
+    run: bool,
     /// The app's text and the server's; not there when another node had them.
     texts: Option<Arc<[Vec<u8>; 2]>>,
 }
@@ -88,11 +91,23 @@ impl Known {
     }
 }
 
+impl Script {
+    /// It, if its text is here.
+    fn known(&self, app: Sha) -> Option<Known> {
+        Some(Known {
+            app,
+            server: self.server,
+            texts: self.texts.clone()?,
+        })
+    }
+}
+
 impl Scripts {
-    /// The script of this text, which is known from now on.
-    pub fn prepare(&self, text: &[u8], prefix: &Prefix, databases: u32) -> Known {
+    /// The script of this text, which is known from now on; of one that is `queued`, the app knows when its
+    /// transaction has been carried out and has told so by [`Self::learn`].
+    pub fn prepare(&self, text: &[u8], prefix: &Prefix, databases: u32, queued: bool) -> Known {
         let app = Sha::of(text);
-        if let Some(known) = self.get(app) {
+        if let Some(known) = self.known(app, !queued) {
             return known;
         }
         let shim = self.shim.get_or_init(|| Shim::new(prefix, databases));
@@ -105,6 +120,7 @@ impl Scripts {
         let script = Script {
             server: known.server,
             walks: wide::walks(text),
+            run: !queued,
             texts: Some(known.texts.clone()),
         };
         self.lock().keep(app, script);
@@ -130,18 +146,25 @@ impl Scripts {
     #[must_use]
     pub fn get(&self, app: Sha) -> Option<Known> {
         let inner = self.lock();
-        let script = inner.scripts.get(&app)?;
-        Some(Known {
-            app,
-            server: script.server,
-            texts: script.texts.clone()?,
-        })
+        let script = inner.scripts.get(&app).filter(|script| script.run)?;
+        script.known(app)
+    }
+
+    /// The same, whether it has been run or not, and from now on it has if it `runs`.
+    fn known(&self, app: Sha, runs: bool) -> Option<Known> {
+        let mut inner = self.lock();
+        let script = inner.scripts.get_mut(&app)?;
+        let known = script.known(app)?;
+        script.run |= runs;
+        Some(known)
     }
 
     /// What the server calls the script that the app calls so.
     #[must_use]
     pub fn find(&self, app: Sha) -> Option<Sha> {
-        self.lock().scripts.get(&app).map(|script| script.server)
+        let inner = self.lock();
+        let script = inner.scripts.get(&app).filter(|script| script.run)?;
+        Some(script.server)
     }
 
     /// Whether the script asks for names that the agent walks for, as far as is known.
@@ -153,13 +176,16 @@ impl Scripts {
             .map_or(Walks::No, |script| script.walks)
     }
 
-    /// Another node has loaded a script.
+    /// Another node has loaded a script, or a transaction has run it.
     pub fn learn(&self, app: Sha, server: Sha, walks: Walks) {
         let mut inner = self.lock();
-        if !inner.scripts.contains_key(&app) {
+        if let Some(script) = inner.scripts.get_mut(&app) {
+            script.run = true;
+        } else {
             let script = Script {
                 server,
                 walks,
+                run: true,
                 texts: None,
             };
             inner.keep(app, script);
@@ -266,7 +292,7 @@ mod tests {
     #[test]
     fn scripts_are_found_by_the_apps_name() {
         let scripts = Scripts::default();
-        let known = scripts.prepare(b"return 1", &prefix(), 16);
+        let known = scripts.prepare(b"return 1", &prefix(), 16, false);
         assert_eq!(known.app, Sha::of(b"return 1"));
         assert_eq!(known.server, Sha::of(known.server_text()));
         assert_eq!(scripts.find(known.app), Some(known.server));
@@ -276,9 +302,21 @@ mod tests {
         assert!(scripts.get(Sha::of(b"x")).is_none());
         scripts.flushed(b"1");
         assert_eq!(scripts.find(known.app), None);
-        scripts.prepare(b"return 1", &prefix(), 16);
+        scripts.prepare(b"return 1", &prefix(), 16, false);
         scripts.flushed(b"1");
         assert!(scripts.find(known.app).is_some(), "not flushed since");
+    }
+
+    #[test]
+    fn what_is_queued_is_not_known_yet() {
+        let scripts = Scripts::default();
+        let queued = scripts.prepare(b"return 1", &prefix(), 16, true);
+        assert_eq!(scripts.find(queued.app), None);
+        assert!(scripts.get(queued.app).is_none());
+        scripts.learn(queued.app, queued.server, Walks::No);
+        assert_eq!(scripts.find(queued.app), Some(queued.server));
+        scripts.prepare(b"return 1", &prefix(), 16, true);
+        assert!(scripts.find(queued.app).is_some(), "it has been run before");
     }
 
     #[test]
@@ -286,7 +324,7 @@ mod tests {
         let scripts = Scripts::default();
         let text = |number: usize| format!("return {number}{}", " ".repeat(64 * 1024));
         for number in 0..100 {
-            scripts.prepare(text(number).as_bytes(), &prefix(), 16);
+            scripts.prepare(text(number).as_bytes(), &prefix(), 16, false);
         }
         let inner = scripts.lock();
         assert!(inner.texts_bytes <= TEXTS_BYTES_MAX && !inner.scripts.is_empty());

@@ -121,7 +121,7 @@ impl Worker {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
             "client|no-touch" if command.accepts(request.argc()) => {
-                session.no_touch = request.arg(2).eq_ignore_ascii_case(b"on");
+                session.no_touch = rewrite::words::is(request.arg(2), b"on");
                 lane.tainted = true;
             }
             "subscribe" => session.note_channels(true, Some(request)),
@@ -368,6 +368,7 @@ fn follow_state(
             session.executing.push_back(Executing {
                 queued: transaction.shown,
                 own: None,
+                scripts: transaction.scripts,
             });
             session.finishing |= transaction.ends;
             if transaction.database != session.database {
@@ -396,6 +397,7 @@ fn follow_state(
                 writes: false,
                 ends: false,
                 shown: Vec::new(),
+                scripts: Vec::new(),
                 queued: Queued::default(),
                 unfilled: None,
             });
@@ -413,6 +415,11 @@ fn follow_state(
             return (plan, 1);
         }
         _ => {}
+    }
+    if let ReplyPlan::Script(names) = &plan
+        && matches!(command.name, "eval" | "eval_ro")
+    {
+        session.queue_script(names.app, names.server);
     }
     if let Some(transaction) = &mut session.transaction {
         transaction.plans.push(plan);

@@ -203,6 +203,11 @@ impl Worker {
         let Some(executing) = session.executing.pop_front() else {
             return;
         };
+        if !refused {
+            for (app, server, walks) in executing.scripts {
+                session.store.scripts.learn(app, server, walks);
+            }
+        }
         let (store, peer) = (session.store.number, session.entry.peer);
         let database = session.database;
         if !session.store.monitors.any() {

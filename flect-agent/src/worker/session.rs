@@ -4,6 +4,8 @@
 //! connection at a time; what the agent answers itself waits in `answered` for the replies before
 //! it.
 
+mod transaction;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -22,11 +24,10 @@ use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite;
-use crate::rewrite::reply::ReplyPlan;
 use crate::rewrite::stream::StreamRewriter;
-use crate::scoped::Queued;
 use crate::scripts::Sha;
 use crate::store::Namespace;
+pub use transaction::{Executing, Transaction};
 
 /// The largest request that is looked at as a whole, and what one read takes at most. Larger
 /// requests are streamed on a connection of the session's own.
@@ -211,37 +212,6 @@ pub struct StreamTo {
     pub upstream: Key<Upstream>,
     pub command: &'static crate::commands::Command,
     pub argc: usize,
-}
-
-/// Between MULTI and EXEC.
-pub struct Transaction {
-    /// One plan for each queued command: how to read its element of EXEC's reply.
-    pub plans: Vec<ReplyPlan>,
-    /// The database that a queued SELECT will have chosen by then.
-    pub database: u32,
-    /// What a queued CLIENT TRACKING will have made of tracking by then.
-    pub tracking: Option<Tracking>,
-    /// A queued command may make the store larger.
-    pub needs_memory: bool,
-    /// What queued commands about all keys need before EXEC.
-    pub queued: Queued,
-    /// Why that could not be had.
-    pub unfilled: Option<Vec<u8>>,
-    /// A queued command may change something.
-    pub writes: bool,
-    /// The session ends with EXEC.
-    pub ends: bool,
-    /// What MONITOR shows of it at EXEC: databases, and arguments as they are shown.
-    pub shown: Vec<(u32, Vec<u8>)>,
-}
-
-/// An EXEC under way, as MONITOR will show it.
-#[derive(Debug, Default)]
-pub struct Executing {
-    /// What was queued.
-    pub queued: Vec<(u32, Vec<u8>)>,
-    /// EXEC itself, if anybody watched when it was sent.
-    pub own: Option<Vec<u8>>,
 }
 
 /// What CLIENT LIST tells of a session, as it goes.
