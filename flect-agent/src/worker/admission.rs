@@ -285,6 +285,7 @@ fn session(
         patterns: HashSet::new(),
         event_channels: HashSet::new(),
         events: Vec::new(),
+        heard: false,
         pattern_changes: VecDeque::new(),
         tracking: Tracking::default(),
         tracking_after: None,

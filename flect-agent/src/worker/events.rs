@@ -5,7 +5,8 @@
 //! makes the messages of them that a private Valkey would send, by the store's own flags.
 //!
 //! Invariant: a session hears only of keys behind its store's prefix; a subscription that may match a
-//! notification is confirmed only once the store's listener is in place.
+//! notification is confirmed only once the store's listener is in place; a session that listens is replied to
+//! only when it has heard of what happened before.
 
 mod classes;
 mod glob;
@@ -109,6 +110,40 @@ impl Worker {
             self.begin_listening(store);
         }
         false
+    }
+
+    /// Whether a request has to wait until its session has heard of all that happened before it, as a client
+    /// of the server has when it is replied to: what others have done, and what its own last request has.
+    /// The listener's connection answers a PING behind all that.
+    pub(super) fn hears_first(&mut self, key: Key<Session>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        if session.heard || !session.hears_events() {
+            return false;
+        }
+        if !session.is_idle() {
+            session.gate = Gate::Idle;
+            return true;
+        }
+        let listener = lanes::of(&mut self.stores, Some(session.store.number))
+            .filter(|lanes| lanes.listener.ready)
+            .and_then(|lanes| lanes.listener.upstream);
+        let Some(listener) = listener else {
+            return false;
+        };
+        session.gate = Gate::Listener;
+        self.send_own(listener, b"*1\r\n$4\r\nPING\r\n", Recipient::Heard(key));
+        true
+    }
+
+    /// All that it waited to hear of has been told, or never will be.
+    pub(super) fn heard(&mut self, key: Key<Session>) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.heard = true;
+            self.settle_events(key);
+            self.open_gate(key, Gate::Listener);
+        }
     }
 
     fn begin_listening(&mut self, store: usize) {

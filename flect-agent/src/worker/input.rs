@@ -236,6 +236,9 @@ impl Worker {
 
     /// Takes one request, if the store's limits let it, and counts it.
     fn take_request(&mut self, key: Key<Session>, request: &Request<'_>, bytes: usize) -> Outcome {
+        if self.hears_first(key) {
+            return Outcome::Later;
+        }
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Later;
         };
@@ -259,6 +262,7 @@ impl Worker {
             && let Some(session) = self.sessions.get_mut(key)
         {
             session.admitted = false;
+            session.heard = false;
             session.meter.request(self.current);
             if let Some(command) = self.current {
                 session.doing.last_command = Some(command.number);
@@ -300,12 +304,13 @@ impl Worker {
     /// A request that fills the buffer without being whole: from here on it is rewritten as it
     /// comes. `false` when it has to wait for a connection.
     fn begin_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> bool {
-        if !self.admit(key) {
+        if self.hears_first(key) || !self.admit(key) {
             return false;
         }
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
+        session.heard = false;
         let Some(head) = session.scanner.head(bytes) else {
             return false;
         };

@@ -187,7 +187,7 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::Greeting | Recipient::Listening) | None => {
+                Some(Recipient::Greeting | Recipient::Listening | Recipient::Heard(_)) | None => {
                     let advance = upstream.skip(rest, &self.nobody, dropped);
                     if upstream.client_id.is_none() {
                         upstream.greeting.extend_from_slice(dropped);
@@ -305,6 +305,7 @@ impl Worker {
             }
             Recipient::Greeting => self.greeted(key),
             Recipient::Listening => self.listening(key),
+            Recipient::Heard(session) => self.heard(session),
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
             Recipient::Job(job) => {

@@ -104,6 +104,8 @@ pub struct Session {
     pub event_channels: HashSet<Vec<u8>>,
     /// Notifications that wait for replies before them.
     pub events: Vec<u8>,
+    /// It has heard of all that happened before the request in front.
+    pub heard: bool,
     /// What the server has not confirmed yet of them, in order.
     pub pattern_changes: VecDeque<PatternChange>,
     /// CLIENT NO-TOUCH ON.
@@ -401,6 +403,21 @@ impl Session {
             || !self.pattern_changes.is_empty()
             || matches!(self.gate, Gate::Listener)
             || self.patterns.iter().any(|p| concerns_pattern(p))
+    }
+
+    /// Whether it hears of keyspace events, or will when what it has asked for is confirmed.
+    pub fn hears_events(&self) -> bool {
+        let asked = |change: &PatternChange| {
+            let concerns = if change.channels {
+                concerns_channel
+            } else {
+                concerns_pattern
+            };
+            change.add && change.names.iter().any(|name| concerns(name))
+        };
+        !self.event_channels.is_empty()
+            || self.patterns.iter().any(|p| concerns_pattern(p))
+            || self.pattern_changes.iter().any(asked)
     }
 
     /// The server has confirmed the first change under way, or refused it.

@@ -186,6 +186,8 @@ pub enum Recipient {
     Greeting,
     /// A listener's PSUBSCRIBE.
     Listening,
+    /// A listener's PING, behind all that the session shall have heard of.
+    Heard(Key<Session>),
 }
 
 impl Upstream {

@@ -15,6 +15,7 @@ use super::client::{Client, PATIENCE, Replies, Said};
 use super::compare::{self, Compare};
 use super::frame::Frame;
 use super::step::Request;
+use super::unasked;
 use crate::wire::Wire;
 
 /// What the clients of a side connect to.
@@ -130,12 +131,15 @@ impl<'a> Player<'a> {
                 }
                 self.follow_cursor(name, requests, &mut outcome.own)?;
             }
-            if self
-                .clients
-                .get(&name)
-                .is_some_and(|c| c.replies == Replies::Off)
-            {
+            let client = self.known(name)?;
+            if client.replies == Replies::Off {
                 thread::sleep(UNHEARD_PAUSE);
+            }
+            // What belongs to this turn shall not come with the next.
+            let said = outcome.own.last().is_none_or(|(_, said)| is_frame(said));
+            let more = client.listens && unhurried && client.replies == Replies::On;
+            if more && said && !client.blocked {
+                read_to_mark(client, &[], &mut outcome.own);
             }
         }
         if requests.len() > 1 {
@@ -148,6 +152,7 @@ impl<'a> Player<'a> {
         {
             sort_confirmations(&mut outcome.own);
         }
+        outcome.own = unasked::ordered_among(outcome.own);
         self.read_others(name, &mut outcome)?;
         self.read_unblocked(&mut outcome)?;
         Ok(outcome)

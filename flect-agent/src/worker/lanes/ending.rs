@@ -52,6 +52,7 @@ impl Worker {
                 }
                 Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
+                Recipient::Heard(session) => self.heard(session),
                 Recipient::Greeting | Recipient::ServerId | Recipient::Listening => {}
             }
         }
