@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::wide::{self, Walks};
-use super::{Asks, Sha, Shim};
+use super::{Asks, Declared, Sha, Shim};
 use crate::store::Prefix;
 
 /// Texts that are kept for a store: a few times what a large application has. The server keeps 500 of
@@ -34,10 +34,10 @@ pub struct Scripts {
     functions: Mutex<Functions>,
 }
 
-/// Which of the store's functions ask for names; those that are not here do not.
+/// What is known of the store's functions: of those that are not here, nothing.
 #[derive(Debug, Default)]
 struct Functions {
-    asking: HashMap<Vec<u8>, Asks>,
+    known: HashMap<Vec<u8>, (Option<Asks>, Declared)>,
     asked: Option<Instant>,
 }
 
@@ -205,7 +205,24 @@ impl Scripts {
     /// When the agent walks for the names that a function may ask for.
     #[must_use]
     pub fn function_asks(&self, name: &[u8]) -> Option<Asks> {
-        self.functions().asking.get(name).copied()
+        self.functions().known.get(name)?.0
+    }
+
+    /// What a function has declared when it was registered.
+    #[must_use]
+    pub fn function_declares(&self, name: &[u8]) -> Declared {
+        let functions = self.functions();
+        let known = functions.known.get(name);
+        known.map_or_else(Declared::default, |(_, declared)| *declared)
+    }
+
+    /// What a script declares whose text is here, queued or not.
+    #[must_use]
+    pub fn declares(&self, app: Sha) -> Declared {
+        let known = self.known(app, false);
+        known.map_or_else(Declared::default, |known| {
+            Declared::of_script(known.app_text())
+        })
     }
 
     /// Whether it is time to ask the server for the store's functions, which another node may have changed;
@@ -215,9 +232,9 @@ impl Scripts {
         is_due(&mut functions.asked, now)
     }
 
-    /// These are all functions that ask for names.
-    pub fn learn_functions(&self, asking: HashMap<Vec<u8>, Asks>) {
-        self.functions().asking = asking;
+    /// These are all functions that ask for names or declare something.
+    pub fn learn_functions(&self, known: HashMap<Vec<u8>, (Option<Asks>, Declared)>) {
+        self.functions().known = known;
     }
 
     /// The store's functions may be others than before.

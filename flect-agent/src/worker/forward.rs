@@ -421,10 +421,11 @@ fn follow_state(
     {
         session.queue_script(names.app, names.server);
     }
+    let declared = std::mem::take(&mut session.declares);
     if let Some(transaction) = &mut session.transaction {
         transaction.plans.push(plan);
         transaction.needs_memory |= memory::needs_memory(command);
-        transaction.writes |= pausing::replicates(command, b"");
+        transaction.writes |= pausing::replicates(command, declared);
         return (ReplyPlan::Verbatim, 1);
     }
     let names = u32::try_from(argc - 1).unwrap_or(u32::MAX);

@@ -335,6 +335,7 @@ impl Worker {
         if keys.is_some() {
             encode::bulk(&last, out);
         }
+        session.declares = session.declared(command, request.arg(1));
         let argc = request.argc();
         self.sent(key, upstream, command, script.plan, argc, false);
         Outcome::Taken

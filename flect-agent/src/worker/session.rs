@@ -25,7 +25,7 @@ use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite;
 use crate::rewrite::stream::StreamRewriter;
-use crate::scripts::Sha;
+use crate::scripts::{Declared, Sha};
 use crate::store::Namespace;
 pub use transaction::{Executing, Transaction};
 
@@ -96,6 +96,10 @@ pub struct Session {
     pub selecting: Option<u32>,
     pub watching: bool,
     pub subscribed: Subscribed,
+    /// The HELLO in front has changed the protocol, and is still to be answered.
+    pub switched: bool,
+    /// What the script declares that is being queued.
+    pub declares: Declared,
     /// The script that has just been looked for.
     pub sought: Option<Sha>,
     /// Patterns that it subscribed to.
@@ -199,6 +203,8 @@ pub enum Gate {
     Listener,
     /// Until the connection is known that invalidations shall go to.
     Redirect,
+    /// Until the session's connection speaks another protocol.
+    Protocol,
 }
 
 /// A request on its way that does not fit the buffer.

@@ -105,14 +105,23 @@ impl<'a> Player<'a> {
             client.listens = true;
         }
         let executes = requests.iter().any(|request| request.name() == "EXEC");
-        let unhurried = client.queued.is_none() || executes;
+        // Inside a transaction the mark would be queued.
+        let begins = requests.iter().any(|request| request.name() == "MULTI");
+        let unhurried = !begins && (client.queued.is_none() || executes);
         let subscribes = executes || requests.iter().any(|request| is_subscription(request));
+        let tracks = requests.iter().any(|request| is_tracking(request));
+        client.listens |= tracks;
+        client.tracks |= tracks;
         if client.listens
             && unhurried
             && client.replies == Replies::On
             && (subscribes || client.protocol == 2)
         {
             read_to_mark(client, requests, &mut outcome.own);
+            if client.tracks {
+                // Invalidations come when the server has read all that there is, the mark perhaps included.
+                read_to_mark(client, &[], &mut outcome.own);
+            }
         } else {
             for &request in requests {
                 let client = self.known(name)?;
@@ -137,8 +146,8 @@ impl<'a> Player<'a> {
             }
             // What belongs to this turn shall not come with the next.
             let said = outcome.own.last().is_none_or(|(_, said)| is_frame(said));
-            let more = client.listens && unhurried && client.replies == Replies::On;
-            if more && said && !client.blocked {
+            let more = client.listens && client.queued.is_none();
+            if more && said && !client.blocked && client.replies == Replies::On {
                 read_to_mark(client, &[], &mut outcome.own);
             }
         }
@@ -383,7 +392,11 @@ fn is_subscription(request: &Request) -> bool {
     matches!(
         request.name().as_str(),
         "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
-    ) || (request.name() == "CLIENT" && request.word(1) == "TRACKING")
+    )
+}
+
+fn is_tracking(request: &Request) -> bool {
+    request.name() == "CLIENT" && request.word(1) == "TRACKING"
 }
 
 /// Whether the server says nothing to this request, by what CLIENT REPLY told it.

@@ -53,7 +53,10 @@ impl Worker {
                 Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
                 Recipient::Heard(session) => self.heard(session),
-                Recipient::Greeting | Recipient::ServerId | Recipient::Listening => {}
+                Recipient::Greeting
+                | Recipient::Switched(..)
+                | Recipient::ServerId
+                | Recipient::Listening => {}
             }
         }
         if upstream.role == Role::Listener {

@@ -1,9 +1,10 @@
 //! What a session has queued between MULTI and EXEC, and what is known of an EXEC under way.
 
 use super::Session;
+use crate::commands::Command;
 use crate::rewrite::reply::ReplyPlan;
 use crate::scoped::Queued;
-use crate::scripts::{Sha, Walks};
+use crate::scripts::{Declared, Sha, Walks};
 use crate::worker::tracking::Tracking;
 
 /// Between MULTI and EXEC.
@@ -53,6 +54,19 @@ pub struct Executing {
 }
 
 impl Session {
+    /// What the script declares that a command with this first argument runs.
+    pub fn declared(&self, command: &Command, script: &[u8]) -> Declared {
+        let scripts = &self.store.scripts;
+        match command.name {
+            "eval" => Declared::of_script(script),
+            "evalsha" => {
+                Sha::parse(script).map_or_else(Declared::default, |sha| scripts.declares(sha))
+            }
+            "fcall" => scripts.function_declares(script),
+            _ => Declared::default(),
+        }
+    }
+
     /// A script is queued with its text.
     pub fn queue_script(&mut self, app: Sha, server: Sha) {
         if let Some(transaction) = &mut self.transaction {

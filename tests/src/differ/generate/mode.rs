@@ -61,8 +61,6 @@ impl Mode {
             "FLUSHDB" | "FLUSHALL" => tracks || hears,
             // The tracked names of a server are those of all its databases.
             "SELECT" => tracks,
-            // A connection that is told things keeps its protocol.
-            "HELLO" => request.args.len() > 1 && (tracks || self.both),
             "RESET" => self.both,
             // Carried out over another connection.
             "SORT" | "SORT_RO" | "MOVE" | "COPY" | "GEORADIUS" | "GEORADIUSBYMEMBER" => {
@@ -75,6 +73,11 @@ impl Mode {
 
     /// Whether a command is told of otherwise from within a transaction.
     pub fn never_queues(self, name: &str) -> bool {
-        (self.hears || self.tracks) && matches!(name, "GEORADIUS" | "GEORADIUSBYMEMBER")
+        match name {
+            "GEORADIUS" | "GEORADIUSBYMEMBER" => self.hears || self.tracks,
+            // Patterns read other keys, each of which is tracked.
+            "SORT" | "SORT_RO" => self.tracks,
+            _ => false,
+        }
     }
 }
