@@ -105,9 +105,10 @@ impl<'a> Player<'a> {
             client.listens = true;
         }
         let executes = requests.iter().any(|request| request.name() == "EXEC");
-        // Inside a transaction the mark would be queued.
-        let begins = requests.iter().any(|request| request.name() == "MULTI");
-        let unhurried = !begins && (client.queued.is_none() || executes);
+        // Inside a transaction the mark would be queued, behind what waits it would wait.
+        let holds = |request: &&Request| request.name() == "MULTI" || waits_forever(request);
+        let held = requests.iter().any(holds);
+        let unhurried = !held && (client.queued.is_none() || executes);
         let subscribes = executes || requests.iter().any(|request| is_subscription(request));
         let tracks = requests.iter().any(|request| is_tracking(request));
         client.listens |= tracks;
