@@ -48,6 +48,10 @@ pub const OF_THE_HOST: &[(&str, Body)] = &[
     ("clients_are_apart", clients::apart),
     ("clients_of_all_workers", clients::many),
     ("diagnosis", diagnosis::told),
+    (
+        "settings_are_those_of_a_private_server",
+        diagnosis::settings,
+    ),
     ("info_has_every_field", diagnosis::info),
     ("info_counts_as_a_private_server", diagnosis::counted),
     ("slow_commands_are_its_own", diagnosis::slow),

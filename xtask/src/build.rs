@@ -84,12 +84,7 @@ pub fn weakened(profile: &str) -> Result<()> {
         "dev" => &["--workspace"],
         _ => &["-p", "flect-agent", "-p", "flect-tests"],
     };
-    let own = [
-        "--bin",
-        "flect-agent",
-        "--features",
-        "flect-agent/weakened",
-    ];
+    let own = ["--bin", "flect-agent", "--features", "flect-agent/weakened"];
     let folder = cargo_build(profile, &[packages, &own].concat())?;
     let own = folder.join(tools::WEAKENED);
     fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;

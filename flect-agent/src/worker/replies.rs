@@ -187,7 +187,13 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::Greeting | Recipient::Listening) | None => {
+                Some(
+                    Recipient::Greeting
+                    | Recipient::Listening
+                    | Recipient::Heard(_)
+                    | Recipient::Switched(..),
+                )
+                | None => {
                     let advance = upstream.skip(rest, &self.nobody, dropped);
                     if upstream.client_id.is_none() {
                         upstream.greeting.extend_from_slice(dropped);
@@ -301,13 +307,15 @@ impl Worker {
             upstream.tainted = true;
         }
         match front.to {
-            Recipient::Greeting | Recipient::Listening if refused => {
+            Recipient::Greeting | Recipient::Listening | Recipient::Switched(..) if refused => {
                 let text = std::mem::take(&mut self.dropped);
                 self.greeting_refused(&text);
                 self.fail_upstream(key);
             }
             Recipient::Greeting => self.greeted(key),
             Recipient::Listening => self.listening(key),
+            Recipient::Heard(session) => self.heard(session),
+            Recipient::Switched(session, protocol) => self.switched(key, session, protocol),
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Exists => {
                 if let Some(upstream) = self.upstreams.get_mut(key) {

@@ -195,8 +195,12 @@ pub enum Recipient {
     Aside(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
+    /// The agent's own HELLO, with which a session changes its protocol.
+    Switched(Key<Session>, Protocol),
     /// A listener's PSUBSCRIBE.
     Listening,
+    /// A listener's PING, behind all that the session shall have heard of.
+    Heard(Key<Session>),
 }
 
 impl Upstream {

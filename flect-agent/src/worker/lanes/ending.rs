@@ -52,7 +52,9 @@ impl Worker {
                 }
                 Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
+                Recipient::Heard(session) => self.heard(session),
                 Recipient::Greeting
+                | Recipient::Switched(..)
                 | Recipient::ServerId
                 | Recipient::Exists
                 | Recipient::Listening => {}

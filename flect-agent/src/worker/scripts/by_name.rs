@@ -76,7 +76,7 @@ impl Worker {
         }
         let prefix = session.namespace.keys();
         let mut arguments = Vec::with_capacity(given_bytes + (keys + 2) * (prefix.len() + 8));
-        behind_script(request, Some(keys), prefix, &mut arguments);
+        behind_script(request, keys, prefix, &mut arguments);
         encode::bulk(prefix, &mut arguments);
         let by_name = ByName {
             known,
@@ -110,6 +110,9 @@ impl Worker {
         encode::bulk(word, out);
         encode::bulk(name.as_bytes(), out);
         out.extend_from_slice(&by_name.arguments);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.declares = session.declared(command, request.arg(1));
+        }
         self.sent(key, upstream, command, plan, request.argc(), false);
         if let Some(owed) = self.upstreams.get_mut(upstream)?.owed.back_mut() {
             owed.by_name = Some(Box::new(by_name));
