@@ -9,6 +9,7 @@ mod limiter;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -191,9 +192,21 @@ pub fn start(settings: &Settings) -> Result<(), AuditError> {
     Ok(())
 }
 
+/// Events of each reason since the process began, whether or not they are written.
+static COUNTS: [AtomicU64; Reason::ALL.len()] = [const { AtomicU64::new(0) }; Reason::ALL.len()];
+
+/// How many events there were of each reason.
+pub fn counts() -> impl Iterator<Item = (Reason, u64)> {
+    let count = |reason: Reason| COUNTS[reason as usize].load(Ordering::Relaxed);
+    Reason::ALL
+        .into_iter()
+        .map(move |reason| (reason, count(reason)))
+}
+
 /// Notes an event. `detail` is asked for only when a line is written.
 #[cold]
 pub fn note(reason: Reason, subject: Subject<'_>, detail: impl FnOnce() -> String) {
+    COUNTS[reason as usize].fetch_add(1, Ordering::Relaxed);
     let Some(audit) = AUDIT.get() else { return };
     let mut limiter = lock(&audit.limiter);
     if let Some(count) = limiter.take(reason, subject, Instant::now()) {
@@ -268,7 +281,8 @@ mod tests {
 
     #[test]
     fn words_are_those_of_the_log() {
-        for reason in Reason::ALL {
+        for (place, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "counts are found by it");
             let told = serde_json::to_value(reason).unwrap();
             assert_eq!(told, reason.word());
         }

@@ -5,8 +5,10 @@
 
 mod addresses;
 pub mod environments;
+mod metrics;
 mod pattern;
 mod principal;
+mod reload;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -15,6 +17,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 pub use addresses::{CgroupPath, Endpoint, Network, StatusPage};
+pub use metrics::{Loopback, Metrics};
 pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
 
@@ -70,7 +73,7 @@ pub struct Valkey {
 }
 
 /// `[intercept]`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Intercept {
     /// Whether the kernel hands connections over at all; without it the agent needs no root, and
@@ -92,7 +95,7 @@ pub struct Intercept {
 
 /// `[explicit]`: listeners on ordinary addresses, where a connection names a store and proves with
 /// the store's token that it may use it.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Explicit {
     /// Where to listen; port 0 takes a free one, which `flect status` tells.
@@ -104,7 +107,7 @@ pub struct Explicit {
 }
 
 /// `[agent]`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Agent {
     /// A cgroup that the agent creates and joins; without it the agent stays where it was started,
@@ -125,6 +128,8 @@ pub struct Agent {
     pub integrity: bool,
     /// Where the audit log goes.
     pub audit: audit::Settings,
+    /// Where monitoring asks.
+    pub metrics: Metrics,
 }
 
 /// `[[app]]`: a workload and the stores bound to it.
@@ -218,6 +223,7 @@ impl Default for Agent {
             status_page: StatusPage::default(),
             integrity: true,
             audit: audit::Settings::default(),
+            metrics: Metrics::default(),
         }
     }
 }
@@ -279,6 +285,7 @@ impl Config {
             ));
         }
         self.check_listeners()?;
+        self.agent.metrics.check()?;
         for (index, app) in self.apps.iter().enumerate() {
             if !is_plain_name(&app.name) || app.name == EXPLICIT_APP {
                 return Err(format!(

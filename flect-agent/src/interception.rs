@@ -10,6 +10,7 @@ mod destroy;
 mod error;
 mod kernel;
 mod listeners;
+mod monitor;
 mod namespaces;
 mod object;
 mod others;
@@ -22,11 +23,11 @@ mod weaknesses;
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flect_ebpf::{Memory, PendingKey};
+use flect_ebpf::Memory;
 
 use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
@@ -35,6 +36,7 @@ use kernel::Map;
 use watch::{Watched, Watcher};
 
 pub use error::{IdentifyError, InterceptionError};
+pub use monitor::{Fill, Monitor};
 pub use others::socket_programs;
 pub use verdict::{Acceleration, AccelerationVerdict, Check};
 
@@ -134,9 +136,7 @@ pub struct Interception {
     acceleration: AccelerationVerdict,
     /// By accepted socket: what connect remembered.
     identities: Map<i32, Memory>,
-    pending: Map<PendingKey, Memory>,
-    /// With them open, the hooks stay while the agent runs though their pins are removed.
-    _links: Vec<OwnedFd>,
+    monitor: Arc<Monitor>,
     #[cfg(feature = "weakened")]
     guessed: weaknesses::LastIdentity,
     /// Until the watcher takes it.
@@ -230,7 +230,13 @@ impl Interception {
     /// # Errors
     /// When the kernel refuses to answer.
     pub fn pending(&self) -> io::Result<usize> {
-        Ok(self.pending.keys(flect_ebpf::PENDING_MAX)?.len())
+        self.monitor.pending()
+    }
+
+    /// For whoever wants to know whether the hooks hold.
+    #[must_use]
+    pub fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
     }
 
     /// Which directions are accelerated, and why not the others.

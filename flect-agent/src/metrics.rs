@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`class`] | commands by what they do, for monitoring |
 //! | [`meter`] | what one worker counts for one store, without waiting for anybody |
 //! | [`histogram`] | latencies in powers of two |
 //! | [`lookups`] | hits, misses and changes, as replies tell them |
@@ -11,6 +12,7 @@
 //! Invariant: the sum over all workers is taken when somebody asks; the data path knows only its own
 //! [`Meter`]. Keys are the store's own, without its prefix.
 
+pub mod class;
 mod counter;
 pub mod histogram;
 pub mod lookups;

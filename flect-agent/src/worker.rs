@@ -12,7 +12,9 @@ mod allowance;
 mod arena;
 mod audit;
 mod buffers;
+mod census;
 mod clients;
+mod dismissal;
 mod dispatch;
 pub(crate) mod events;
 mod forward;
@@ -24,6 +26,7 @@ mod lanes;
 mod local;
 pub(crate) mod mailbox;
 mod memory;
+mod message;
 mod monitors;
 mod observe;
 mod outbox;
@@ -48,19 +51,22 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
+use tokio::sync::oneshot;
 
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
-use crate::environment::{Environment, Setting, Store};
+use crate::environment::{Environment, Store};
 use crate::metrics::meter::Sampler;
 pub use accepted::{Accepted, EARLY_BYTES_MAX};
 use arena::{Arena, Key};
+pub use census::{Census, Lanes};
 pub use clients::{Back, Between};
 use jobs::Job;
 use lanes::StoreLanes;
 pub use mailbox::Mailbox;
 #[cfg(test)]
 pub(crate) use mailbox::entry_for_tests;
+pub use message::{JobTicket, Message, Request, Ticket};
 use session::Session;
 use unblock::Unblocking;
 use upstream::Upstream;
@@ -82,71 +88,6 @@ const EVENTS: usize = 1024;
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 const WAKE: Token = Token(usize::MAX);
-
-/// What other threads tell a worker.
-pub enum Message {
-    /// Serve this connection.
-    Accept(Box<Accepted>),
-    /// The patterns that a session waits for are granted, or not.
-    Granted(Ticket, bool),
-    /// A store's settings are kept, or not.
-    Kept(JobTicket, bool),
-    /// Serve this store too. Its number is new.
-    Store(Arc<Store>),
-    /// The store is gone: end its sessions and its connections.
-    Retire(Arc<Store>),
-    /// Another worker, or this one, about a store's sessions.
-    Clients(Between),
-    /// A session's invalidations shall go to this one: let it keep a connection, and tell its id.
-    Pin {
-        /// The number of both sessions' store.
-        store: usize,
-        /// The session that shall get them.
-        id: u64,
-        /// Who wants to know.
-        asker: redirect::Asker,
-    },
-    /// The answer.
-    Pinned(Ticket, redirect::Found),
-    /// End: close everything and return.
-    Stop,
-}
-
-/// Names a waiting session to another thread.
-#[derive(Clone, Copy, Debug)]
-pub struct Ticket(Key<Session>);
-
-/// Names a waiting store-wide command to another thread.
-#[derive(Clone, Copy, Debug)]
-pub struct JobTicket(Key<Job>);
-
-/// What a worker asks of the control side.
-pub enum Request {
-    /// The store's user shall be able to subscribe to these patterns (as stored).
-    Grant {
-        /// Whose patterns.
-        store: Arc<Store>,
-        /// The patterns with the prefix.
-        patterns: Vec<Vec<u8>>,
-        /// Which worker asks.
-        worker: usize,
-        /// For which session.
-        ticket: Ticket,
-    },
-    /// A store's settings shall be these, on all nodes and for ever.
-    Settings {
-        /// Whose settings.
-        store: Arc<Store>,
-        /// What is new.
-        changes: Vec<(Setting, i64)>,
-        /// Which worker asks.
-        worker: usize,
-        /// For which command.
-        job: JobTicket,
-    },
-    /// The server does not know the agent's users any more (it has been restarted, say).
-    UsersMissing,
-}
 
 /// A running worker.
 pub struct Handle {
@@ -172,6 +113,14 @@ impl Handle {
     #[must_use]
     pub fn upstreams(&self) -> usize {
         self.upstreams.load(Ordering::Relaxed)
+    }
+
+    /// Asks what it has. The answer comes out of its loop, so none comes from one that does not turn.
+    #[must_use]
+    pub fn census(&self) -> oneshot::Receiver<Census> {
+        let (asker, answer) = oneshot::channel();
+        self.send(Message::Count(asker));
+        answer
     }
 
     /// Stops it and waits for its end.
@@ -426,6 +375,8 @@ impl Worker {
                 Message::Clients(message) => self.take_from_worker(message),
                 Message::Pin { store, id, asker } => self.pin(store, id, asker),
                 Message::Pinned(Ticket(key), found) => self.pinned(key, found),
+                Message::Dismiss(app) => self.dismiss(&app),
+                Message::Count(asker) => self.tell_census(asker),
                 Message::Stop => return false,
             }
         }

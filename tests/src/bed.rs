@@ -310,24 +310,40 @@ impl Bed {
     /// # Errors
     /// As [`start_agent`](Self::start_agent), and where the kernel does not let it in by exec.
     pub fn start_agent_ahead(&self, seconds: u64) -> Result<()> {
-        let own = self.programs()?;
-        let script = self.folder().join("agent-ahead");
-        let text = format!(
-            "#!/bin/sh\nexec unshare --time --monotonic {seconds} --boottime {seconds} {} \"$@\"\n",
-            own.agent.display()
-        );
-        fs::write(&script, text)?;
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
-        let ahead = Programs {
-            weaknesses: None,
-            agent: script,
-            flect: own.flect.clone(),
-        };
+        let clocks = format!("--monotonic {seconds} --boottime {seconds}");
+        let ahead = self.wrapped(&format!("unshare --time {clocks}"))?;
         self.start_agent_of(&ahead)?;
         let clocks = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/time"));
         let is_ahead = clocks(&self.agent_pid()?.to_string())? != clocks("self")?;
         ensure!(is_ahead, "the agent has the clocks of the machine");
         Ok(())
+    }
+
+    /// Starts the agent with these variables, such as `A=1 B=2`, and does not wait until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_agent_with(&self, variables: &str) -> Result<()> {
+        let programs = self.wrapped(&format!("env {variables}"))?;
+        let agent = Agent::spawn(&programs, &self.config, &self.agent_log_path())?;
+        self.inner.set_agent(agent)
+    }
+
+    /// The programs, with an agent that this command line starts in its own place.
+    fn wrapped(&self, command: &str) -> Result<Programs> {
+        let own = self.programs()?;
+        let script = self.folder().join("wrapped-agent");
+        let agent = own.agent.display();
+        fs::write(
+            &script,
+            format!("#!/bin/sh\nexec {command} {agent} \"$@\"\n"),
+        )?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+        Ok(Programs {
+            weaknesses: None,
+            agent: script,
+            flect: own.flect.clone(),
+        })
     }
 
     /// Kills the agent with SIGKILL.

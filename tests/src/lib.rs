@@ -19,6 +19,7 @@
 //! | `libraries` | further clients and frameworks, as their users write programs with them |
 //! | `recording` | what the clients say, recorded for the fuzz targets |
 //! | `cli` | what the app developer touches: flect run, dev, check, explain and their like |
+//! | `monitoring` | metrics, health, readiness, what the supervisor is told |
 //! | `operator` | the users' command: stores, environments, doctor |
 //! | `seed` | the users' documentation, line by line |
 //! | `sdk` | the tests of `@flect/sdk`, its README's recipes among them, inside an app |
@@ -81,6 +82,8 @@ pub mod kernel;
 pub mod libraries;
 #[cfg(feature = "trials")]
 pub mod limits;
+#[cfg(feature = "trials")]
+pub mod monitoring;
 #[cfg(feature = "trials")]
 pub mod operator;
 #[cfg(feature = "trials")]

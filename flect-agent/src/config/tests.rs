@@ -53,6 +53,16 @@ fn mistakes_are_named_with_their_place() {
         "auto",
     );
     check(
+        "[agent.metrics]\nlisten = '0.0.0.0:15381'\n",
+        "line 4, column 10",
+        "of loopback",
+    );
+    check(
+        "[agent.metrics]\nlisten = '127.0.0.1:15381'\n",
+        "",
+        "agent.metrics.token_file",
+    );
+    check(
         "[[app]]\nname = 'a'\ncgroups = ['a']\nstores = ['s']\n",
         "line 5, column 11",
         "no cgroup pattern",

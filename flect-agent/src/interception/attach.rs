@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Address, Config, NETWORKS_MAX,
@@ -18,6 +19,7 @@ use ipnet::IpNet;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::kernel::{self, AttachType, Map, NetworkKey, Plain};
+use super::monitor::Monitor;
 use super::namespaces::{Living, Namespaces, Shares, living_in};
 use super::object::{HASH, HOOKS, Hook, LAYOUT, Object, Place, SK_MSG_PROGRAM};
 use super::pins::{Pins, step};
@@ -105,8 +107,7 @@ fn put_in_place(
         listeners,
         acceleration,
         identities,
-        pending: object.map("PENDING")?,
-        _links: links,
+        monitor: Arc::new(Monitor::new(links, &object)?),
         #[cfg(feature = "weakened")]
         guessed: super::weaknesses::LastIdentity::default(),
         watched: Some(Watched {
@@ -242,7 +243,7 @@ fn link_all(
     object: &Object,
     mount: &CgroupMount,
     settings: &Settings,
-) -> Result<Vec<OwnedFd>, InterceptionError> {
+) -> Result<Vec<(&'static str, OwnedFd)>, InterceptionError> {
     let managed = cgroup_by_path(mount, &settings.managed_root)?;
     let agent_path = mount.current()?;
     let agent = cgroup_by_path(mount, &agent_path)?;
@@ -250,9 +251,9 @@ fn link_all(
     let mut links = Vec::with_capacity(HOOKS.len());
     for hook in HOOKS.into_iter().filter(|hook| !leaves_out(*hook)) {
         match hook.place {
-            Place::ManagedRoot => links.push(link(pins, object, hook, &managed)?),
+            Place::ManagedRoot => links.push((hook.link, link(pins, object, hook, &managed)?)),
             Place::AgentCgroup if !agent_is_managed => {
-                links.push(link(pins, object, hook, &agent)?);
+                links.push((hook.link, link(pins, object, hook, &agent)?));
             }
             // The link at the managed root sees the agent's sockets too: once is enough.
             Place::AgentCgroup => unlink(pins, hook)?,

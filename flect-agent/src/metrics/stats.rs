@@ -107,6 +107,17 @@ impl Rates {
 }
 
 impl CommandStats {
+    /// What is counted of one more.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.us += other.us;
+        self.rejected += other.rejected;
+        self.failed += other.failed;
+        for (sum, count) in self.latency.iter_mut().zip(other.latency) {
+            *sum += count;
+        }
+    }
+
     /// How many were carried out.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -205,14 +216,7 @@ impl Stats {
         let Some(known) = commands::all().get(number) else {
             return;
         };
-        let sum = self.commands.entry(known.name).or_default();
-        sum.requests += command.requests;
-        sum.us += command.us;
-        sum.rejected += command.rejected;
-        sum.failed += command.failed;
-        for (sum, count) in sum.latency.iter_mut().zip(command.latency) {
-            *sum += count;
-        }
+        self.commands.entry(known.name).or_default().add(&command);
     }
 }
 

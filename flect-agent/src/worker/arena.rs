@@ -102,6 +102,10 @@ impl<T> Arena<T> {
             .collect()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, (_, entry))| entry)
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -19,6 +19,7 @@ enum Command {
     NextKey = 4,
     ObjGet = 7,
     ObjInfo = 15,
+    LinkDetach = 34,
 }
 
 /// A map that an agent has pinned.
@@ -35,15 +36,7 @@ impl Pinned {
     /// # Errors
     /// When there is none.
     pub fn open(pins: &Path, name: &str) -> Result<Self> {
-        let schema = fs::read_dir(pins)?
-            .next()
-            .context("no schema is pinned")??;
-        let path = schema.path().join(format!("map_{name}"));
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        let opened = bpf(Command::ObjGet, [path.as_ptr() as u64, 0, 0, 0])
-            .with_context(|| format!("opening {}", path.to_string_lossy()))?;
-        // SAFETY: the kernel has just given us this descriptor.
-        let fd = unsafe { OwnedFd::from_raw_fd(i32::try_from(opened)?) };
+        let fd = pinned(pins, &format!("map_{name}"))?;
         // `struct bpf_map_info`: type, id, key_size, value_size, ...
         let mut info = [0u32; 16];
         let size = (size_of_val(&info) as u64) << 32;
@@ -100,6 +93,30 @@ impl Pinned {
     fn number(&self) -> u64 {
         u64::from(self.fd.as_raw_fd().cast_unsigned())
     }
+}
+
+/// Detaches a link of this name by force, as its pin and whoever holds it open would not have it.
+///
+/// # Errors
+/// When there is none, or the kernel refuses.
+pub fn detach(pins: &Path, link: &str) -> Result<()> {
+    let fd = pinned(pins, link)?;
+    let number = u64::from(fd.as_raw_fd().cast_unsigned());
+    bpf(Command::LinkDetach, [number, 0, 0, 0])?;
+    Ok(())
+}
+
+/// The object that is pinned by this name, of whatever schema.
+fn pinned(pins: &Path, name: &str) -> Result<OwnedFd> {
+    let schema = fs::read_dir(pins)?
+        .next()
+        .context("no schema is pinned")??;
+    let path = schema.path().join(name);
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let opened = bpf(Command::ObjGet, [path.as_ptr() as u64, 0, 0, 0])
+        .with_context(|| format!("opening {}", path.to_string_lossy()))?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(opened)?) })
 }
 
 /// bpf(2) with the words of its attribute.

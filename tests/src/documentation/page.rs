@@ -66,8 +66,8 @@ pub enum Kind {
 }
 
 /// Languages that a block may have beside `sh` and `text`: what editors and readers know.
-const LANGUAGES: [&str; 9] = [
-    "toml", "js", "cjs", "ts", "json", "ini", "py", "lua", "diagram",
+const LANGUAGES: [&str; 10] = [
+    "toml", "yaml", "js", "cjs", "ts", "json", "ini", "py", "lua", "diagram",
 ];
 
 impl Page {

@@ -270,7 +270,8 @@ impl Acceptor {
                 absence,
                 others,
             } => {
-                let environment = &self.node.config.valkey.environment;
+                let config = self.node.config.load();
+                let environment = &config.valkey.environment;
                 let mut refused = refused(Some(path), absence.reason(store, environment));
                 refused.others = Some(others.clone());
                 Err(refused)

@@ -20,8 +20,6 @@ use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::enter::RunGroups;
-use crate::node::Node;
 pub use answer::Desk;
 pub use peer::Peer;
 pub use people::People;
@@ -58,10 +56,9 @@ impl Drop for Control {
 }
 
 /// Answers from now on.
-pub fn listen(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> anyhow::Result<Control> {
-    let path = node.config.agent.socket.clone();
-    let listener = bind(&path)?;
-    let desk = Arc::new(Desk::new(node, groups));
+pub fn listen(path: &Path, desk: Arc<Desk>) -> anyhow::Result<Control> {
+    let listener = bind(path)?;
+    let path = path.to_owned();
     let connections = Arc::new(Connections::default());
     tokio::spawn(async move {
         loop {
@@ -77,7 +74,8 @@ pub fn listen(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> anyhow::Result
     Ok(Control { path })
 }
 
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+/// A socket that everybody may connect to, in the place of one that nobody answers at.
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     if let Some(folder) = path.parent()
         // A bare file name has an empty parent: the working folder.
         && folder != Path::new("")

@@ -1,29 +1,35 @@
 //! The daemon: interception, the operator's connection, workers, and what ties them together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context;
-use flect_agent::accountant;
+use arc_swap::ArcSwap;
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit::{self, Subject};
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
-use flect_agent::environment::{Defaults, Directory, Environment};
+use flect_agent::environment::{Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::interception::{Claimants, Interception, Settings, WatchEvent};
 use flect_agent::worker::{self, Handle};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::accept::Acceptor;
+use crate::control::Desk;
 use crate::enter::RunGroups;
 use crate::explicit::Listeners;
 use crate::keeper::Keeper;
+use crate::monitoring::Monitoring;
 use crate::node::{Node, Running};
 use crate::page::Page;
+use crate::reload::Reader;
 use crate::serving::Places;
-use crate::{control, follow, serving, warden};
+use crate::supervisor::Supervisor;
+use crate::vitals::Vitals;
+use crate::{control, serving, supervisor};
 
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
@@ -39,19 +45,26 @@ const TELL_COUNTED_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs until a signal.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     end_on_panic();
     raise_file_limit();
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
-    let serving = serve(config);
-    tokio::select! {
+    // From the beginning, since it would end a process that does not listen to it.
+    let hangup = signal(SignalKind::hangup()).context("no signal handler")?;
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let serving = serve(path, config, supervisor.clone(), hangup);
+    let result = tokio::select! {
         result = serving => result,
         _ = terminate.recv() => stopped("SIGTERM"),
         _ = interrupt.recv() => stopped("SIGINT"),
-    }
-    .inspect(|()| audit::flush())
-    .inspect_err(|_| audit::flush())
+    };
+    supervisor.stopping(&match &result {
+        Ok(()) => "stopped".to_owned(),
+        Err(error) => format!("{error:#}"),
+    });
+    audit::flush();
+    result
 }
 
 fn stopped(signal: &str) -> anyhow::Result<()> {
@@ -62,18 +75,29 @@ fn stopped(signal: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    let config = Arc::new(config);
+async fn serve(
+    path: PathBuf,
+    config: Config,
+    supervisor: Arc<Supervisor>,
+    hangup: Signal,
+) -> anyhow::Result<()> {
+    let current = Arc::new(ArcSwap::from_pointee(config));
+    // What is decided here holds until the agent's next start.
+    let config = current.load_full();
     audit::start(&config.agent.audit)?;
     let listeners = Listeners::bind(&config.explicit)?;
+    supervisor.status("putting the kernel hooks in place");
     // The hooks first: from here on nothing reaches Valkey unrewritten, whatever fails later.
     let mut hooks = match config.intercept.enabled {
-        true => Some(Hooks::attach(&config)?),
+        true => Some(Hooks::attach(&config, &current)?),
         false => None,
     };
     let node = Arc::new(Node::new(
-        config.clone(),
+        current,
         hooks.as_ref().map(|hooks| hooks.places.clone()),
+        hooks
+            .as_ref()
+            .map(|hooks| hooks.interception.monitor().clone()),
         hooks
             .as_ref()
             .map(|hooks| hooks.interception.acceleration().clone()),
@@ -86,12 +110,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ))),
         None => None,
     };
-    let _control = control::listen(node.clone(), groups.clone())?;
+    let desk = Arc::new(Desk::new(node.clone(), groups.clone()));
+    let _control = control::listen(&config.agent.socket, desk.clone())?;
+    let vitals = Vitals::start(node.clone());
+    Monitoring::new(node.clone(), desk.clone(), vitals.clone()).serve(&config.agent.metrics)?;
     if let Some(address) = config.agent.status_page.0 {
         node.page.serve(address, node.clone());
     }
 
-    let mut admin = connect(&config).await;
+    let mut admin = connect(&config, &supervisor).await;
     let addresses = config.valkey.upstream_addresses()?;
     let hidden = addresses.iter().map(ToString::to_string);
     // Over a unix socket its addresses are still the server's own. Without a resolver there is one name less.
@@ -109,14 +136,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let (requests, wanted) = mpsc::unbounded_channel();
     let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
-    let connection = admin.connection();
-    let defaults = limits(&config, &mut admin).await;
-    let keeper = Keeper::start(node.clone(), admin, workers.clone(), integrity, defaults);
-    let keeper = keeper.await?;
     let changed = Arc::new(Notify::new());
-    tokio::spawn(follow::listen(config.valkey.clone(), changed.clone()));
-    tokio::spawn(warden::run(connection.clone(), config.limits.busy_seconds));
-    tokio::spawn(accountant::run(connection, own_name()));
+    let keeper = Keeper::start(
+        node.clone(),
+        admin,
+        workers.clone(),
+        integrity,
+        changed.clone(),
+    );
+    let keeper = keeper.await?;
     tokio::spawn(tell_counted());
     if let Some(groups) = groups {
         tokio::spawn(sweep(groups));
@@ -140,24 +168,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         "ready"
     );
     node.ready(running);
-    keeper.run(wanted, changed).await
-}
-
-/// The limits of `agent.toml`, and less where the server takes few clients: one store leaves others
-/// three quarters of its `maxclients`.
-async fn limits(config: &Config, admin: &mut Admin) -> Defaults {
-    let mut limits = config.limits;
-    if let Some(clients_max) = admin.clients_max().await
-        && limits.upstreams > clients_max / 4
-    {
-        limits.upstreams = (clients_max / 4).max(1);
-        tracing::info!(
-            clients_max,
-            upstreams = limits.upstreams,
-            "stores may have fewer connections to Valkey than [limits] says, since it takes few clients"
-        );
-    }
-    limits
+    supervisor.ready(&supervisor::summary(&node));
+    tokio::spawn(supervisor.clone().watch(node.clone(), vitals));
+    let (orders, ordered) = mpsc::channel(1);
+    let reader = Reader {
+        path,
+        node,
+        desk,
+        supervisor,
+        orders,
+    };
+    tokio::spawn(reader.run(hangup));
+    keeper.run(wanted, changed, ordered).await
 }
 
 /// Events that were counted and not told are told once nothing more comes.
@@ -169,16 +191,6 @@ async fn tell_counted() {
     }
 }
 
-/// What tells this agent from all others of the environment, in the registry.
-fn own_name() -> String {
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy();
-    // Containers may share a host's name and a process id.
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since = since.map_or(0, |since| since.as_nanos());
-    format!("{host}/{}/{since}", std::process::id())
-}
-
 /// The kernel's side, where connections are intercepted.
 struct Hooks {
     interception: Interception,
@@ -187,19 +199,19 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn attach(config: &Config) -> anyhow::Result<Self> {
+    fn attach(config: &Config, current: &Arc<ArcSwap<Config>>) -> anyhow::Result<Self> {
         let mount = CgroupMount::find()?;
         let own = own_cgroup(&mount, config)?;
         let networks = config
             .intercept_networks()
             .with_context(|| format!("valkey.address {}", config.valkey.address))?;
         let places = Places::new(&config.intercept.cgroup.0, &own);
-        let claims = (config.apps.clone(), places.clone());
+        let claims = (current.clone(), places.clone());
         let settings = Settings {
             namespaces_max: config.limits.namespaces,
             claimants: Claimants::new(move |cgroup| {
-                let (apps, places) = &claims;
-                serving::claimant(apps, places, cgroup).map(str::to_owned)
+                let (current, places) = &claims;
+                serving::claimant(&current.load().apps, places, cgroup).map(str::to_owned)
             }),
             managed_root: config.intercept.cgroup.0.clone(),
             agent_cgroup: mount.id_of(&own)?,
@@ -308,7 +320,7 @@ async fn sweep(groups: Arc<RunGroups>) {
 
 /// Connects to Valkey, as long as it takes: connections wait in the backlog meanwhile, and with
 /// the hooks in place none of them can go astray.
-async fn connect(config: &Config) -> Admin {
+async fn connect(config: &Config, supervisor: &Supervisor) -> Admin {
     let mut pause = RETRY_FIRST;
     loop {
         match Admin::connect(&config.valkey).await {
@@ -321,6 +333,7 @@ async fn connect(config: &Config) -> Admin {
                     }
                 };
                 tracing::error!(%error, remedy, "Valkey cannot be used; trying again");
+                supervisor.starting(&format!("Valkey cannot be used: {error}; trying again"));
             }
         }
         tokio::time::sleep(pause).await;

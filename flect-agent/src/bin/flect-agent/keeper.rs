@@ -12,7 +12,6 @@ use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
-use flect_agent::environment::Defaults;
 use flect_agent::environment::settings::events;
 use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
@@ -22,10 +21,16 @@ use redis::AsyncCommands;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
+use crate::companions::Companions;
 use crate::node::{Node, Usage};
+use crate::reload::Order;
 use crate::serving::Serving;
 use crate::settings::Changes;
 use crate::stores::Stores;
+
+mod configuration;
+
+use configuration::{Credentials, limits};
 
 /// How often the registry's version is asked for: changes are to be effective within a second even
 /// where they are not announced.
@@ -55,19 +60,27 @@ pub struct Keeper {
     repaired_at: Option<Instant>,
     repair_due: bool,
     changes: Changes,
+    companions: Companions,
+    credentials: Credentials,
+    /// The registry is to be applied anew, though it is the same: the configuration is another.
+    apply_due: bool,
 }
 
 impl Keeper {
     /// Applies the registry for the first time.
     pub async fn start(
         node: Arc<Node>,
-        admin: Admin,
+        mut admin: Admin,
         workers: Arc<Vec<Handle>>,
         integrity: Arc<Integrity>,
-        limits: Defaults,
+        changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
+        let config = node.config.load_full();
+        let limits = limits(&config, &mut admin).await;
         let mut keeper = Self {
-            config: node.config.clone(),
+            credentials: Credentials::of(&config.valkey)?,
+            companions: Companions::start(&config, &admin, changed),
+            config,
             admin,
             workers,
             integrity,
@@ -80,12 +93,9 @@ impl Keeper {
             repaired_at: None,
             repair_due: false,
             changes: Changes::default(),
+            apply_due: false,
         };
-        if keeper.config.agent.create_stores {
-            for slug in keeper.config.apps.iter().flat_map(|app| &app.stores) {
-                keeper.admin.registry().ensure(slug).await?;
-            }
-        }
+        keeper.make_stores().await?;
         keeper.run_id = keeper.admin.run_id().await?;
         keeper.command_count = keeper.admin.command_count().await?;
         keeper.tell_learnt();
@@ -99,6 +109,7 @@ impl Keeper {
         mut self,
         mut wanted: mpsc::UnboundedReceiver<Request>,
         changed: Arc<Notify>,
+        mut ordered: mpsc::Receiver<Order>,
     ) -> anyhow::Result<()> {
         let mut poll = tokio::time::interval(POLL_EVERY);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,6 +118,10 @@ impl Keeper {
             tokio::select! {
                 () = changed.notified() => self.look_at_registry().await?,
                 Some(request) = wanted.recv() => self.serve_worker(request).await,
+                Some(Order { config, taken }) = ordered.recv() => {
+                    // Who asked ends only with the process.
+                    let _ = taken.send(self.take(config).await.map_err(|error| format!("{error:#}")));
+                }
                 () = until(self.changes.next_at()) => self.keep_settings().await,
                 _ = poll.tick() => {
                     if polls.is_multiple_of(POLLS_PER_LOOK) {
@@ -200,7 +215,7 @@ impl Keeper {
                 Err(error) => tracing::warn!(%error, "Valkey lost the registry of stores"),
             }
             registry_audit("Valkey lost the registry of stores");
-        } else if version == self.backup.version() {
+        } else if version == self.backup.version() && !self.apply_due {
             return Ok(());
         }
         match self.reload().await {
@@ -245,6 +260,7 @@ impl Keeper {
             .context("taking away the users of removed stores")?;
         self.snapshot = snapshot;
         self.backup = backup;
+        self.apply_due = false;
         self.ensure_events().await;
         Ok(())
     }

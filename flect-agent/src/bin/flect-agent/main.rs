@@ -1,6 +1,8 @@
 //! `flect-agent`, the daemon of a node.
 
 mod accept;
+mod bounded;
+mod companions;
 mod control;
 mod daemon;
 mod enter;
@@ -10,13 +12,17 @@ mod gate;
 mod keeper;
 mod login;
 mod metrics;
+mod monitoring;
 mod node;
 mod page;
 mod refusals;
+mod reload;
 mod serving;
 mod settings;
 mod status;
 mod stores;
+mod supervisor;
+mod vitals;
 mod warden;
 
 use std::path::PathBuf;
@@ -94,7 +100,7 @@ fn run(path: &std::path::Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("no event loop")?
-        .block_on(daemon::run(config))
+        .block_on(daemon::run(path.to_owned(), config))
 }
 
 fn check(path: &std::path::Path) -> anyhow::Result<()> {

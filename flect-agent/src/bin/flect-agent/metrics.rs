@@ -25,11 +25,12 @@ pub fn snapshot(node: &Node) -> Snapshot {
             }
         }
     }
+    let is_explicit = !node.config.load().explicit.listen.is_empty();
     let usage = node.usage.load();
     let stores = serving.stores().iter().map(|store| {
         let mut metrics = StoreMetrics::of(store);
         metrics.apps = apps.remove(&store.number).unwrap_or_default();
-        if store.has_token() && !node.config.explicit.listen.is_empty() {
+        if store.has_token() && is_explicit {
             metrics.apps.push(EXPLICIT_APP.to_owned());
         }
         if let Some(usage) = usage.get(&store.prefix) {
@@ -38,20 +39,25 @@ pub fn snapshot(node: &Node) -> Snapshot {
         }
         metrics
     });
-    let workers = node.running().map(|running| running.workers.as_slice());
-    let workers = workers.unwrap_or_default();
     Snapshot {
         at_ms: now_ms(),
         uptime_ms: u64::try_from(node.started_at.elapsed().as_millis()).unwrap_or(u64::MAX),
-        node: NodeMetrics {
-            rss_bytes: rss_bytes(),
-            cpu_seconds: cpu_seconds(),
-            sessions: workers.iter().map(Handle::sessions).sum(),
-            upstreams: workers.iter().map(Handle::upstreams).sum(),
-            workers: workers.len(),
-        },
+        node: process(node),
         stores: stores.collect(),
         refusals: node.refusals.list(),
+    }
+}
+
+/// The process itself.
+pub fn process(node: &Node) -> NodeMetrics {
+    let workers = node.running().map(|running| running.workers.as_slice());
+    let workers = workers.unwrap_or_default();
+    NodeMetrics {
+        rss_bytes: rss_bytes(),
+        cpu_seconds: cpu_seconds(),
+        sessions: workers.iter().map(Handle::sessions).sum(),
+        upstreams: workers.iter().map(Handle::upstreams).sum(),
+        workers: workers.len(),
     }
 }
 

@@ -10,23 +10,28 @@ use arc_swap::ArcSwap;
 use flect_agent::commands::Learnt;
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
-use flect_agent::interception::AccelerationVerdict;
+use flect_agent::interception::{AccelerationVerdict, Monitor};
 use flect_agent::store::Prefix;
 use flect_agent::worker::Handle;
 use serde::Deserialize;
 
 use crate::page::Page;
 use crate::refusals::Refusals;
+use crate::reload::Reloads;
 use crate::serving::{Places, Serving};
 
 /// This node's daemon, as its parts share it.
 pub struct Node {
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// The configuration, as it was last read and taken.
+    pub config: Arc<ArcSwap<Config>>,
+    /// How that went.
+    pub reloads: ArcSwap<Reloads>,
     /// Who may reach which store, now.
     pub serving: Arc<ArcSwap<Serving>>,
     /// The cgroups that matter; none where nothing is intercepted.
     pub places: Option<Places>,
+    /// Whether the hooks hold; none where nothing is intercepted.
+    pub hooks: Option<Arc<Monitor>>,
     /// How bytes travel between apps and the agent.
     pub acceleration: Option<AccelerationVerdict>,
     /// Who was refused.
@@ -64,15 +69,18 @@ pub struct Running {
 
 impl Node {
     pub fn new(
-        config: Arc<Config>,
+        config: Arc<ArcSwap<Config>>,
         places: Option<Places>,
+        hooks: Option<Arc<Monitor>>,
         acceleration: Option<AccelerationVerdict>,
         page: Arc<Page>,
     ) -> Self {
         Self {
             config,
+            reloads: ArcSwap::default(),
             serving: Arc::default(),
             places,
+            hooks,
             acceleration,
             refusals: Refusals::default(),
             usage: Arc::default(),
@@ -112,14 +120,35 @@ impl Node {
         self.reachable.load(Ordering::Relaxed)
     }
 
+    /// Whether connections get what they ask for, or why not.
+    ///
+    /// # Errors
+    /// In words that name no store and no app, since every app may ask.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.running().is_none() {
+            return Err("starting: Valkey could not be used yet".to_owned());
+        }
+        let mut hooks = self.hooks.iter().flat_map(|monitor| monitor.hooks());
+        if let Some((hook, _)) = hooks.find(|(_, attached)| !attached) {
+            return Err(format!(
+                "the hook '{hook}' is not attached any more: start the agent again"
+            ));
+        }
+        if !self.is_reachable() {
+            return Err("Valkey does not answer".to_owned());
+        }
+        Ok(())
+    }
+
     /// Where apps connect to: the shared Valkey's own address, or the explicit listener where nothing
     /// is intercepted.
     pub fn address(&self) -> String {
+        let config = self.config.load();
         if self.places.is_some() {
-            return self.config.valkey.address.to_string();
+            return config.valkey.address.to_string();
         }
         let listener = self.running().and_then(|running| running.explicit.first());
-        let configured = || self.config.explicit.listen.first();
+        let configured = || config.explicit.listen.first();
         listener
             .or_else(configured)
             .map(ToString::to_string)

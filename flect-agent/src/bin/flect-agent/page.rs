@@ -10,7 +10,6 @@
 //! and whatever happens to its port the agent serves on.
 
 mod guard;
-mod listener;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +25,8 @@ use flect_agent::admin::hex;
 use flect_agent::registry::TokenDigest;
 use serde_json::{Value, json};
 
+use crate::bounded::Bounded;
 use guard::Guard;
-use listener::Bounded;
 
 /// As much as a key: there is nothing to guess.
 const TOKEN_BYTES: usize = 32;

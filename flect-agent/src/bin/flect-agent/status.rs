@@ -13,6 +13,7 @@ pub fn report(node: &Node) -> Value {
     let running = node.running();
     let serving = node.serving.load();
     let reachable = node.is_reachable();
+    let readiness = node.readiness();
     let mut stores = Vec::new();
     for store in serving.stores() {
         stores.push(json!({
@@ -27,22 +28,25 @@ pub fn report(node: &Node) -> Value {
     let refused: Vec<_> = refused
         .map(|(name, why)| json!({ "name": name, "reason": why }))
         .collect();
-    let explicit = &node.config.explicit;
+    let config = node.config.load();
+    let explicit = &config.explicit;
     let (status_page, status_page_error) = node.page.report();
     json!({
-        "ready": running.is_some() && reachable,
+        "ready": readiness.is_ok(),
+        "not_ready": readiness.err(),
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
-        "environment": node.config.valkey.environment,
+        "environment": config.valkey.environment,
         "mode": if node.places.is_some() { "intercept" } else { "explicit" },
         "valkey": {
-            "address": node.config.valkey.address.to_string(),
+            "address": config.valkey.address.to_string(),
             "reachable": reachable,
             "version": running.map(|running| running.environment.facts.version.clone()),
         },
         "registry": { "version": serving.version },
         "acceleration": node.acceleration,
-        "integrity": node.config.agent.integrity,
+        "config": **node.reloads.load(),
+        "integrity": config.agent.integrity,
         "commands": { "learnt": learnt.forwarded, "refused": refused },
         "apps": serving.workloads.iter().map(app).collect::<Vec<_>>(),
         "explicit": {

@@ -33,6 +33,14 @@ impl Stores {
         }
     }
 
+    /// They have other limits from now on.
+    pub fn set_limits(&mut self, limits: Defaults) {
+        self.limits = limits;
+        for store in self.served.values() {
+            store.limits.set_defaults(&self.limits);
+        }
+    }
+
     /// By prefix.
     pub fn served(&self) -> &HashMap<Prefix, Arc<Store>> {
         &self.served

@@ -65,12 +65,28 @@ fn shown(report: &Value) -> String {
         text(&report["version"]),
         report["pid"]
     );
+    if let Some(why) = report["not_ready"].as_str() {
+        let _ = writeln!(out, "              {why}");
+    }
     let _ = writeln!(
         out,
         "environment   {}, registry version {}",
         text(&report["environment"]),
         report["registry"]["version"]
     );
+    if let Some(why) = report["config"]["error"].as_str() {
+        let why = why.replace('\n', "\n              ");
+        let _ = writeln!(out, "config        NOT TAKEN, the one before holds: {why}");
+    }
+    let ignored = report["config"]["ignored"].as_array().into_iter().flatten();
+    let ignored: Vec<_> = ignored.map(text).collect();
+    if !ignored.is_empty() {
+        let _ = writeln!(
+            out,
+            "config        from the agent's next start on: {}",
+            ignored.join(", ")
+        );
+    }
     let reachable = if report["valkey"]["reachable"] == true {
         "reachable"
     } else {

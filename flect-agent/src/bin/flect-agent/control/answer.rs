@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use flect_agent::audit::{self, Reason, Subject};
+use flect_agent::config::Config;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -19,6 +21,11 @@ use crate::status;
 pub struct Desk {
     node: Arc<Node>,
     groups: Option<Arc<RunGroups>>,
+    known: ArcSwap<Known>,
+}
+
+/// Who the configuration names.
+struct Known {
     operators: People,
     /// By app.
     users: HashMap<String, People>,
@@ -53,27 +60,45 @@ pub fn invalid(message: &str) -> Value {
     json!({ "error": { "code": "invalid", "message": message } })
 }
 
-impl Desk {
-    pub fn new(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> Self {
-        let operators = People::resolve(&node.config.agent.operators, "agent.operators");
-        let users = node.config.apps.iter().map(|app| {
+impl Known {
+    fn of(config: &Config) -> Self {
+        let users = config.apps.iter().map(|app| {
             let people = People::resolve(&app.users, &format!("users of app '{}'", app.name));
             (app.name.clone(), people)
         });
-        let users = users.collect();
+        Self {
+            operators: People::resolve(&config.agent.operators, "agent.operators"),
+            users: users.collect(),
+        }
+    }
+}
+
+impl Desk {
+    pub fn new(node: Arc<Node>, groups: Option<Arc<RunGroups>>) -> Self {
+        let known = ArcSwap::from_pointee(Known::of(&node.config.load()));
         Self {
             node,
             groups,
-            operators,
-            users,
+            known,
         }
+    }
+
+    /// The configuration may name others now.
+    pub fn renew(&self) {
+        let known = Known::of(&self.node.config.load());
+        self.known.store(Arc::new(known));
     }
 
     /// What the peer may do, as things are now.
     pub fn judge(&self, peer: &Peer) -> Standing {
         let serving = self.node.serving.load();
         let places = self.node.places.as_ref();
-        Standing::of(peer, &serving, places, &self.operators)
+        Standing::of(peer, &serving, places, &self.known.load().operators)
+    }
+
+    /// Whether the peer may ask for everything, as things are now.
+    pub fn is_operator(&self, peer: &Peer) -> bool {
+        self.judge(peer).kind == Kind::Operator
     }
 
     /// Answers one line.
@@ -145,7 +170,11 @@ impl Desk {
     }
 
     fn is_user_of(&self, peer: &Peer, app: &str) -> bool {
-        self.users.get(app).is_some_and(|users| users.include(peer))
+        let known = self.known.load();
+        known
+            .users
+            .get(app)
+            .is_some_and(|users| users.include(peer))
     }
 
     /// Whether the peer may enter an app that it is not in.
@@ -165,7 +194,7 @@ impl Desk {
         });
         json!({
             "address": self.node.address(),
-            "environment": self.node.config.valkey.environment,
+            "environment": self.node.config.load().valkey.environment,
             "mode": if self.node.places.is_some() { "intercept" } else { "explicit" },
             "current": standing.app,
             "apps": seen.map(status::app).collect::<Vec<_>>(),
@@ -221,7 +250,7 @@ impl Desk {
         })?;
         let mut entry = status::app(workload);
         entry["address"] = json!(self.node.address());
-        entry["environment"] = json!(self.node.config.valkey.environment);
+        entry["environment"] = json!(self.node.config.load().valkey.environment);
         Ok(entry)
     }
 
@@ -238,7 +267,8 @@ impl Desk {
                 "this process was started by `flect run` in an app; from there user {uid} may enter only apps that name it in `users`, and app '{app}' does not"
             )),
             _ => {
-                let mut own: Vec<&str> = self
+                let known = self.known.load();
+                let mut own: Vec<&str> = known
                     .users
                     .keys()
                     .map(String::as_str)

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// A page asks over two connections at once; this is some operators' browsers.
+/// A page asks over two connections at once; this is some operators' browsers. Monitoring needs one.
 const CONNECTIONS_MAX: usize = 32;
 /// A browser's request is below 1 KiB, and none has a body.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -26,13 +26,13 @@ const CONNECTION_WITHIN: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener whose connections are bounded.
-pub struct Bounded {
-    listener: TcpListener,
+pub struct Bounded<L> {
+    listener: L,
     places: Arc<Semaphore>,
 }
 
-impl Bounded {
-    pub fn new(listener: TcpListener) -> Self {
+impl<L> Bounded<L> {
+    pub fn new(listener: L) -> Self {
         Self {
             listener,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
@@ -40,11 +40,28 @@ impl Bounded {
     }
 }
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
+/// What accepts one connection, with what is known of its other end.
+pub trait Accept: Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    type Peer: Send + Clone + Sync + 'static;
 
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+    type Peer = SocketAddr;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        TcpListener::accept(self).await
+    }
+}
+
+impl<L: Accept> Listener for Bounded<L> {
+    type Io = Connection<L::Stream>;
+    type Addr = L::Peer;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             // Nobody closes the semaphore; without a place clients wait in the backlog.
             let Ok(place) = self.places.clone().acquire_owned().await else {
@@ -53,28 +70,29 @@ impl Listener for Bounded {
             match self.listener.accept().await {
                 Ok((stream, peer)) => return (Connection::new(stream, place), peer),
                 Err(error) => {
-                    tracing::debug!(%error, "the status page could not accept");
+                    tracing::debug!(%error, "a connection for a look at the agent was not accepted");
                     sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        // Only axum's own log asks, and that of graceful ends.
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
 /// A connection with an end.
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S> {
+    stream: S,
     read_bytes: usize,
     end: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
-impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+impl<S> Connection<S> {
+    fn new(stream: S, place: OwnedSemaphorePermit) -> Self {
         Self {
             stream,
             read_bytes: 0,
@@ -92,7 +110,7 @@ impl Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -109,7 +127,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,0 +1,34 @@
+//! What monitoring sees of a node: metrics, health, readiness, and who may see them.
+
+mod access;
+pub mod held;
+mod http;
+mod metrics;
+mod readiness;
+mod reload;
+mod supervised;
+pub mod text;
+
+use anyhow::Result;
+use libtest_mimic::{Failed, Trial};
+
+/// A trial that makes what it needs.
+type Body = fn() -> Result<()>;
+
+/// The trials of this module.
+#[must_use]
+pub fn trials() -> Vec<Trial> {
+    let mut all: Vec<(&str, Body)> = Vec::new();
+    all.extend(metrics::TRIALS);
+    all.extend(access::TRIALS);
+    all.extend(readiness::TRIALS);
+    all.extend(supervised::TRIALS);
+    all.extend(reload::TRIALS);
+    all.into_iter()
+        .map(|(name, run)| {
+            Trial::test(format!("monitoring::{name}"), move || {
+                run().map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect()
+}
