@@ -14,7 +14,7 @@ use super::upstream::{Recipient, Role, Upstream};
 use crate::integrity::Verdict;
 use crate::metrics::lookups::Head;
 use crate::resp::Protocol;
-use crate::rewrite::reply::{Ack, AckKind, Advance, ReplyPlan};
+use crate::rewrite::reply::{Advance, ReplyPlan};
 
 /// Reads that one connection gets in a turn.
 const READS_PER_TURN: usize = 4;
@@ -274,7 +274,7 @@ impl Worker {
         if let Some(ack) = upstream.rewriter.pubsub_summary()
             && let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key))
         {
-            count_subscription(session, &ack);
+            session.subscribed.confirm(&ack);
         }
         front.frames -= 1;
         if front.frames > 0 && !refused {
@@ -481,22 +481,6 @@ fn first_word(bytes: &[u8]) -> Option<&[u8]> {
         .ok()?;
     let start = length_end + 1;
     bytes.get(start..start.checked_add(length)?)
-}
-
-/// A confirmation carries how many names are subscribed in all: channels and patterns together,
-/// sharded channels apart.
-fn count_subscription(session: &mut Session, ack: &Ack) {
-    let count = u32::try_from(ack.count).unwrap_or(0);
-    let subscribed = &mut session.subscribed;
-    match ack.kind {
-        AckKind::Subscribe | AckKind::Unsubscribe => {
-            subscribed.channels = count.saturating_sub(subscribed.patterns);
-        }
-        AckKind::Psubscribe | AckKind::Punsubscribe => {
-            subscribed.patterns = count.saturating_sub(subscribed.channels);
-        }
-        AckKind::Ssubscribe | AckKind::Sunsubscribe => subscribed.shard_channels = count,
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite;
+use crate::rewrite::reply::{Ack, AckKind};
 use crate::rewrite::stream::StreamRewriter;
 use crate::scripts::{Declared, Sha};
 use crate::store::Namespace;
@@ -248,6 +249,21 @@ pub struct Subscribed {
 impl Subscribed {
     pub fn any(self) -> bool {
         self.channels + self.patterns + self.shard_channels > 0
+    }
+
+    /// A confirmation carries how many names are subscribed in all: channels and patterns together,
+    /// sharded channels apart.
+    pub fn confirm(&mut self, ack: &Ack) {
+        let count = u32::try_from(ack.count).unwrap_or(0);
+        match ack.kind {
+            AckKind::Subscribe | AckKind::Unsubscribe => {
+                self.channels = count.saturating_sub(self.patterns);
+            }
+            AckKind::Psubscribe | AckKind::Punsubscribe => {
+                self.patterns = count.saturating_sub(self.channels);
+            }
+            AckKind::Ssubscribe | AckKind::Sunsubscribe => self.shard_channels = count,
+        }
     }
 }
 
