@@ -135,10 +135,10 @@ impl Tracking {
         let mut stored = Vec::new();
         let mut anew = false;
         if after.bcast && given.is_empty() {
-            // The server would tell of every key that it has; it gets the beginning of all the
-            // store's keys, whatever their database, for invalidations know no databases.
+            // The server would tell of every key that it has; it gets the beginnings of all the store's
+            // keys, and not that of the agent's own names (see scoped/gather.rs).
             after.prefixes.insert(Vec::new());
-            stored = vec![prefix.as_str().as_bytes().to_vec()];
+            stored.extend((0..databases).map(|number| prefix.namespace(number).keys().to_vec()));
             anew = !self.prefixes.is_empty();
         } else if after.bcast {
             if self.prefixes.len() + given.len() > PREFIXES_MAX {
@@ -147,12 +147,8 @@ impl Tracking {
                 return Err(text.into_bytes());
             }
             for name in given {
-                if name.is_empty() {
-                    stored.push(prefix.as_str().as_bytes().to_vec());
-                } else {
-                    let keys = |number| [prefix.namespace(number).keys(), &name].concat();
-                    stored.extend((0..databases).map(keys));
-                }
+                let keys = |number| [prefix.namespace(number).keys(), &name].concat();
+                stored.extend((0..databases).map(keys));
                 after.prefixes.insert(name);
             }
         }

@@ -111,7 +111,6 @@ impl<'a> Player<'a> {
         let unhurried = !held && (client.queued.is_none() || executes);
         let subscribes = executes || requests.iter().any(|request| is_subscription(request));
         let tracks = requests.iter().any(|request| is_tracking(request));
-        client.listens |= tracks;
         client.tracks |= tracks;
         if client.listens
             && unhurried
@@ -147,7 +146,7 @@ impl<'a> Player<'a> {
             }
             // What belongs to this turn shall not come with the next.
             let said = outcome.own.last().is_none_or(|(_, said)| is_frame(said));
-            let more = client.listens && client.queued.is_none();
+            let more = (client.listens || client.tracks) && client.queued.is_none();
             if more && said && !client.blocked && client.replies == Replies::On {
                 read_to_mark(client, &[], &mut outcome.own);
             }
@@ -249,7 +248,7 @@ impl<'a> Player<'a> {
     /// Messages that others have got.
     fn read_others(&mut self, name: char, outcome: &mut Outcome) -> Result<()> {
         for (&other, client) in &mut self.clients {
-            let can_be_asked = client.listens
+            let can_be_asked = (client.listens || client.tracks)
                 && !client.blocked
                 && !client.closed
                 && client.queued.is_none()

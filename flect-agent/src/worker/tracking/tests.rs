@@ -40,10 +40,13 @@ fn check(lines: &[&str], expect: Result<&str, &str>) {
 
 #[test]
 fn prefixes_are_those_of_the_stores_databases() {
-    check(&["on bcast"], Ok("CLIENT TRACKING ON BCAST PREFIX {s}"));
+    check(
+        &["on bcast"],
+        Ok("CLIENT TRACKING ON BCAST PREFIX {s}: PREFIX {s}/1:"),
+    );
     check(
         &["on bcast prefix ''"],
-        Ok("CLIENT TRACKING ON BCAST PREFIX {s}"),
+        Ok("CLIENT TRACKING ON BCAST PREFIX {s}: PREFIX {s}/1:"),
     );
     check(
         &["on noloop bcast prefix a prefix b"],
@@ -62,11 +65,11 @@ fn what_is_on_already_is_not_asked_for_again() {
     check(&["on bcast", "on bcast"], Ok(""));
     check(
         &["on bcast", "on bcast noloop"],
-        Ok("anew CLIENT TRACKING ON BCAST NOLOOP PREFIX {s}"),
+        Ok("anew CLIENT TRACKING ON BCAST NOLOOP PREFIX {s}: PREFIX {s}/1:"),
     );
     check(
         &["on bcast prefix a", "on bcast"],
-        Ok("anew CLIENT TRACKING ON BCAST PREFIX {s}"),
+        Ok("anew CLIENT TRACKING ON BCAST PREFIX {s}: PREFIX {s}/1:"),
     );
     check(
         &["on", "on redirect 3"],

@@ -66,6 +66,8 @@ impl Mode {
             "SORT" | "SORT_RO" | "MOVE" | "COPY" | "GEORADIUS" | "GEORADIUSBYMEMBER" => {
                 tracks && self.noloop
             }
+            // The order of all commands is that of a hash table.
+            "COMMAND" => request.args.len() == 1,
             "CONFIG" => hears && request.word(1) == "SET",
             _ => false,
         }
