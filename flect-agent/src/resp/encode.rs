@@ -107,7 +107,20 @@ pub fn request<T: AsRef<[u8]>>(args: &[T], out: &mut Vec<u8>) {
 }
 
 /// Appends the type byte, a length and CR LF.
+#[inline]
 pub fn header(kind: u8, len: usize, out: &mut Vec<u8>) {
+    match len {
+        // Most names and values; at one go, since each append asks for room.
+        0..=9 => out.extend_from_slice(&[kind, b'0' + len as u8, b'\r', b'\n']),
+        10..=99 => {
+            let (tens, ones) = (len as u8 / 10, len as u8 % 10);
+            out.extend_from_slice(&[kind, b'0' + tens, b'0' + ones, b'\r', b'\n']);
+        }
+        _ => long_header(kind, len, out),
+    }
+}
+
+fn long_header(kind: u8, len: usize, out: &mut Vec<u8>) {
     out.push(kind);
     number::append(len as u64, out);
     out.extend_from_slice(b"\r\n");
@@ -124,6 +137,15 @@ fn line(text: &[u8], out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headers_have_lengths_of_any_size() {
+        for len in [0, 1, 9, 10, 11, 99, 100, 12_345, usize::MAX] {
+            let mut out = b"before".to_vec();
+            header(b'$', len, &mut out);
+            assert_eq!(out, format!("before${len}\r\n").into_bytes());
+        }
+    }
 
     #[test]
     fn values_are_written_as_each_protocol_has_them() {

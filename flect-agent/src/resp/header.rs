@@ -56,7 +56,29 @@ pub(crate) fn bulk(buf: &[u8]) -> Result<Option<Line<usize>>, ProtocolError> {
 }
 
 /// The common case in one pass: `$`, at most eight digits, CR LF.
+#[inline]
 fn short_bulk(buf: &[u8]) -> Option<Line<usize>> {
+    // One digit or two is the length of nearly all arguments.
+    let (value, bytes) = match buf {
+        [b'$', digit @ b'0'..=b'9', b'\r', b'\n', ..] => (digit - b'0', 4),
+        [
+            b'$',
+            tens @ b'1'..=b'9',
+            digit @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            ..,
+        ] => ((tens - b'0') * 10 + (digit - b'0'), 5),
+        _ => return counted_bulk(buf),
+    };
+    Some(Line {
+        value: usize::from(value),
+        bytes,
+        canonical: true,
+    })
+}
+
+fn counted_bulk(buf: &[u8]) -> Option<Line<usize>> {
     let (&b'$', rest) = buf.split_first()? else {
         return None;
     };

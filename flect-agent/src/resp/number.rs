@@ -56,9 +56,15 @@ pub fn append(number: u64, out: &mut Vec<u8>) {
 }
 
 /// How many bytes [`append`] writes.
+#[inline]
 #[must_use]
 pub fn digits(number: u64) -> usize {
-    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+    match number {
+        // Lengths of most arguments.
+        0..=9 => 1,
+        10..=99 => 2,
+        _ => number.ilog10() as usize + 1,
+    }
 }
 
 #[cfg(test)]
