@@ -149,7 +149,7 @@ mod tests {
         let latency = std::array::from_fn(|at| 1 << at);
         let told = durations(&latency);
         let sum: u64 = told.iter().map(|(_, count)| count).sum();
-        assert_eq!(sum, latency.iter().sum());
+        assert_eq!(sum, latency.iter().sum::<u64>());
         assert!(told.is_sorted_by(|a, b| a.0 < b.0));
         // 100 us has 7 bits: it is at most 128 us, and more than 64.
         let mut latency = [0; BUCKETS];
