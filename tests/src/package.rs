@@ -65,6 +65,14 @@ impl Root {
         fs::create_dir_all(root.path("bin"))?;
         fs::copy(&busybox, root.path("bin/busybox"))
             .with_context(|| busybox.display().to_string())?;
+        fs::create_dir(root.path("dev"))?;
+        // Scripts throw away what they do not want to show.
+        let null = root.path("dev/null");
+        output(
+            Command::new("mknod")
+                .arg(null)
+                .args(["-m", "666", "c", "1", "3"]),
+        )?;
         for applet in APPLETS {
             symlink("busybox", root.path("bin").join(applet))?;
         }
@@ -238,9 +246,10 @@ fn with_systemd(deb: &str) -> Result<()> {
     let root = Root::make()?;
     fs::create_dir_all(root.path("run/systemd/system"))?;
     root.dpkg(&["--install", deb])?;
+    let asked = root.asked()?;
     ensure!(
-        root.asked()? == ["daemon-reload"],
-        "without a configuration"
+        asked == ["daemon-reload"],
+        "without a configuration: {asked:?}"
     );
     root.dpkg(&["--purge", "flect"])?;
     root.asked()?;
