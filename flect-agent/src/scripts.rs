@@ -7,6 +7,7 @@
 mod askers;
 mod cache;
 mod data;
+mod declared;
 mod functions;
 mod lexer;
 pub mod payload;
@@ -18,6 +19,7 @@ mod wide;
 pub use askers::{Asks, described};
 pub use cache::{Known, Scripts};
 pub use data::of_release;
+pub use declared::Declared;
 pub use functions::{FunctionNames, Library, NAMES as FUNCTION_NAMES, load_error};
 pub use sha::{SHA_BYTES, Sha};
 pub use text::Shim;

@@ -25,6 +25,7 @@ pub mod step;
 pub mod template;
 #[cfg(feature = "trials")]
 mod trials;
+pub mod unasked;
 pub mod vocabulary;
 
 #[cfg(feature = "trials")]

@@ -1,6 +1,7 @@
 //! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
+mod by_name;
 mod clients;
 mod diagnosis;
 mod functions;
@@ -47,6 +48,10 @@ pub const OF_THE_HOST: &[(&str, Body)] = &[
     ("clients_are_apart", clients::apart),
     ("clients_of_all_workers", clients::many),
     ("diagnosis", diagnosis::told),
+    (
+        "settings_are_those_of_a_private_server",
+        diagnosis::settings,
+    ),
     ("info_has_every_field", diagnosis::info),
     ("info_counts_as_a_private_server", diagnosis::counted),
     ("slow_commands_are_its_own", diagnosis::slow),
@@ -63,6 +68,10 @@ pub const OF_THE_HOST: &[(&str, Body)] = &[
     ("scripts_of_a_server_before", scripts::restarted),
     ("scripts_of_other_nodes", scripts::nodes),
     ("scripts_of_any_length", scripts::long),
+    ("scripts_go_by_name", by_name::saves),
+    ("scripts_that_the_server_lost_run_once", by_name::lost),
+    ("scripts_of_many_sessions_run_once", by_name::many),
+    ("scripts_of_closing_clients_run_once", by_name::closing),
     (
         "scripts_that_the_server_keeps_are_bounded",
         scripts::bounded,

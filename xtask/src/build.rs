@@ -54,6 +54,16 @@ pub fn optimised() -> Result<PathBuf> {
     )
 }
 
+/// Builds what counts instructions, from what [`optimised`] builds as well, and returns its folder.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn instructions() -> Result<PathBuf> {
+    let packages = ["-p", "flect-agent", "-p", "flect-tests"];
+    let own = ["-p", "flect-instructions", "--bin", "flect-instructions"];
+    cargo_build("release", &[&packages[..], &own].concat())
+}
+
 /// Builds the agent and the command as they are shipped, and returns their folder.
 ///
 /// # Errors
@@ -69,17 +79,13 @@ pub fn shipped() -> Result<PathBuf> {
 /// # Errors
 /// When setup or cargo fails.
 pub fn weakened(profile: &str) -> Result<()> {
-    // The same packages as in `optimised`, for the same reason.
-    let selection = [
-        "-p",
-        "flect-agent",
-        "-p",
-        "flect-tests",
-        "--bin",
-        "flect-agent",
-    ];
-    let features = ["--features", "flect-agent/weakened"];
-    let folder = cargo_build(profile, &[&selection[..], &features].concat())?;
+    // The packages that are built otherwise too, for the reason that `optimised` has.
+    let packages: &[&str] = match profile {
+        "dev" => &["--workspace"],
+        _ => &["-p", "flect-agent", "-p", "flect-tests"],
+    };
+    let own = ["--bin", "flect-agent", "--features", "flect-agent/weakened"];
+    let folder = cargo_build(profile, &[packages, &own].concat())?;
     let own = folder.join(tools::WEAKENED);
     fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
     let (from, to) = (folder.join("flect-agent"), own.join("flect-agent"));

@@ -8,6 +8,7 @@ mod chaos;
 mod demo;
 mod differ;
 mod fuzz;
+mod instructions;
 mod package;
 mod sandbox;
 mod sanitize;
@@ -52,6 +53,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Measure, as tables or JSON
     Bench(bench::Args),
+    /// Count what a request costs in the agent's own code, against what was written down
+    Instructions(instructions::Args),
     /// Run the trials that reach the agent's unsafe code, with AddressSanitizer in the agent
     Sanitize(sanitize::Args),
     /// Inject faults while clients of several stores keep an exact ledger
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Differ(args) => differ::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
         Task::Chaos(args) => chaos::run(&args),
         Task::Test(args) => test::run(&args),

@@ -13,6 +13,7 @@ mod peers;
 mod progress;
 mod sdk;
 pub mod suite;
+mod valgrind;
 mod valkey;
 mod versions;
 mod vm;
@@ -53,6 +54,8 @@ pub enum Part {
     Suite,
     /// Other proxies to measure against; after `Clients`.
     Peers,
+    /// callgrind, which counts instructions.
+    Valgrind,
     /// QEMU and busybox.
     Vm,
 }
@@ -81,6 +84,7 @@ pub fn run(args: &Args) -> Result<()> {
         Part::Libraries,
         Part::Sdk,
         Part::Chromium,
+        Part::Valgrind,
     ])?;
     if args.peers {
         ensure(&[Part::Peers])?;
@@ -137,6 +141,7 @@ impl Part {
             Self::Tcl => suite::has_tcl(),
             Self::Suite => suite::is_ready(),
             Self::Peers => peers::is_ready(),
+            Self::Valgrind => valgrind::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -153,6 +158,7 @@ impl Part {
             Self::Tcl => suite::install_tcl(),
             Self::Suite => suite::install(),
             Self::Peers => peers::install(),
+            Self::Valgrind => valgrind::install(),
             Self::Vm => vm::install(),
         }
     }

@@ -4,8 +4,9 @@
 //! 2. the SDK's checks and unit tests, likewise;
 //! 3. a short look at every fuzz target;
 //! 4. the integration tests on this machine's kernel;
-//! 5. the bench, for a moment: whether it still measures;
-//! 6. the same integration tests under other kernels, in virtual machines.
+//! 5. what requests cost in the agent's own code, in instructions, against what was written down;
+//! 6. the bench, for a moment: whether it still measures;
+//! 7. the same integration tests under other kernels, in virtual machines.
 //!
 //! Invariant: nothing is skipped unasked; what cannot run is a failure that says why. The last line
 //! is 'N passed, N failed' over everything.
@@ -26,11 +27,12 @@ use signal_hook::consts::SIGTERM;
 use crate::bench;
 use crate::build;
 use crate::fuzz;
+use crate::instructions;
 use crate::sandbox::need_root;
 use crate::setup::{self, Part};
 use crate::vm_test;
 
-/// The integration tests take six to eight minutes; one that hangs must not take CI's whole time.
+/// The integration tests take eight to ten minutes; one that hangs must not take CI's whole time.
 const HOST_TIME_MAX: Duration = Duration::from_secs(20 * 60);
 
 /// Four seconds for each fuzz target: enough to run its whole corpus and to notice what fails at once.
@@ -64,7 +66,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let start = Instant::now();
     let mut parts = vec![Part::Bpf, Part::Valkey, Part::Clients, Part::Sdk];
     if !args.no_host {
-        parts.extend([Part::Versions, Part::Libraries, Part::Chromium]);
+        parts.extend([
+            Part::Versions,
+            Part::Libraries,
+            Part::Chromium,
+            Part::Valgrind,
+        ]);
     }
     if !args.no_vm {
         parts.push(Part::Vm);
@@ -88,6 +95,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if !args.no_host {
         report.stage("integration tests on this kernel", || host(filter));
+    }
+    // Its cases take no filter; nearly all of what it needs was built for the stage before.
+    if !args.no_host && filter.is_none_or(|filter| filter.contains("instructions")) {
+        report.stage("instructions of a request", || {
+            let (passed, failed) = instructions::check()?;
+            Ok((Counts::of(passed, failed), failed == 0))
+        });
     }
     // It takes no filter either, and needs what was built for the stage before.
     if !args.no_host && filter.is_none_or(|filter| filter.contains("bench")) {
@@ -131,6 +145,9 @@ fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
     build::weakened("release")?;
     let built = build::optimised()?;
     let mut command = Command::new(built.join("flect-integration"));
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    // Trials wait more than they work.
+    command.args(["--test-threads", &(cores + 1).to_string()]);
     command.args(filter);
     // Which makes the package that is tried.
     command.env("FLECT_XTASK", std::env::current_exe()?);

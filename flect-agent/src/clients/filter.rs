@@ -6,6 +6,7 @@
 use super::{Client, PUBSUB, letters};
 use crate::commands::Version;
 use crate::resp::{encode, number};
+use crate::rewrite::words::{is_word as is, until_nul};
 use crate::scoped::SYNTAX_ERROR;
 
 /// From here on ID takes several numbers, and CLIENT LIST takes the filters of CLIENT KILL.
@@ -288,10 +289,6 @@ impl Terms {
     }
 }
 
-fn is(word: &[u8], known: &str) -> bool {
-    word.eq_ignore_ascii_case(known.as_bytes())
-}
-
 fn error(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode::error(text, &mut bytes);
@@ -346,7 +343,9 @@ fn parse_kind(text: &[u8]) -> Result<Kind, Vec<u8>> {
         {
             Ok(Kind::Replication)
         }
-        text => Err(error([b"ERR Unknown client type '", text, b"'"].concat())),
+        text => Err(error(
+            [b"ERR Unknown client type '", until_nul(text), b"'"].concat(),
+        )),
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Client, MONITOR, TRACKING, letters};
 use crate::commands::{self, Version};
+use crate::rewrite::words::until_nul;
 
 /// The first server that shows `capa`.
 const SHOWS_CAPABILITIES: Version = Version { major: 8, minor: 1 };
@@ -23,7 +24,7 @@ pub struct Shown {
 /// Appends the client's line with its end.
 pub fn line(client: &Client<'_>, shown: Shown, out: &mut String) {
     let (entry, named, look) = (client.entry, client.named, client.look);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(until_nul(bytes)).into_owned();
     let capabilities = match named.redirect {
         _ if shown.release < SHOWS_CAPABILITIES => "",
         true => " capa=r",

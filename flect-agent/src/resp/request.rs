@@ -162,6 +162,8 @@ pub struct Head<'a> {
     pub args_complete: usize,
     /// The declared length of the argument after those, when its header is here.
     pub next_bytes: Option<usize>,
+    /// What is here of that argument.
+    pub begun: &'a [u8],
     buf: &'a [u8],
     args: &'a [ArgRange],
 }
@@ -269,15 +271,19 @@ impl RequestScanner {
     /// inline request, or before the number of arguments is known.
     #[must_use]
     pub fn head<'a>(&'a self, buf: &'a [u8]) -> Option<Head<'a>> {
-        let (argc, next_bytes) = match self.state {
-            State::Header { argc } => (argc, None),
-            State::Payload { argc, bytes } => (argc, Some(bytes)),
+        let (argc, next_bytes, begun) = match self.state {
+            State::Header { argc } => (argc, None, &buf[..0]),
+            State::Payload { argc, bytes } => {
+                let begun = buf.get(self.at..).unwrap_or_default();
+                (argc, Some(bytes), &begun[..begun.len().min(bytes)])
+            }
             State::Start | State::Done { .. } => return None,
         };
         Some(Head {
             argc,
             args_complete: self.args.len(),
             next_bytes,
+            begun,
             buf,
             args: &self.args,
         })

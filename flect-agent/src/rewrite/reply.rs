@@ -355,7 +355,8 @@ impl ReplyRewriter {
     ) -> Result<bool, ReplyError> {
         let rest = &cursor.input[cursor.at + header..];
         match role {
-            Role::Verbatim | Role::AckCount => {
+            Role::Coordinate => return self.coordinate(cursor, header, payload, out),
+            Role::Verbatim | Role::AckCount | Role::Place | Role::PlaceDetail => {
                 cursor.at += header;
                 self.state = State::Payload { left: payload + 2 };
             }

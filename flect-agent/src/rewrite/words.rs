@@ -8,8 +8,12 @@ pub(crate) const WORD_BYTES_MAX: usize = 4 * 1024;
 
 /// The same of a word in any case.
 pub(crate) fn is_word(arg: &[u8], word: &str) -> bool {
-    let end = memchr::memchr(0, arg).unwrap_or(arg.len());
-    arg[..end].eq_ignore_ascii_case(word.as_bytes())
+    until_nul(arg).eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// What the server prints of an argument, and looks at where it takes it for a C string.
+pub(crate) fn until_nul(arg: &[u8]) -> &[u8] {
+    &arg[..memchr::memchr(0, arg).unwrap_or(arg.len())]
 }
 
 /// Whether `arg` is the word `word`, which is in lower case.

@@ -9,7 +9,7 @@ use super::{
 use crate::commands::{self, Lookup, Scoped};
 use crate::resp::number;
 use crate::resp::request::Request;
-use crate::rewrite;
+use crate::rewrite::{self, words::is};
 use crate::store::{Namespace, Prefix};
 
 /// Valkey's texts for arguments that make no sense.
@@ -63,9 +63,7 @@ impl Task {
             Scoped::DbSize => Ok(Task::Count(Count::new(own))),
             Scoped::FlushDb | Scoped::FlushAll => {
                 let mode = request.get(1);
-                let known = |mode: &[u8]| {
-                    mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
-                };
+                let known = |mode: &[u8]| is(mode, b"async") || is(mode, b"sync");
                 if request.argc() > 2 || !mode.is_none_or(known) {
                     return Err(SYNTAX_ERROR.to_vec());
                 }
@@ -168,16 +166,22 @@ fn page(request: &Request<'_>) -> Result<Page, Vec<u8>> {
 /// Types that every server has. Those of modules it knows itself: it is asked.
 fn is_type(name: &[u8]) -> bool {
     const TYPES: [&[u8]; 6] = [b"string", b"list", b"set", b"zset", b"hash", b"stream"];
-    TYPES.iter().any(|known| name.eq_ignore_ascii_case(known))
+    TYPES.iter().any(|known| is(name, known))
 }
 
 fn options(request: &Request<'_>, page: &mut Page) -> Result<(), Vec<u8>> {
     let mut at = 2;
     while let Some(option) = request.get(at) {
+        if is(option, b"novalues") {
+            return Err(b"-ERR NOVALUES option can only be used in HSCAN\r\n".to_vec());
+        }
+        if is(option, b"noscores") {
+            return Err(b"-ERR NOSCORES option can only be used in ZSCAN\r\n".to_vec());
+        }
         let Some(value) = request.get(at + 1) else {
             return Err(SYNTAX_ERROR.to_vec());
         };
-        if option.eq_ignore_ascii_case(b"count") {
+        if is(option, b"count") {
             match number::parse(value) {
                 None => return Err(NOT_AN_INTEGER.to_vec()),
                 Some(count) => match u64::try_from(count) {
@@ -185,9 +189,9 @@ fn options(request: &Request<'_>, page: &mut Page) -> Result<(), Vec<u8>> {
                     _ => return Err(SYNTAX_ERROR.to_vec()),
                 },
             }
-        } else if option.eq_ignore_ascii_case(b"match") {
+        } else if is(option, b"match") {
             page.pattern = Some(value.to_vec());
-        } else if option.eq_ignore_ascii_case(b"type") {
+        } else if is(option, b"type") {
             // The server complains of the first that it does not know.
             if page.kind.as_deref().is_none_or(is_type) {
                 page.kind = Some(value.to_vec());
@@ -228,10 +232,10 @@ fn copy(asker: &Asker<'_>, request: &Request<'_>) -> Result<Rename, Vec<u8>> {
     let mut replace = false;
     let mut at = 3;
     while let Some(option) = request.get(at) {
-        if option.eq_ignore_ascii_case(b"replace") {
+        if is(option, b"replace") {
             replace = true;
             at += 1;
-        } else if option.eq_ignore_ascii_case(b"db") && at + 1 < request.argc() {
+        } else if is(option, b"db") && at + 1 < request.argc() {
             number = database(request.arg(at + 1), asker.databases).map_err(<[u8]>::to_vec)?;
             at += 2;
         } else {

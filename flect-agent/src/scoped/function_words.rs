@@ -7,6 +7,7 @@ use super::error;
 use super::functions::{Command, Functions, Restore};
 use crate::commands::subcommand_syntax_error;
 use crate::resp::request::Request;
+use crate::rewrite::words::{is, until_nul};
 use crate::scripts::{Library, payload};
 
 impl Functions {
@@ -44,7 +45,7 @@ fn load(request: &Request<'_>) -> Result<Command, Vec<u8>> {
     let mut replace = false;
     for at in 2..last {
         let word = request.arg(at);
-        if !word.eq_ignore_ascii_case(b"replace") {
+        if !is(word, b"replace") {
             return Err(said(b"ERR Unknown option given: ", word));
         }
         replace = true;
@@ -57,9 +58,9 @@ fn list(request: &Request<'_>) -> Result<Command, Vec<u8>> {
     let (mut code, mut pattern) = (false, None);
     let mut at = 2;
     while let Some(word) = request.get(at) {
-        if !code && word.eq_ignore_ascii_case(b"withcode") {
+        if !code && is(word, b"withcode") {
             code = true;
-        } else if pattern.is_none() && word.eq_ignore_ascii_case(b"libraryname") {
+        } else if pattern.is_none() && is(word, b"libraryname") {
             at += 1;
             let given = request
                 .get(at)
@@ -77,8 +78,7 @@ fn flush(request: &Request<'_>) -> Result<Command, Vec<u8>> {
     if request.argc() > 3 {
         return Err(subcommand_syntax_error(request));
     }
-    let known =
-        |mode: &[u8]| mode.eq_ignore_ascii_case(b"sync") || mode.eq_ignore_ascii_case(b"async");
+    let known = |mode: &[u8]| is(mode, b"sync") || is(mode, b"async");
     if !request.get(2).is_none_or(known) {
         return Err(plain("FUNCTION FLUSH only supports SYNC|ASYNC option"));
     }
@@ -114,6 +114,6 @@ fn plain(text: &str) -> Vec<u8> {
 
 fn said(text: &[u8], word: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    crate::resp::encode::error([text, word].concat(), &mut out);
+    crate::resp::encode::error([text, until_nul(word)].concat(), &mut out);
     out
 }

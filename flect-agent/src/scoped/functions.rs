@@ -237,7 +237,7 @@ impl Functions {
     fn listed(&mut self, held: &[Held], context: &Context) -> Step {
         match &self.command {
             Command::Learn(scripts) => {
-                scripts.learn_functions(library::asking(held));
+                scripts.learn_functions(library::known(held));
                 Step::Again
             }
             Command::List { code, .. } => Step::Done(library::show(held, *code, context.protocol)),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use super::answer::Reply;
 use super::error;
 use crate::resp::{Protocol, encode, number};
-use crate::scripts::{Asks, FunctionNames, Library, described};
+use crate::scripts::{Asks, Declared, FunctionNames, Library, described};
 
 /// Libraries that one store may keep on the server, each with some 20 KiB of the agent's shim: the server's
 /// memory for Lua is no store's.
@@ -98,11 +98,15 @@ fn function(reply: &Reply, names: &FunctionNames) -> Option<Function> {
     })
 }
 
-/// The functions that ask for the names of all keys, and how.
-pub(super) fn asking(held: &[Held]) -> HashMap<Vec<u8>, Asks> {
+/// How functions ask for the names of all keys, and what they declare.
+pub(super) fn known(held: &[Held]) -> HashMap<Vec<u8>, (Option<Asks>, Declared)> {
     let functions = held.iter().flat_map(|library| &library.functions);
-    functions
-        .filter_map(|function| Some((function.name.clone(), function.asks?)))
+    let known = functions.map(|function| {
+        let declared = Declared::of_flags(function.flags.iter().map(Vec::as_slice));
+        (function.name.clone(), (function.asks, declared))
+    });
+    known
+        .filter(|(_, known)| *known != (None, Declared::default()))
         .collect()
 }
 

@@ -241,7 +241,7 @@ fn a_script_that_asks_for_names_runs_anew_with_them() {
 #[test]
 fn loaded_scripts_are_noted_for_other_nodes() {
     let scripts = std::sync::Arc::new(crate::scripts::Scripts::default());
-    let known = scripts.prepare(b"return 1", &context().prefix, 16);
+    let known = scripts.prepare(b"return 1", &context().prefix, 16, false);
     let (app, server) = (known.app, known.server);
     let task = Task::Script(Script::load(scripts, known.clone()));
     let (asked, reply) = run(task, &[b"$1\r\nx\r\n".to_vec(), b":1\r\n".to_vec()]);

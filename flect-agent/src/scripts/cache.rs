@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::wide::{self, Walks};
-use super::{Asks, Sha, Shim};
+use super::{Asks, Declared, Sha, Shim};
 use crate::store::Prefix;
 
 /// Texts that are kept for a store: a few times what a large application has. The server keeps 500 of
@@ -23,6 +23,10 @@ const NAMES_MAX: usize = 4096;
 /// what comes with EVAL it forgets by itself.
 const LOADED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// How long a script's text is sent after the server had not got it: what the server drops time and again,
+/// since it keeps 500 of all stores' scripts, costs a second way there once a second at most.
+const TEXTS_FOR: Duration = Duration::from_secs(1);
+
 /// How long a store's scripts are taken for known without asking whether another node has flushed them.
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
@@ -34,10 +38,10 @@ pub struct Scripts {
     functions: Mutex<Functions>,
 }
 
-/// Which of the store's functions ask for names; those that are not here do not.
+/// What is known of the store's functions: of those that are not here, nothing.
 #[derive(Debug, Default)]
 struct Functions {
-    asking: HashMap<Vec<u8>, Asks>,
+    known: HashMap<Vec<u8>, (Option<Asks>, Declared)>,
     asked: Option<Instant>,
 }
 
@@ -60,8 +64,13 @@ struct Script {
     server: Sha,
     /// Whether it asks for names that the agent walks for.
     walks: Walks,
+    /// Whether it has come to the server for good: what is only queued in a transaction, the app does not
+    /// know yet.
+    run: bool,
     /// The app's text and the server's; not there when another node had them.
     texts: Option<Arc<[Vec<u8>; 2]>>,
+    /// From when on EVAL is sent by its name, by the workers' clock, once its text has been sent.
+    named_from: Option<Duration>,
 }
 
 /// A script whose text is at hand.
@@ -88,11 +97,23 @@ impl Known {
     }
 }
 
+impl Script {
+    /// It, if its text is here.
+    fn known(&self, app: Sha) -> Option<Known> {
+        Some(Known {
+            app,
+            server: self.server,
+            texts: self.texts.clone()?,
+        })
+    }
+}
+
 impl Scripts {
-    /// The script of this text, which is known from now on.
-    pub fn prepare(&self, text: &[u8], prefix: &Prefix, databases: u32) -> Known {
+    /// The script of this text, which is known from now on; of one that is `queued`, the app knows when its
+    /// transaction has been carried out and has told so by [`Self::learn`].
+    pub fn prepare(&self, text: &[u8], prefix: &Prefix, databases: u32, queued: bool) -> Known {
         let app = Sha::of(text);
-        if let Some(known) = self.get(app) {
+        if let Some(known) = self.known(app, !queued) {
             return known;
         }
         let shim = self.shim.get_or_init(|| Shim::new(prefix, databases));
@@ -105,7 +126,9 @@ impl Scripts {
         let script = Script {
             server: known.server,
             walks: wide::walks(text),
+            run: !queued,
             texts: Some(known.texts.clone()),
+            named_from: None,
         };
         self.lock().keep(app, script);
         known
@@ -130,18 +153,25 @@ impl Scripts {
     #[must_use]
     pub fn get(&self, app: Sha) -> Option<Known> {
         let inner = self.lock();
-        let script = inner.scripts.get(&app)?;
-        Some(Known {
-            app,
-            server: script.server,
-            texts: script.texts.clone()?,
-        })
+        let script = inner.scripts.get(&app).filter(|script| script.run)?;
+        script.known(app)
+    }
+
+    /// The same, whether it has been run or not, and from now on it has if it `runs`.
+    fn known(&self, app: Sha, runs: bool) -> Option<Known> {
+        let mut inner = self.lock();
+        let script = inner.scripts.get_mut(&app)?;
+        let known = script.known(app)?;
+        script.run |= runs;
+        Some(known)
     }
 
     /// What the server calls the script that the app calls so.
     #[must_use]
     pub fn find(&self, app: Sha) -> Option<Sha> {
-        self.lock().scripts.get(&app).map(|script| script.server)
+        let inner = self.lock();
+        let script = inner.scripts.get(&app).filter(|script| script.run)?;
+        Some(script.server)
     }
 
     /// Whether the script asks for names that the agent walks for, as far as is known.
@@ -153,14 +183,38 @@ impl Scripts {
             .map_or(Walks::No, |script| script.walks)
     }
 
-    /// Another node has loaded a script.
+    /// Whether an EVAL of the script goes by its name: the server is taken to have it from the first EVAL on,
+    /// which brings it the text. When told not to, the caller sends the text.
+    #[must_use]
+    pub fn goes_by_name(&self, app: Sha, now: Duration) -> bool {
+        let mut inner = self.lock();
+        let Some(script) = inner.scripts.get_mut(&app) else {
+            return false;
+        };
+        now >= *script
+            .named_from
+            .get_or_insert(now + Duration::from_nanos(1))
+    }
+
+    /// The server lacks the script: it goes with its text for a while.
+    pub fn missed(&self, app: Sha, now: Duration) {
+        if let Some(script) = self.lock().scripts.get_mut(&app) {
+            script.named_from = Some(now + TEXTS_FOR);
+        }
+    }
+
+    /// Another node has loaded a script, or a transaction has run it.
     pub fn learn(&self, app: Sha, server: Sha, walks: Walks) {
         let mut inner = self.lock();
-        if !inner.scripts.contains_key(&app) {
+        if let Some(script) = inner.scripts.get_mut(&app) {
+            script.run = true;
+        } else {
             let script = Script {
                 server,
                 walks,
+                run: true,
                 texts: None,
+                named_from: None,
             };
             inner.keep(app, script);
         }
@@ -179,7 +233,24 @@ impl Scripts {
     /// When the agent walks for the names that a function may ask for.
     #[must_use]
     pub fn function_asks(&self, name: &[u8]) -> Option<Asks> {
-        self.functions().asking.get(name).copied()
+        self.functions().known.get(name)?.0
+    }
+
+    /// What a function has declared when it was registered.
+    #[must_use]
+    pub fn function_declares(&self, name: &[u8]) -> Declared {
+        let functions = self.functions();
+        let known = functions.known.get(name);
+        known.map_or_else(Declared::default, |(_, declared)| *declared)
+    }
+
+    /// What a script declares whose text is here, queued or not.
+    #[must_use]
+    pub fn declares(&self, app: Sha) -> Declared {
+        let known = self.known(app, false);
+        known.map_or_else(Declared::default, |known| {
+            Declared::of_script(known.app_text())
+        })
     }
 
     /// Whether it is time to ask the server for the store's functions, which another node may have changed;
@@ -189,9 +260,9 @@ impl Scripts {
         is_due(&mut functions.asked, now)
     }
 
-    /// These are all functions that ask for names.
-    pub fn learn_functions(&self, asking: HashMap<Vec<u8>, Asks>) {
-        self.functions().asking = asking;
+    /// These are all functions that ask for names or declare something.
+    pub fn learn_functions(&self, known: HashMap<Vec<u8>, (Option<Asks>, Declared)>) {
+        self.functions().known = known;
     }
 
     /// The store's functions may be others than before.
@@ -266,7 +337,7 @@ mod tests {
     #[test]
     fn scripts_are_found_by_the_apps_name() {
         let scripts = Scripts::default();
-        let known = scripts.prepare(b"return 1", &prefix(), 16);
+        let known = scripts.prepare(b"return 1", &prefix(), 16, false);
         assert_eq!(known.app, Sha::of(b"return 1"));
         assert_eq!(known.server, Sha::of(known.server_text()));
         assert_eq!(scripts.find(known.app), Some(known.server));
@@ -276,9 +347,38 @@ mod tests {
         assert!(scripts.get(Sha::of(b"x")).is_none());
         scripts.flushed(b"1");
         assert_eq!(scripts.find(known.app), None);
-        scripts.prepare(b"return 1", &prefix(), 16);
+        scripts.prepare(b"return 1", &prefix(), 16, false);
         scripts.flushed(b"1");
         assert!(scripts.find(known.app).is_some(), "not flushed since");
+    }
+
+    #[test]
+    fn names_go_where_texts_have_gone() {
+        let scripts = Scripts::default();
+        let known = scripts.prepare(b"return 1", &prefix(), 16, false);
+        let now = Duration::from_secs(5);
+        assert!(!scripts.goes_by_name(known.app, now), "it brings the text");
+        let later = now + Duration::from_millis(1);
+        assert!(scripts.goes_by_name(known.app, later));
+        scripts.missed(known.app, later);
+        assert!(!scripts.goes_by_name(known.app, later));
+        assert!(scripts.goes_by_name(known.app, later + TEXTS_FOR));
+        scripts.flushed(b"1");
+        assert!(!scripts.goes_by_name(known.app, later + TEXTS_FOR));
+        scripts.prepare(b"return 1", &prefix(), 16, false);
+        assert!(!scripts.goes_by_name(known.app, later + TEXTS_FOR));
+    }
+
+    #[test]
+    fn what_is_queued_is_not_known_yet() {
+        let scripts = Scripts::default();
+        let queued = scripts.prepare(b"return 1", &prefix(), 16, true);
+        assert_eq!(scripts.find(queued.app), None);
+        assert!(scripts.get(queued.app).is_none());
+        scripts.learn(queued.app, queued.server, Walks::No);
+        assert_eq!(scripts.find(queued.app), Some(queued.server));
+        scripts.prepare(b"return 1", &prefix(), 16, true);
+        assert!(scripts.find(queued.app).is_some(), "it has been run before");
     }
 
     #[test]
@@ -286,7 +386,7 @@ mod tests {
         let scripts = Scripts::default();
         let text = |number: usize| format!("return {number}{}", " ".repeat(64 * 1024));
         for number in 0..100 {
-            scripts.prepare(text(number).as_bytes(), &prefix(), 16);
+            scripts.prepare(text(number).as_bytes(), &prefix(), 16, false);
         }
         let inner = scripts.lock();
         assert!(inner.texts_bytes <= TEXTS_BYTES_MAX && !inner.scripts.is_empty());

@@ -199,7 +199,7 @@ end
 local function strip(v,by) return type(v)=='string' and sub(v,1,#by)==by and sub(v,#by+1) or v end
 local function database(v)
 local n=whole(v)
-if not n or n>=2^63 or n< -2^63 then return nil,refuse('ERR value is not an integer or out of range') end
+if not n then return nil,refuse('ERR value is not an integer or out of range') end
 if n>=2^31 or n< -2^31 then return nil,refuse('ERR value is out of range, value must between -2147483648 and 2147483647') end
 if n<0 or n>=DATABASES then return nil,refuse('ERR DB index is out of range') end
 return n==0 and Q..':' or Q..'/'..text(n)..':'

@@ -174,7 +174,9 @@ local place=match(c,'^%s*[+-]?0*(%d*)$')
 if not place or not find(c,'%d') or find(c,'^-[1-9]') or #place>20 or (#place==20 and place>'18446744073709551615') then return refuse('ERR invalid cursor') end
 while at<=argc do
 local w,v=word(a[at]),text(a[at+1])
-if at==argc then return refuse('ERR syntax error')
+if w=='novalues' then return refuse('ERR NOVALUES option can only be used in HSCAN')
+elseif w=='noscores' then return refuse('ERR NOSCORES option can only be used in ZSCAN')
+elseif at==argc then return refuse('ERR syntax error')
 elseif w=='match' then pattern=v
 elseif w=='type' then
 kind=word(v)
@@ -350,11 +352,18 @@ if not store then return out end
 local to=P..store
 sent.del=true
 if walked then note(to) end
+if #out==0 then
 send('del',to)
-for i=1,#out do out[i]=out[i] or '' end
-for from=1,#out,PART do
-local done=send('rpush',to,unpack(out,from,math.min(from+PART-1,#out)))
-if type(done)=='table' then return done end
+return 0
 end
-return #out
+-- Stored by SORT itself, so that it is this command that watchers and listeners hear of.
+local aside=Q..'/0:sort'
+local done=send('unlink',aside)
+for from=1,#out,PART do
+for i=from,math.min(from+PART-1,#out) do out[i]=out[i] or '' end
+if type(done)~='table' then done=send('rpush',aside,unpack(out,from,math.min(from+PART-1,#out))) end
+end
+if type(done)~='table' then done=send('sort',aside,'by','nosort','store',to) end
+send('unlink',aside)
+return done
 end

@@ -26,6 +26,7 @@ use crate::environment::{App, Entry, Live, Named, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::RequestScanner;
+use crate::scripts::Declared;
 
 /// Valkey's text (`acceptCommonHandler` in networking.c).
 pub(super) const TOO_MANY_CLIENTS: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -268,6 +269,7 @@ fn session(
         database: 0,
         input: accepted.early,
         input_bytes_max: INPUT_BYTES_MAX,
+        nothing_behind: false,
         scanner: RequestScanner::default(),
         out: Outbox::default(),
         in_flight: 0,
@@ -285,6 +287,9 @@ fn session(
         patterns: HashSet::new(),
         event_channels: HashSet::new(),
         events: Vec::new(),
+        heard: false,
+        switched: false,
+        declares: Declared::default(),
         pattern_changes: VecDeque::new(),
         tracking: Tracking::default(),
         tracking_after: None,

@@ -119,7 +119,12 @@ impl Worker {
         command: &Command,
     ) -> Option<Vec<u8>> {
         let session = self.sessions.get(key)?;
-        let allowed = matches!(command.policy, Policy::Local(Local::Quit | Local::Reset));
+        let allowed = match command.policy {
+            Policy::Local(Local::Quit | Local::Reset) => true,
+            // It was allowed when it came.
+            Policy::Local(Local::Hello) => session.switched,
+            _ => false,
+        };
         if !session.subscribed.any() || session.protocol == Protocol::Resp3 || allowed {
             return None;
         }

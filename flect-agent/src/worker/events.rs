@@ -5,7 +5,8 @@
 //! makes the messages of them that a private Valkey would send, by the store's own flags.
 //!
 //! Invariant: a session hears only of keys behind its store's prefix; a subscription that may match a
-//! notification is confirmed only once the store's listener is in place.
+//! notification is confirmed only once the store's listener is in place; a session that listens is replied to
+//! only when it has heard of what happened before.
 
 mod classes;
 mod glob;
@@ -111,6 +112,40 @@ impl Worker {
         false
     }
 
+    /// Whether a request has to wait until its session has heard of all that happened before it, as a client
+    /// of the server has when it is replied to: what others have done, and what its own last request has.
+    /// The listener's connection answers a PING behind all that.
+    pub(super) fn hears_first(&mut self, key: Key<Session>) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        if session.heard || !session.hears_events() {
+            return false;
+        }
+        if !session.is_idle() {
+            session.gate = Gate::Idle;
+            return true;
+        }
+        let listener = lanes::of(&mut self.stores, Some(session.store.number))
+            .filter(|lanes| lanes.listener.ready)
+            .and_then(|lanes| lanes.listener.upstream);
+        let Some(listener) = listener else {
+            return false;
+        };
+        session.gate = Gate::Listener;
+        self.send_own(listener, b"*1\r\n$4\r\nPING\r\n", Recipient::Heard(key));
+        true
+    }
+
+    /// All that it waited to hear of has been told, or never will be.
+    pub(super) fn heard(&mut self, key: Key<Session>) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.heard = true;
+            self.settle_events(key);
+            self.open_gate(key, Gate::Listener);
+        }
+    }
+
     fn begin_listening(&mut self, store: usize) {
         let Some(lanes) = lanes::of(&mut self.stores, Some(store)) else {
             return;
@@ -196,6 +231,9 @@ impl Worker {
         };
         let Some(event) = Event::read(&frame, &lanes.store.prefix) else {
             tracing::error!(store = %lanes.store.slug(), "a notification was not understood");
+            return;
+        };
+        let Some(event) = event else {
             return;
         };
         let renamed = lanes.listener.renamed.take();
@@ -288,8 +326,9 @@ impl Worker {
 }
 
 impl Event {
-    /// Reads `pmessage, pattern, __keyspace@0__:{id}:key, event`.
-    fn read(frame: &[u8], prefix: &Prefix) -> Option<Self> {
+    /// Reads `pmessage, pattern, __keyspace@0__:{id}:key, event`; `None` inside is of a name of the agent's
+    /// own.
+    fn read(frame: &[u8], prefix: &Prefix) -> Option<Option<Self>> {
         let mut rest = frame.strip_prefix(b">4\r\n")?;
         let mut parts: [&[u8]; 4] = [&[]; 4];
         for part in &mut parts {
@@ -309,17 +348,17 @@ impl Event {
                 let database = u32::try_from(number::parse(&rest[..end])?).ok()?;
                 // Names of the agent's own stand where no database is (see scoped/gather.rs).
                 if database == 0 {
-                    return None;
+                    return Some(None);
                 }
                 (database, &rest[end + 1..])
             }
             _ => return None,
         };
-        Some(Self {
+        Some(Some(Self {
             name: parts[3].to_vec(),
             database,
             key: key.to_vec(),
-        })
+        }))
     }
 
     /// The messages of both kinds: the flag that wants them, the channel, the payload.
@@ -352,10 +391,12 @@ mod tests {
         let prefix = Prefix::parse("{s}").unwrap();
         let read = |channel: &str| {
             Event::read(&frame(channel), &prefix)
-                .map(|e| (e.database, String::from_utf8(e.key).unwrap()))
+                .map(|e| e.map(|e| (e.database, String::from_utf8(e.key).unwrap())))
         };
-        assert_eq!(read("__keyspace@0__:{s}:a:b"), Some((0, "a:b".into())));
-        assert_eq!(read("__keyspace@0__:{s}/12:a"), Some((12, "a".into())));
+        let event = |database, key: &str| Some(Some((database, key.to_owned())));
+        assert_eq!(read("__keyspace@0__:{s}:a:b"), event(0, "a:b"));
+        assert_eq!(read("__keyspace@0__:{s}/12:a"), event(12, "a"));
+        assert_eq!(read("__keyspace@0__:{s}/0:a"), Some(None));
         for foreign in [
             "__keyspace@0__:{t}:a",
             "__keyspace@1__:{s}:a",

@@ -121,7 +121,7 @@ impl Worker {
             "psubscribe" => session.note_patterns(true, request),
             "punsubscribe" => session.note_patterns(false, request),
             "client|no-touch" if command.accepts(request.argc()) => {
-                session.no_touch = request.arg(2).eq_ignore_ascii_case(b"on");
+                session.no_touch = rewrite::words::is(request.arg(2), b"on");
                 lane.tainted = true;
             }
             "subscribe" => session.note_channels(true, Some(request)),
@@ -171,6 +171,7 @@ impl Worker {
             command: Some(command.number),
             end: upstream.out.position(),
             noted: None,
+            by_name: None,
             argc: if session.transaction.is_some() {
                 0
             } else {
@@ -262,6 +263,7 @@ impl Worker {
                 command: None,
                 end: lane.out.position(),
                 noted: None,
+                by_name: None,
                 argc: 0,
             });
             self.queue_flush_upstream(upstream);
@@ -368,6 +370,7 @@ fn follow_state(
             session.executing.push_back(Executing {
                 queued: transaction.shown,
                 own: None,
+                scripts: transaction.scripts,
             });
             session.finishing |= transaction.ends;
             if transaction.database != session.database {
@@ -396,6 +399,7 @@ fn follow_state(
                 writes: false,
                 ends: false,
                 shown: Vec::new(),
+                scripts: Vec::new(),
                 queued: Queued::default(),
                 unfilled: None,
             });
@@ -414,10 +418,16 @@ fn follow_state(
         }
         _ => {}
     }
+    if let ReplyPlan::Script(names) = &plan
+        && matches!(command.name, "eval" | "eval_ro")
+    {
+        session.queue_script(names.app, names.server);
+    }
+    let declared = std::mem::take(&mut session.declares);
     if let Some(transaction) = &mut session.transaction {
         transaction.plans.push(plan);
         transaction.needs_memory |= memory::needs_memory(command);
-        transaction.writes |= pausing::replicates(command, b"");
+        transaction.writes |= pausing::replicates(command, declared);
         return (ReplyPlan::Verbatim, 1);
     }
     let names = u32::try_from(argc - 1).unwrap_or(u32::MAX);

@@ -202,6 +202,7 @@ impl Worker {
             }
             match session.scanner.scan(rest) {
                 Ok(Scanned::Request { consumed }) => {
+                    session.nothing_behind = consumed == rest.len();
                     let mut scanner = std::mem::take(&mut session.scanner);
                     let outcome = self.take_request(key, &scanner.request(rest), consumed);
                     scanner.reset();
@@ -236,6 +237,9 @@ impl Worker {
 
     /// Takes one request, if the store's limits let it, and counts it.
     fn take_request(&mut self, key: Key<Session>, request: &Request<'_>, bytes: usize) -> Outcome {
+        if self.hears_first(key) {
+            return Outcome::Later;
+        }
         let Some(session) = self.sessions.get(key) else {
             return Outcome::Later;
         };
@@ -259,6 +263,7 @@ impl Worker {
             && let Some(session) = self.sessions.get_mut(key)
         {
             session.admitted = false;
+            session.heard = false;
             session.meter.request(self.current);
             if let Some(command) = self.current {
                 session.doing.last_command = Some(command.number);
@@ -300,12 +305,14 @@ impl Worker {
     /// A request that fills the buffer without being whole: from here on it is rewritten as it
     /// comes. `false` when it has to wait for a connection.
     fn begin_stream(&mut self, key: Key<Session>, bytes: &[u8]) -> bool {
-        if !self.admit(key) {
+        if self.hears_first(key) || !self.admit(key) {
             return false;
         }
+        let release = self.environment.facts.release;
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
+        session.heard = false;
         let Some(head) = session.scanner.head(bytes) else {
             return false;
         };
@@ -320,9 +327,19 @@ impl Worker {
             .map_while(|index| head.arg(index))
             .map(<[u8]>::to_vec)
             .collect();
-        let lookup = known
-            .first()
-            .map(|name| commands::lookup(name, known.get(1).map(Vec::as_slice)));
+        let begun = (head.args_complete == 1).then_some(head.begun);
+        let second = known.get(1).map(Vec::as_slice).or(begun);
+        let lookup = known.first().map(|name| commands::lookup(name, second));
+        let unknown = match lookup {
+            Some(Lookup::Known(command)) if command.since <= release => Vec::new(),
+            Some(Lookup::UnknownSubcommand(_)) => {
+                commands::unknown_subcommand_error(&known[0], second.unwrap_or_default())
+            }
+            _ => {
+                let whole = (0..head.args_complete).filter_map(|index| head.arg(index));
+                commands::unknown_command_error(whole.chain([head.begun]))
+            }
+        };
         let script = known.get(1).map_or(b"".as_slice(), Vec::as_slice);
         if let Some(Lookup::Known(command)) = lookup
             && paused
@@ -331,6 +348,7 @@ impl Worker {
             return false;
         }
         let refusal = match lookup {
+            _ if !unknown.is_empty() => unknown,
             Some(Lookup::Known(command)) if scripts::concerns(command) => {
                 match self.begin_script_stream(key, command, bytes) {
                     Ok((rewriter, upstream)) => {
@@ -419,7 +437,7 @@ impl Worker {
                     b"-ERR the request is too long for this command: the agent takes at most 1 MiB\r\n".to_vec()
                 }
             },
-            _ => commands::unknown_command_error(known.iter().map(Vec::as_slice)),
+            _ => Vec::new(),
         };
         let Some(session) = self.sessions.get_mut(key) else {
             return false;

@@ -404,6 +404,7 @@ impl Worker {
                 command: None,
                 end: upstream.out.position(),
                 noted: None,
+                by_name: None,
                 argc: 0,
             });
             self.queue_flush_upstream(key);

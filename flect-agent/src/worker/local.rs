@@ -1,5 +1,7 @@
 //! What the agent answers itself: the session's own state, and what no server need be asked for.
 
+mod hello;
+
 use std::sync::Arc;
 
 use super::Worker;
@@ -9,11 +11,11 @@ use super::audit;
 use super::forward::Outcome;
 use super::session::{Lane, Replies, Session, Subscribed};
 use super::tracking::Tracking;
-use super::upstream::Recipient;
 use crate::audit::Reason;
 use crate::commands::Local;
 use crate::resp::request::Request;
-use crate::resp::{Protocol, encode, number};
+use crate::resp::{Protocol, encode};
+use crate::rewrite::words::{is, until_nul};
 use crate::scoped::{SYNTAX_ERROR, database};
 
 const STATE_HELD: &[u8] =
@@ -72,7 +74,10 @@ impl Worker {
             Local::Reset => self.reset(key),
             _ => {
                 let reply = match local {
-                    Local::Hello => self.hello(key, request),
+                    Local::Hello => match self.hello(key, request) {
+                        Some(reply) => reply,
+                        None => return Outcome::Later,
+                    },
                     Local::Auth => self.auth(key, request),
                     Local::Select => self.select(key, request),
                     _ => self.described(key, local, request),
@@ -125,19 +130,19 @@ impl Worker {
                 encode::text(protocol, &list, &mut out);
             }
             Local::ClientNoEvict => {
-                let is = |word: &[u8]| request.arg(2).eq_ignore_ascii_case(word);
-                if !is(b"on") && !is(b"off") {
+                let on = is(request.arg(2), b"on");
+                if !on && !is(request.arg(2), b"off") {
                     return Err(SYNTAX_ERROR.to_vec());
                 }
-                session.entry.named().no_evict = is(b"on");
+                session.entry.named().no_evict = on;
             }
             Local::ClientCapa => {
                 let mut words = request.args().skip(2);
-                let redirect = words.any(|word| word.eq_ignore_ascii_case(b"redirect"));
+                let redirect = words.any(|word| is(word, b"redirect"));
                 session.entry.named().redirect |= redirect;
             }
             Local::ClientImportSource => {
-                if !request.arg(2).eq_ignore_ascii_case(b"off") {
+                if !is(request.arg(2), b"off") {
                     return Err(NOT_IMPORTING.to_vec());
                 }
             }
@@ -171,12 +176,12 @@ impl Worker {
             return;
         };
         let mode = request.arg(2);
-        if mode.eq_ignore_ascii_case(b"on") {
+        if is(mode, b"on") {
             session.replies = Replies::On;
             self.answer(key, b"+OK\r\n");
-        } else if mode.eq_ignore_ascii_case(b"off") {
+        } else if is(mode, b"off") {
             session.replies = Replies::Off;
-        } else if mode.eq_ignore_ascii_case(b"skip") {
+        } else if is(mode, b"skip") {
             if session.replies == Replies::On {
                 session.replies = Replies::SkipNext;
             }
@@ -304,131 +309,20 @@ impl Worker {
         }
         Ok(())
     }
-
-    /// `HELLO [version [AUTH user password] [SETNAME name]]` (`helloCommand` in networking.c).
-    fn hello(&mut self, key: Key<Session>, request: &Request<'_>) -> Result<Vec<u8>, Vec<u8>> {
-        let Some(session) = self.sessions.get(key) else {
-            return Ok(Vec::new());
-        };
-        let mut protocol = session.protocol;
-        if let Some(version) = request.get(1) {
-            protocol = match number::parse(version) {
-                None => {
-                    return Err(
-                        b"-ERR Protocol version is not an integer or out of range\r\n".to_vec(),
-                    );
-                }
-                Some(2) => Protocol::Resp2,
-                Some(3) => Protocol::Resp3,
-                Some(_) => return Err(b"-NOPROTO unsupported protocol version\r\n".to_vec()),
-            };
-        }
-        let mut login = None;
-        let mut name = None;
-        let mut at = 2;
-        while let Some(option) = request.get(at) {
-            let more = request.argc() - at - 1;
-            if option.eq_ignore_ascii_case(b"auth") && more >= 2 {
-                login = Some((request.arg(at + 1), request.arg(at + 2)));
-                at += 3;
-            } else if option.eq_ignore_ascii_case(b"setname") && more >= 1 {
-                name = Some(request.arg(at + 1));
-                at += 2;
-            } else {
-                let mut error = Vec::new();
-                let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
-                encode::error(text, &mut error);
-                return Err(error);
-            }
-        }
-        if name.is_some_and(|name| !is_plain(name)) {
-            return Err(BAD_CLIENT_NAME.to_vec());
-        }
-        let switched = protocol != session.protocol;
-        // What comes unasked might still come in the protocol before.
-        let told = session.subscribed.any() || session.tracking.on || session.redirected_to;
-        if switched && (session.transaction.is_some() || told) {
-            return Err(STATE_HELD.to_vec());
-        }
-        let own = match session.lane {
-            Lane::Own(upstream) if switched => Some(upstream),
-            _ => None,
-        };
-        if let Some((user, password)) = login {
-            self.choose_store(key, user, password)?;
-        }
-        let Some(session) = self.sessions.get_mut(key) else {
-            return Ok(Vec::new());
-        };
-        session.protocol = protocol;
-        if let Some(upstream) = own {
-            // Nothing is owed on it, so the switch cannot meet a reply.
-            if let Some(lane) = self.upstreams.get_mut(upstream) {
-                lane.protocol = protocol;
-            }
-            let request: &[u8] = match protocol {
-                Protocol::Resp2 => b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n",
-                Protocol::Resp3 => b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n",
-            };
-            self.send_own(upstream, request, Recipient::Greeting);
-        }
-        let Some(session) = self.sessions.get_mut(key) else {
-            return Ok(Vec::new());
-        };
-        {
-            let mut named = session.entry.named();
-            if let Some(name) = name {
-                named.name = name.to_vec();
-            }
-            named.protocol = if protocol == Protocol::Resp3 { 3 } else { 2 };
-        }
-        let id = session.entry.id;
-        Ok(self.greeting(protocol, id))
-    }
-
-    fn greeting(&self, protocol: Protocol, id: u64) -> Vec<u8> {
-        let facts = &self.environment.facts;
-        let mut out = Vec::new();
-        encode::map(protocol, 7, &mut out);
-        let text = |name: &str, value: &str, out: &mut Vec<u8>| {
-            encode::bulk(name, out);
-            encode::bulk(value, out);
-        };
-        text("server", &facts.server, &mut out);
-        text("version", &facts.version, &mut out);
-        encode::bulk("proto", &mut out);
-        encode::integer(if protocol == Protocol::Resp3 { 3 } else { 2 }, &mut out);
-        encode::bulk("id", &mut out);
-        encode::integer(i64::try_from(id).unwrap_or(i64::MAX), &mut out);
-        text("mode", "standalone", &mut out);
-        text("role", "master", &mut out);
-        encode::bulk("modules", &mut out);
-        encode::array(facts.modules.len(), &mut out);
-        for (name, version) in &facts.modules {
-            encode::map(protocol, 4, &mut out);
-            text("name", name, &mut out);
-            encode::bulk("ver", &mut out);
-            encode::integer(*version, &mut out);
-            text("path", name, &mut out);
-            encode::bulk("args", &mut out);
-            encode::array(0, &mut out);
-        }
-        out
-    }
 }
 
 /// CLIENT SETINFO (`clientSetinfoCommand` in networking.c).
 fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
     let (option, value) = (request.arg(2), request.arg(3));
     let mut named = session.entry.named();
-    let field = if option.eq_ignore_ascii_case(b"lib-name") {
+    let field = if is(option, b"lib-name") {
         &mut named.lib_name
-    } else if option.eq_ignore_ascii_case(b"lib-ver") {
+    } else if is(option, b"lib-ver") {
         &mut named.lib_version
     } else {
         let mut error = Vec::new();
         encode::error(
-            [b"ERR Unrecognized option '", option, b"'"].concat(),
+            [b"ERR Unrecognized option '", until_nul(option), b"'"].concat(),
             &mut error,
         );
         return Err(error);
@@ -443,7 +337,10 @@ fn set_info(session: &Session, request: &Request<'_>) -> Result<(), Vec<u8>> {
     Ok(())
 }
 
-/// Nothing that would break a line of CLIENT LIST (`validateClientAttr` in networking.c).
+/// Nothing that would break a line of CLIENT LIST (`validateClientAttr` in networking.c), which shows what
+/// stands before a NUL.
 fn is_plain(text: &[u8]) -> bool {
-    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+    until_nul(text)
+        .iter()
+        .all(|byte| (b'!'..=b'~').contains(byte))
 }

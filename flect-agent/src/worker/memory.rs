@@ -10,6 +10,7 @@ use super::session::Session;
 use crate::audit::Reason;
 use crate::commands::{self, Command, Flags, Lookup};
 use crate::resp::request::Request;
+use crate::scripts::Declared;
 
 /// `shared.oomerr` in server.c.
 const OUT_OF_MEMORY: &[u8] = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
@@ -58,7 +59,8 @@ impl Worker {
         if !session.store.limits.memory_exceeded() {
             return None;
         }
-        let refused = needs_memory(command) || may_write(command, script);
+        let refused =
+            needs_memory(command) || may_write(command, session.declared(command, script));
         refused.then_some(OUT_OF_MEMORY)
     }
 }
@@ -68,53 +70,30 @@ pub(super) fn needs_memory(command: &Command) -> bool {
     command.flags.has(Flags::DENYOOM)
 }
 
-/// Whether a script may make the store larger, as far as it can be told (`scriptFlagsToCmdFlags` in
-/// script.c); `false` for what is no script.
-fn may_write(command: &Command, script: &[u8]) -> bool {
-    let harmless = |flag: &[u8]| flag == b"no-writes" || flag == b"allow-oom";
-    match command.name {
-        "evalsha" | "fcall" => true,
-        "eval" => !script_flags(script).any(harmless),
-        _ => false,
-    }
-}
-
-/// The flags in a script's first line: `#!lua flags=no-writes,allow-oom`.
-pub(super) fn script_flags(script: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let line = script
-        .split(|byte| *byte == b'\n')
-        .next()
-        .filter(|line| line.starts_with(b"#!"))
-        .unwrap_or_default();
-    line.split(u8::is_ascii_whitespace)
-        .filter_map(|word| word.strip_prefix(b"flags="))
-        .flat_map(|flags| flags.split(|byte| *byte == b','))
+/// Whether a script may make the store larger, as far as it can be told; `false` for what is no script.
+fn may_write(command: &Command, declared: Declared) -> bool {
+    matches!(command.name, "eval" | "evalsha" | "fcall") && !declared.needs_no_memory()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(words: &[&str], writes: bool) {
-        let Lookup::Known(command) = commands::lookup(words[0].as_bytes(), None) else {
-            panic!("{words:?}");
-        };
-        assert_eq!(may_write(command, words[1].as_bytes()), writes, "{words:?}");
-    }
-
     #[test]
     fn scripts_pass_that_say_they_need_no_memory() {
-        check(&["eval", "return 1"], true);
-        check(&["EVALSHA", "0123"], true);
-        check(&["eval", "#!lua\nreturn 1"], true);
-        check(&["eval", "#!lua flags=no-cluster\nflags=no-writes"], true);
-        check(
-            &["eval", "#!lua flags=no-cluster,no-writes\nreturn 1"],
-            false,
-        );
-        check(&["eval", "#!lua name=x flags=allow-oom"], false);
-        for pass in ["eval_ro", "evalsha_ro", "get"] {
-            check(&[pass, "x"], false);
+        let check = |name: &str, declared, writes| {
+            let Lookup::Known(command) = commands::lookup(name.as_bytes(), None) else {
+                panic!("{name}");
+            };
+            assert_eq!(may_write(command, declared), writes, "{name}");
+        };
+        let harmless = Declared::of_script(b"#!lua flags=no-writes");
+        for script in ["eval", "EVALSHA", "fcall"] {
+            check(script, Declared::default(), true);
+            check(script, harmless, false);
+        }
+        for pass in ["eval_ro", "evalsha_ro", "fcall_ro", "get"] {
+            check(pass, Declared::default(), false);
         }
     }
 

@@ -20,6 +20,7 @@ use crate::commands::{Command, Flags, Policy};
 use crate::environment::{Entry, Store};
 use crate::resp::Protocol;
 use crate::resp::request::{Head, Request};
+use crate::scripts::Declared;
 
 /// Lines that may wait for one session: some seconds of a busy store.
 const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -78,8 +79,8 @@ impl Worker {
             return false;
         };
         let transaction = session.transaction.as_ref();
-        let touches =
-            command.flags.has(Flags::READONLY) || super::pausing::replicates(command, b"");
+        let touches = command.flags.has(Flags::READONLY)
+            || super::pausing::replicates(command, Declared::default());
         session.monitoring
             && (touches || command.name == "exec" && transaction.is_some_and(|t| t.writes))
     }
@@ -203,6 +204,11 @@ impl Worker {
         let Some(executing) = session.executing.pop_front() else {
             return;
         };
+        if !refused {
+            for (app, server, walks) in executing.scripts {
+                session.store.scripts.learn(app, server, walks);
+            }
+        }
         let (store, peer) = (session.store.number, session.entry.peer);
         let database = session.database;
         if !session.store.monitors.any() {

@@ -9,6 +9,7 @@ use crate::diagnosis::answer::{self, Latency};
 use crate::registry::now_seconds;
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
+use crate::rewrite::words::is;
 
 /// What Valkey says where no file of settings or users was given.
 const NO_CONFIG_FILE: &[u8] = b"-ERR The server is running without a config file\r\n";
@@ -124,7 +125,7 @@ fn acl(session: &Session, release: Version, request: &Request<'_>) -> Vec<u8> {
         }
         b"log" => match request.get(2) {
             _ if request.argc() > 3 => return commands::subcommand_syntax_error(request),
-            Some(word) if word.eq_ignore_ascii_case(b"reset") => encode::ok(&mut out),
+            Some(word) if is(word, b"reset") => encode::ok(&mut out),
             Some(word) if number::parse(word).is_none() => return NOT_AN_INTEGER.to_vec(),
             _ => encode::array(0, &mut out),
         },

@@ -8,10 +8,12 @@ use std::time::Duration;
 use super::Worker;
 use super::arena::Key;
 use super::session::{Gate, Session};
-use super::{Between, EPOCH, Message, memory};
+use super::{Between, EPOCH, Message};
 use crate::commands::{self, Command, Flags, Lookup};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
+use crate::rewrite::words::is;
+use crate::scripts::Declared;
 
 /// The longest pause: what Valkey can add to its clock of milliseconds since 1970. Anything longer than a
 /// century is forever all the same.
@@ -66,6 +68,10 @@ impl Worker {
         command: &Command,
         script: &[u8],
     ) -> bool {
+        if command.name == "fcall" && self.look_at_functions(key).is_some() {
+            // What it declares is being asked for.
+            return true;
+        }
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
@@ -73,7 +79,7 @@ impl Worker {
             return false;
         };
         let transaction = session.transaction.as_ref();
-        let writes = replicates(command, script)
+        let writes = replicates(command, session.declared(command, script))
             || command.name == "exec" && transaction.is_some_and(|queued| queued.writes);
         // Valkey takes who monitors for a replica, and those do not wait.
         if session.monitoring || !all && !writes {
@@ -114,10 +120,10 @@ impl Worker {
 
 /// Whether a command may change something that replicas must be told (`is_may_replicate_command` in
 /// server.c). COMMAND does not tell which commands have that flag without being writes.
-pub(super) fn replicates(command: &Command, script: &[u8]) -> bool {
+pub(super) fn replicates(command: &Command, declared: Declared) -> bool {
     match command.name {
-        "eval" => !memory::script_flags(script).any(|flag| flag == b"no-writes"),
-        "evalsha" | "fcall" | "publish" | "spublish" | "pfcount" => true,
+        "eval" | "evalsha" | "fcall" => !declared.no_writes,
+        "publish" | "spublish" | "pfcount" => true,
         _ => command.flags.has(Flags::WRITE),
     }
 }
@@ -126,8 +132,8 @@ pub(super) fn replicates(command: &Command, script: &[u8]) -> bool {
 fn read(request: &Request<'_>) -> Result<(Duration, bool), &'static str> {
     let all = match request.get(3) {
         None => true,
-        Some(mode) if mode.eq_ignore_ascii_case(b"all") => true,
-        Some(mode) if mode.eq_ignore_ascii_case(b"write") => false,
+        Some(mode) if is(mode, b"all") => true,
+        Some(mode) if is(mode, b"write") => false,
         Some(_) => return Err("ERR CLIENT PAUSE mode must be WRITE or ALL"),
     };
     let length_ms =

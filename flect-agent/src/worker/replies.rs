@@ -165,10 +165,10 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::ServerId) => {
-                    let mut text = std::mem::take(&mut upstream.id_reply);
+                Some(Recipient::ServerId | Recipient::Exists) => {
+                    let mut text = std::mem::take(&mut upstream.own_reply);
                     let advance = upstream.rewriter.advance(rest, &self.nobody, &mut text);
-                    upstream.id_reply = text;
+                    upstream.own_reply = text;
                     (advance, None)
                 }
                 Some(Recipient::Unblocking(unblocking)) => {
@@ -187,7 +187,13 @@ impl Worker {
                     ),
                     None => (upstream.skip(rest, &self.nobody, dropped), None),
                 },
-                Some(Recipient::Greeting | Recipient::Listening) | None => {
+                Some(
+                    Recipient::Greeting
+                    | Recipient::Listening
+                    | Recipient::Heard(_)
+                    | Recipient::Switched(..),
+                )
+                | None => {
                     let advance = upstream.skip(rest, &self.nobody, dropped);
                     if upstream.client_id.is_none() {
                         upstream.greeting.extend_from_slice(dropped);
@@ -280,10 +286,12 @@ impl Worker {
         let mut head = upstream.head;
         head.nulls = upstream.rewriter.nulls();
         let from = std::mem::replace(&mut upstream.answered_to, front.end);
+        let missed = upstream.end_by_name(&front);
         let error = upstream
             .error
             .then(|| std::mem::take(&mut upstream.error_text));
-        if upstream.retired && upstream.role == Role::Shared && upstream.owed.is_empty() {
+        if upstream.retired && upstream.role == Role::Shared && upstream.owed.is_empty() && !missed
+        {
             // Its last session is served, and no new one will come.
             self.close_upstream(key);
         }
@@ -293,19 +301,27 @@ impl Worker {
             && upstream.role != Role::Shared
             && upstream.rewriter.met_error()
             && front.command.is_some_and(scripts::may_run)
+            && !missed
         {
             // What else the error may have brought must not be the next one's reply.
             upstream.tainted = true;
         }
         match front.to {
-            Recipient::Greeting | Recipient::Listening if refused => {
+            Recipient::Greeting | Recipient::Listening | Recipient::Switched(..) if refused => {
                 let text = std::mem::take(&mut self.dropped);
                 self.greeting_refused(&text);
                 self.fail_upstream(key);
             }
             Recipient::Greeting => self.greeted(key),
             Recipient::Listening => self.listening(key),
+            Recipient::Heard(session) => self.heard(session),
+            Recipient::Switched(session, protocol) => self.switched(key, session, protocol),
             Recipient::ServerId => self.take_server_id(key),
+            Recipient::Exists => {
+                if let Some(upstream) = self.upstreams.get_mut(key) {
+                    upstream.take_exists();
+                }
+            }
             Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
             Recipient::Job(job) => {
                 // Before the job goes on, which may ask again.
@@ -317,6 +333,7 @@ impl Worker {
                 self.page_done();
             }
             Recipient::Aside(job) => self.resume_aside(job),
+            Recipient::Session(_) if missed => self.send_with_text(key, front),
             Recipient::Session(session_key) => {
                 if let Some(session) = self.sessions.get_mut(session_key) {
                     if refused {
@@ -381,6 +398,9 @@ fn begin_frame(
             Ok(true)
         }
         Owner::Front => {
+            if !upstream.look_for_miss(bytes) {
+                return Ok(false);
+            }
             let Some(front) = upstream.owed.front_mut() else {
                 return Err(Broken("a reply that nobody asked for"));
             };
@@ -398,6 +418,7 @@ fn begin_frame(
             upstream.error = bytes[0] == b'-';
             // CLIENT REPLY holds no confirmation back (`CLIENT_PUSHING` in networking.c).
             upstream.muted = front.muted && (upstream.error || plan != ReplyPlan::Pubsub);
+            upstream.muted |= upstream.missed;
             if upstream.error {
                 let text = &bytes[1..bytes.len().min(ERROR_BYTES_LOOKED_AT)];
                 upstream.error_text.clear();
@@ -479,17 +500,4 @@ fn count_subscription(session: &mut Session, ack: &Ack) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::first_word;
-
-    #[test]
-    fn the_first_word_needs_its_bytes() {
-        let frame = b"*3\r\n$7\r\nmessage\r\n$1\r\na\r\n";
-        for length in 0..15 {
-            assert_eq!(first_word(&frame[..length]), None, "{length}");
-        }
-        assert_eq!(first_word(frame), Some(b"message".as_slice()));
-        let beyond = format!("*3\r\n${}\r\nmessage\r\n", u64::MAX);
-        assert_eq!(first_word(beyond.as_bytes()), None);
-    }
-}
+mod tests;

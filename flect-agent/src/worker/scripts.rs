@@ -2,11 +2,15 @@
 //! server knows it by; the app goes on with the names of its own texts.
 //!
 //! A request by name is sent by name, so NOSCRIPT comes when the server has lost the script, as on a
-//! server of the app's own. A request with its text is sent with its text, in a transaction too.
+//! server of the app's own. A request with its text is sent with its text, in a transaction too; by name only
+//! where nobody can tell.
 
+mod by_name;
 mod cached;
 
 use std::time::Instant;
+
+pub(crate) use by_name::ByName;
 
 use super::Worker;
 use super::arena::Key;
@@ -17,6 +21,7 @@ use super::wide;
 use crate::commands::{self, Command, Version};
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
+use crate::rewrite::words::is;
 use crate::rewrite::{ReplyPlan, ScriptNames, StreamRewriter};
 use crate::scoped::{MENTIONED_BYTES_MAX, Run, Script, Task};
 use crate::scripts::{FunctionNames, Known, Sha, Walks};
@@ -118,6 +123,11 @@ impl Worker {
             self.answer(key, error);
             return Some(Outcome::Taken);
         }
+        if matches!(kind, Kind::Text)
+            && let Some(outcome) = self.run_by_name(key, command, request)
+        {
+            return Some(outcome);
+        }
         match kind {
             Kind::Text | Kind::Name | Kind::Function => {
                 let script = match self.replacement(key, command, request.arg(1)) {
@@ -162,7 +172,8 @@ impl Worker {
         let session = self.sessions.get_mut(key)?;
         let scripts = session.store.scripts.clone();
         let sought = session.sought.take() == Some(app);
-        let found = scripts.find(app);
+        let queued = session.transaction.as_ref();
+        let found = scripts.find(app).or_else(|| queued?.brings(app));
         let ask = !sought && (found.is_none() || scripts.is_due(Instant::now()));
         if ask {
             if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
@@ -257,8 +268,10 @@ impl Worker {
 
     pub(super) fn prepare(&self, key: Key<Session>, text: &[u8]) -> Option<Known> {
         let databases = self.environment.facts.databases;
-        let store = &self.sessions.get(key)?.store;
-        Some(store.scripts.prepare(text, &store.prefix, databases))
+        let session = self.sessions.get(key)?;
+        let (store, queued) = (&session.store, session.transaction.is_some());
+        let scripts = &store.scripts;
+        Some(scripts.prepare(text, &store.prefix, databases, queued))
     }
 
     /// Sends a script with its keys, and behind the app's arguments the prefix of its database.
@@ -302,25 +315,17 @@ impl Worker {
         let mut last = prefix.to_vec();
         let out = lane.out.tail();
         let begin = out.len();
-        // Without a number that it takes the server refuses the request; what is behind it stays as
-        // it is, or the number might fit.
+        // Without a number that it takes the server refuses the request, whose arguments are all that the
+        // app sent, or the number might fit. Which of them are keys, it asks before that and as `atoi` says
+        // (`genericGetKeys` in db.c): all have the prefix, so that no right is missing.
         let keys = keys_of(request);
-        let room = (keys.unwrap_or(0) + 1) * 2 * prefix.len();
+        let named = keys.unwrap_or(usize::MAX);
+        let room = (named.min(request.argc()) + 1) * 2 * prefix.len();
         out.reserve(request.bytes().len() + script.bytes.len() + room);
         encode::array(request.argc() + usize::from(keys.is_some()), out);
         encode::bulk(request.arg(0), out);
         encode::bulk(&script.bytes, out);
-        encode::bulk(request.arg(2), out);
-        for (index, arg) in request.args().skip(3).enumerate() {
-            if keys.is_some_and(|keys| index < keys) {
-                encode::header(b'$', arg.len() + prefix.len(), out);
-                out.extend_from_slice(prefix);
-                out.extend_from_slice(arg);
-                out.extend_from_slice(b"\r\n");
-            } else {
-                encode::bulk(arg, out);
-            }
-        }
+        behind_script(request, named, prefix, out);
         if let Some(transaction) = &mut session.transaction {
             let whole = &session.store.prefix;
             transaction.queued.mention_all(whole, &out[begin..]);
@@ -329,6 +334,7 @@ impl Worker {
         if keys.is_some() {
             encode::bulk(&last, out);
         }
+        session.declares = session.declared(command, request.arg(1));
         let argc = request.argc();
         self.sent(key, upstream, command, script.plan, argc, false);
         Outcome::Taken
@@ -350,7 +356,7 @@ impl Worker {
             _ if self.environment.facts.release < NAMES_ENGINES => {
                 self.current.map(commands::arity_error)
             }
-            4 if request.arg(3).eq_ignore_ascii_case(b"lua") => None,
+            4 if is(request.arg(3), b"lua") => None,
             4 => Some(commands::engine_error(request.arg(3))),
             _ => Some(commands::subcommand_syntax_error(request)),
         }
@@ -404,6 +410,21 @@ fn unknown() -> Replacement {
     Replacement {
         bytes: Sha::NONE.as_bytes().to_vec(),
         plan: ReplyPlan::Verbatim,
+    }
+}
+
+/// The number of keys, as many of them as are `named` as the server knows them, and the arguments.
+fn behind_script(request: &Request<'_>, named: usize, prefix: &[u8], out: &mut Vec<u8>) {
+    encode::bulk(request.arg(2), out);
+    for (index, arg) in request.args().skip(3).enumerate() {
+        if index < named {
+            encode::header(b'$', arg.len() + prefix.len(), out);
+            out.extend_from_slice(prefix);
+            out.extend_from_slice(arg);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            encode::bulk(arg, out);
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! connection at a time; what the agent answers itself waits in `answered` for the replies before
 //! it.
 
+mod transaction;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -22,11 +24,10 @@ use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite;
-use crate::rewrite::reply::ReplyPlan;
 use crate::rewrite::stream::StreamRewriter;
-use crate::scoped::Queued;
-use crate::scripts::Sha;
+use crate::scripts::{Declared, Sha};
 use crate::store::Namespace;
+pub use transaction::{Executing, Transaction};
 
 /// The largest request that is looked at as a whole, and what one read takes at most. Larger
 /// requests are streamed on a connection of the session's own.
@@ -77,6 +78,8 @@ pub struct Session {
     /// How much of a request is gathered: more for a script's text.
     pub input_bytes_max: usize,
     pub scanner: RequestScanner,
+    /// Nothing that has been read stands behind the request being taken.
+    pub nothing_behind: bool,
     pub out: Outbox,
     /// Replies under way, the agent's own answers behind them included.
     pub in_flight: u32,
@@ -95,6 +98,10 @@ pub struct Session {
     pub selecting: Option<u32>,
     pub watching: bool,
     pub subscribed: Subscribed,
+    /// The HELLO in front has changed the protocol, and is still to be answered.
+    pub switched: bool,
+    /// What the script declares that is being queued.
+    pub declares: Declared,
     /// The script that has just been looked for.
     pub sought: Option<Sha>,
     /// Patterns that it subscribed to.
@@ -103,6 +110,8 @@ pub struct Session {
     pub event_channels: HashSet<Vec<u8>>,
     /// Notifications that wait for replies before them.
     pub events: Vec<u8>,
+    /// It has heard of all that happened before the request in front.
+    pub heard: bool,
     /// What the server has not confirmed yet of them, in order.
     pub pattern_changes: VecDeque<PatternChange>,
     /// CLIENT NO-TOUCH ON.
@@ -196,6 +205,8 @@ pub enum Gate {
     Listener,
     /// Until the connection is known that invalidations shall go to.
     Redirect,
+    /// Until the session's connection speaks another protocol.
+    Protocol,
 }
 
 /// A request on its way that does not fit the buffer.
@@ -211,37 +222,6 @@ pub struct StreamTo {
     pub upstream: Key<Upstream>,
     pub command: &'static crate::commands::Command,
     pub argc: usize,
-}
-
-/// Between MULTI and EXEC.
-pub struct Transaction {
-    /// One plan for each queued command: how to read its element of EXEC's reply.
-    pub plans: Vec<ReplyPlan>,
-    /// The database that a queued SELECT will have chosen by then.
-    pub database: u32,
-    /// What a queued CLIENT TRACKING will have made of tracking by then.
-    pub tracking: Option<Tracking>,
-    /// A queued command may make the store larger.
-    pub needs_memory: bool,
-    /// What queued commands about all keys need before EXEC.
-    pub queued: Queued,
-    /// Why that could not be had.
-    pub unfilled: Option<Vec<u8>>,
-    /// A queued command may change something.
-    pub writes: bool,
-    /// The session ends with EXEC.
-    pub ends: bool,
-    /// What MONITOR shows of it at EXEC: databases, and arguments as they are shown.
-    pub shown: Vec<(u32, Vec<u8>)>,
-}
-
-/// An EXEC under way, as MONITOR will show it.
-#[derive(Debug, Default)]
-pub struct Executing {
-    /// What was queued.
-    pub queued: Vec<(u32, Vec<u8>)>,
-    /// EXEC itself, if anybody watched when it was sent.
-    pub own: Option<Vec<u8>>,
 }
 
 /// What CLIENT LIST tells of a session, as it goes.
@@ -431,6 +411,21 @@ impl Session {
             || !self.pattern_changes.is_empty()
             || matches!(self.gate, Gate::Listener)
             || self.patterns.iter().any(|p| concerns_pattern(p))
+    }
+
+    /// Whether it hears of keyspace events, or will when what it has asked for is confirmed.
+    pub fn hears_events(&self) -> bool {
+        let asked = |change: &PatternChange| {
+            let concerns = if change.channels {
+                concerns_channel
+            } else {
+                concerns_pattern
+            };
+            change.add && change.names.iter().any(|name| concerns(name))
+        };
+        !self.event_channels.is_empty()
+            || self.patterns.iter().any(|p| concerns_pattern(p))
+            || self.pattern_changes.iter().any(asked)
     }
 
     /// The server has confirmed the first change under way, or refused it.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode, number};
-use crate::rewrite::words::is;
+use crate::rewrite::words::{is, until_nul};
 use crate::store::Prefix;
 
 /// PREFIXes of one session: each stands in the server once for every database, and the server looks
@@ -282,11 +282,6 @@ impl Change {
         encode::request(&words, &mut request);
         request
     }
-}
-
-/// Valkey prints such names as C strings.
-fn until_nul(name: &[u8]) -> &[u8] {
-    name.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::{Between, Message, Worker};
 use crate::environment::Entry;
 use crate::resp::request::Request;
 use crate::resp::{encode, number};
+use crate::rewrite::words::is;
 use crate::scoped::Target;
 
 const BAD_REASON: &[u8] = b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n";
@@ -71,8 +72,8 @@ impl Worker {
         }
         let error = match request.get(3) {
             None => false,
-            Some(reason) if reason.eq_ignore_ascii_case(b"timeout") => false,
-            Some(reason) if reason.eq_ignore_ascii_case(b"error") => true,
+            Some(reason) if is(reason, b"timeout") => false,
+            Some(reason) if is(reason, b"error") => true,
             Some(_) => {
                 self.answer(key, BAD_REASON);
                 return Outcome::Taken;
@@ -221,7 +222,7 @@ impl Worker {
             return;
         };
         upstream.asks_id = false;
-        let text = std::mem::take(&mut upstream.id_reply);
+        let text = std::mem::take(&mut upstream.own_reply);
         let id = text
             .strip_prefix(b":")
             .and_then(|text| text.strip_suffix(b"\r\n"))

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::arena::Key;
 use super::jobs::Job;
 use super::outbox::Outbox;
+use super::scripts::ByName;
 use super::session::Session;
 use super::unblock::{Early, ServerId, Unblocking};
 use crate::diagnosis::Arguments;
@@ -79,8 +80,14 @@ pub struct Upstream {
     pub server_id: Option<ServerId>,
     /// It has been asked for that.
     pub asks_id: bool,
-    /// The answer as far as it has come.
-    pub id_reply: Vec<u8>,
+    /// The answer to a question of the agent's own, as far as it has come.
+    pub own_reply: Vec<u8>,
+    /// The server has said that it lacks the script whose name comes next.
+    pub lacks: bool,
+    /// The reply under way says so again: its request is to be sent with the script's text.
+    pub missed: bool,
+    /// What requests by name will add if that befalls all of them.
+    pub promised_bytes: usize,
     /// What asked to end its session's wait before that was known.
     pub early: Vec<Early>,
     /// How often the server is being asked to unblock it.
@@ -167,6 +174,8 @@ pub struct Owed {
     pub end: u64,
     /// Its arguments, where what was sent on is another request than the app's.
     pub noted: Option<Box<Arguments>>,
+    /// What is needed to send it again, if it was sent by its script's name.
+    pub by_name: Option<Box<ByName>>,
 }
 
 /// Whose reply it is.
@@ -176,6 +185,8 @@ pub enum Recipient {
     Job(Key<Job>),
     /// The server's own number for the connection.
     ServerId,
+    /// Whether the server has the script whose name comes next.
+    Exists,
     /// CLIENT UNBLOCK.
     Unblocking(Key<Unblocking>),
     /// The same, of a page of the server's names.
@@ -184,8 +195,12 @@ pub enum Recipient {
     Aside(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
+    /// The agent's own HELLO, with which a session changes its protocol.
+    Switched(Key<Session>, Protocol),
     /// A listener's PSUBSCRIBE.
     Listening,
+    /// A listener's PING, behind all that the session shall have heard of.
+    Heard(Key<Session>),
 }
 
 impl Upstream {
@@ -227,7 +242,10 @@ impl Upstream {
             address,
             server_id: None,
             asks_id: false,
-            id_reply: Vec::new(),
+            own_reply: Vec::new(),
+            lacks: false,
+            missed: false,
+            promised_bytes: 0,
             early: Vec::new(),
             unblocking: 0,
             frame: Vec::new(),
@@ -257,6 +275,7 @@ impl Upstream {
             command: None,
             end: upstream.out.position(),
             noted: None,
+            by_name: None,
             argc: 0,
         });
         upstream.out.keep();

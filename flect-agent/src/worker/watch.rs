@@ -52,7 +52,7 @@ impl Worker {
         {
             session.meter.looked(Lookups::of(command, owed.argc, head));
         }
-        let latency_us = self.now_us.wrapping_sub(owed.since_us);
+        let mut latency_us = self.now_us.wrapping_sub(owed.since_us);
         let settings = session.store.settings();
         let mut slow = false;
         if !owed.blocking {
@@ -64,6 +64,10 @@ impl Worker {
                 session.meter.carried_out(command, latency_us);
             }
             slow = latency_us >= settings.watched_us();
+        } else if settings.watched_us() == 0 {
+            // How long the server has worked on it, it does not tell: less than its client has waited.
+            slow = true;
+            latency_us = 0;
         }
         if slow || session.reply_bytes >= settings.large_reply_bytes() {
             self.log_reply(upstream, key, owed, from, slow.then_some(latency_us));

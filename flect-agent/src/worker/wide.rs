@@ -11,9 +11,9 @@ use super::Worker;
 use super::arena::Key;
 use super::forward::Outcome;
 use super::session::{Gate, Session, Transaction};
-use crate::commands::{Command, Scoped};
-use crate::resp::encode;
+use crate::commands::{Command, Names, Scoped};
 use crate::resp::request::Request;
+use crate::resp::{Protocol, encode};
 use crate::rewrite::ReplyPlan;
 use crate::scoped::{Run, Task, database};
 use crate::scripts::GENERIC;
@@ -62,7 +62,11 @@ impl Worker {
         let lane = self.upstreams.get_mut(upstream)?;
         encode::request(&words, lane.out.tail());
         let argc = request.argc();
-        self.sent(key, upstream, command, ReplyPlan::Verbatim, argc, false);
+        let plan = match (command.names, session.protocol) {
+            (Names::Georadius { .. }, Protocol::Resp3) => ReplyPlan::Places,
+            _ => ReplyPlan::Verbatim,
+        };
+        self.sent(key, upstream, command, plan, argc, false);
         Some(Outcome::Taken)
     }
 

@@ -54,6 +54,8 @@ pub struct Client {
     pub queued: Option<Vec<Compare>>,
     /// Whether messages may come unasked.
     pub listens: bool,
+    /// Whether it has asked to be told what changes.
+    pub tracks: bool,
     /// Whether it waits in a blocking request.
     pub blocked: bool,
     /// Whether the server has closed it.
@@ -77,6 +79,7 @@ impl Client {
             db: b"0".to_vec(),
             queued: None,
             listens: false,
+            tracks: false,
             blocked: false,
             closed: false,
             replies: Replies::On,
@@ -177,6 +180,7 @@ impl Client {
                 self.db = b"0".to_vec();
                 self.queued = None;
                 self.listens = false;
+                self.tracks = false;
                 self.replies = Replies::On;
             }
             _ => {}

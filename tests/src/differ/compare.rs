@@ -177,20 +177,6 @@ pub fn sort_confirmations(frames: &mut [Frame]) {
     }
 }
 
-/// Messages of one PUBLISH to several patterns come in the order of a hash with a random seed:
-/// sorts those that follow one another.
-pub fn sort_messages(frames: &mut [Frame]) {
-    let is_pmessage = |frame: &Frame| {
-        frame
-            .items()
-            .first()
-            .is_some_and(|word| word.text() == b"pmessage")
-    };
-    for run in frames.chunk_by_mut(|a, b| is_pmessage(a) && is_pmessage(b)) {
-        run.sort();
-    }
-}
-
 fn sorted(items: &[Frame]) -> Vec<&Frame> {
     let mut items: Vec<_> = items.iter().collect();
     items.sort();
@@ -298,20 +284,5 @@ mod tests {
         assert!(rule.holds(&valkey, &frame(b"*2\r\n:1\r\n*2\r\n:2\r\n:1\r\n")));
         assert!(!rule.holds(&valkey, &frame(b"*2\r\n:2\r\n*2\r\n:1\r\n:2\r\n")));
         assert!(!rule.holds(&valkey, &frame(b"*1\r\n:1\r\n")));
-    }
-
-    #[test]
-    fn messages_to_patterns_have_no_order() {
-        let message = |pattern: &str| {
-            let words = ["pmessage", pattern, "c", "x"];
-            Frame::Many(
-                b'>',
-                words.map(|word| Frame::Blob(b'$', word.into())).to_vec(),
-            )
-        };
-        let other = Frame::Line(b'+', b"OK".to_vec());
-        let mut one = vec![message("b"), message("a"), other.clone(), message("0")];
-        sort_messages(&mut one);
-        assert_eq!(one, [message("a"), message("b"), other, message("0")]);
     }
 }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::client::Said;
-use super::compare::{self, Compare};
+use super::compare::Compare;
 use super::exceptions::Exceptions;
 use super::frame::Frame;
 use super::player::{Outcome, Player, Target};
 use super::step::{Act, Request, Step};
+use super::unasked;
 use crate::pair::shown;
 use crate::wire::{Value, Wire};
 
@@ -23,6 +24,8 @@ const CALM_SECONDS_MAX: u64 = 10;
 const CALM_PAUSE: Duration = Duration::from_millis(1);
 /// Databases that the vocabulary chooses from.
 const DATABASES: usize = 4;
+/// What a sequence may have switched on.
+const EVENTS_SETTING: &str = "notify-keyspace-events";
 /// The client that looks at what a sequence left; no sequence has it.
 const INSPECTOR: char = 'z';
 
@@ -201,9 +204,8 @@ impl Duel<'_> {
         let names = valkey.others.keys().chain(store.others.keys());
         for other in names {
             let of = |outcome: &Outcome| {
-                let mut frames = outcome.others.get(other).cloned().unwrap_or_default();
-                compare::sort_messages(&mut frames);
-                Frame::Many(b'*', frames)
+                let frames = outcome.others.get(other).cloned().unwrap_or_default();
+                Frame::Many(b'*', unasked::ordered(frames))
             };
             let (valkey, store) = (of(valkey), of(store));
             if valkey != store || self.leaks(&store) {
@@ -299,7 +301,14 @@ fn empty(target: &dyn Target) -> Result<()> {
         }
         check_calm(start, "subscribers are still there")?;
     }
-    for command in [&["FLUSHALL"][..], &["SCRIPT", "FLUSH"]] {
+    let events = wire.command(&["CONFIG", "GET", EVENTS_SETTING])?;
+    let events = events.items().get(1).map(Value::text);
+    let silent = events.is_none_or(|flags| flags.is_empty());
+    let off: &[&str] = &["CONFIG", "SET", EVENTS_SETTING, ""];
+    let off = (!silent).then_some(off);
+    let clear: [&[&str]; 2] = [&["FLUSHALL"], &["SCRIPT", "FLUSH"]];
+    // A store's settings may be changed only so often.
+    for command in off.into_iter().chain(clear) {
         let reply = wire.command(command)?;
         if let Value::Error(text) = reply {
             bail!("{}: {text}", command.join(" "));

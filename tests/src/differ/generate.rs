@@ -3,8 +3,11 @@
 //! Clients `a` and `b` work on the same few keys, `c` listens. Everything is decided here, before
 //! the first request is sent, so that a sequence can be written down, shortened and played again.
 
+mod mode;
+
 use anyhow::{Context, Result, ensure};
 use fastrand::Rng;
+use mode::Mode;
 
 use super::step::{Act, Request, Step};
 use super::template::Grammar;
@@ -27,6 +30,9 @@ const CLASSES: &[(&str, u32, &str)] = &[
 ];
 const SETUP: &str = include_str!("grammar/setup.txt");
 const LISTENING: &str = include_str!("grammar/pubsub.txt");
+const HEARING: &str = include_str!("grammar/notifications.txt");
+const TRACKING: &str = include_str!("grammar/tracking.txt");
+const NOLOOP: &str = include_str!("grammar/noloop.txt");
 
 /// Commands that are left out of transactions: a store carries them out when they are queued, and the
 /// judge of RANDOMKEY does not follow a SELECT there.
@@ -61,6 +67,9 @@ pub struct Generator {
     classes: Vec<(&'static str, u32, Grammar)>,
     setup: Grammar,
     listening: Grammar,
+    hearing: Grammar,
+    /// Without NOLOOP and with it.
+    tracking: [Grammar; 2],
     words: Vocabulary,
 }
 
@@ -93,6 +102,11 @@ impl Generator {
             classes,
             setup: Grammar::parse(SETUP).context("setup.txt")?,
             listening: Grammar::parse(LISTENING).context("pubsub.txt")?,
+            hearing: Grammar::parse(HEARING).context("notifications.txt")?,
+            tracking: [
+                Grammar::parse(TRACKING).context("tracking.txt")?,
+                Grammar::parse(NOLOOP).context("noloop.txt")?,
+            ],
             words: Vocabulary::new(),
         })
     }
@@ -103,11 +117,17 @@ impl Generator {
     /// When a shape names a value that is not in the vocabulary.
     pub fn sequence(&self, seed: u64) -> Result<Vec<Step>> {
         let rng = &mut Rng::with_seed(seed);
+        let mode = Mode::any(rng);
         let mut steps = Vec::new();
         for client in ['a', 'b', 'c'] {
-            if rng.bool() {
+            if mode.speaks_resp3(client, rng) {
                 steps.push(Step::send(client, vec![b"HELLO".to_vec(), b"3".to_vec()]));
             }
+        }
+        if mode.hears {
+            let flags = self.words.value("events", rng)?;
+            let words = [b"CONFIG".as_slice(), b"SET", mode::EVENTS_SETTING, &flags];
+            steps.push(Step::send('b', words.map(<[u8]>::to_vec).to_vec()));
         }
         for args in self.setup.each(rng, &self.words)? {
             if rng.u8(..10) < 7 {
@@ -115,26 +135,30 @@ impl Generator {
             }
         }
         let end = steps.len() + rng.usize(STEPS);
-        let listens = rng.bool();
         while steps.len() < end {
             match rng.u32(..100) {
-                0..6 => self.transaction(rng, &mut steps)?,
-                6..14 if listens => {
-                    let args = self.listening.any(rng, &self.words)?;
-                    steps.push(Step::send('c', args));
+                0..6 => self.transaction(mode, rng, &mut steps)?,
+                6..14 if mode.listens || mode.hears => {
+                    let grammar = match mode.hears {
+                        true => &self.hearing,
+                        false => &self.listening,
+                    };
+                    let args = grammar.any(rng, &self.words)?;
+                    steps.push(Step::send(mode.listener(rng), args));
                 }
                 14 => steps.push(Step {
                     client: if rng.bool() { 'b' } else { 'c' },
                     act: Act::Close,
                 }),
-                15 => self.unheard(rng, &mut steps)?,
-                16..19 if !listens => {
-                    let args = self.request(rng, false)?;
+                15 => self.unheard(mode, rng, &mut steps)?,
+                16..19 if !mode.listens && !mode.hears => {
+                    let args = self.request(mode, rng, false)?;
                     steps.push(self.dress('c', args, rng));
                 }
+                19..28 if mode.tracks => self.track(mode, rng, &mut steps)?,
                 _ => {
                     let client = if rng.u8(..10) < 7 { 'a' } else { 'b' };
-                    let args = self.request(rng, true)?;
+                    let args = self.request(mode, rng, true)?;
                     steps.push(self.dress(client, args, rng));
                 }
             }
@@ -142,8 +166,26 @@ impl Generator {
         Ok(steps)
     }
 
+    /// CLIENT TRACKING and what belongs to it.
+    fn track(&self, mode: Mode, rng: &mut Rng, steps: &mut Vec<Step>) -> Result<()> {
+        let grammar = &self.tracking[usize::from(mode.noloop)];
+        let args = grammar.any(rng, &self.words)?;
+        let client = ['a', 'a', 'b', 'c'][rng.usize(..4)];
+        let mut step = Step::send(client, args);
+        if let Act::Send(request) = &mut step.act
+            && request.word(1) == "CACHING"
+        {
+            // It is about the next request of its client, before anybody asks how far it has read.
+            request.joined = true;
+            steps.push(step);
+            step = Step::send(client, self.request(mode, rng, false)?);
+        }
+        steps.push(step);
+        Ok(())
+    }
+
     /// A request of any class, sometimes a wrong one.
-    fn request(&self, rng: &mut Rng, may_block: bool) -> Result<Vec<Vec<u8>>> {
+    fn request(&self, mode: Mode, rng: &mut Rng, may_block: bool) -> Result<Vec<Vec<u8>>> {
         let all: u32 = self.classes.iter().map(|(_, weight, _)| weight).sum();
         let args = loop {
             let mut chosen = rng.u32(..all);
@@ -157,11 +199,15 @@ impl Generator {
                 break grammar.any(rng, &self.words)?;
             }
         };
-        Ok(make_wrong(args, rng))
+        let args = make_wrong(args, rng);
+        if mode.leaves_out(&Request::new(args.clone())) {
+            return Ok(vec![b"PING".to_vec()]);
+        }
+        Ok(args)
     }
 
     /// [WATCH], MULTI, some requests, EXEC or DISCARD; others may come between.
-    fn transaction(&self, rng: &mut Rng, steps: &mut Vec<Step>) -> Result<()> {
+    fn transaction(&self, mode: Mode, rng: &mut Rng, steps: &mut Vec<Step>) -> Result<()> {
         let one = |word: &str| vec![word.as_bytes().to_vec()];
         if rng.bool() {
             let key = self.words.value("any", rng)?;
@@ -173,9 +219,10 @@ impl Generator {
         steps.push(Step::send('b', one("MULTI")));
         for _ in 0..rng.usize(0..6) {
             let client = if rng.u8(..5) == 0 { 'a' } else { 'b' };
-            let mut args = self.request(rng, client == 'b')?;
+            let mut args = self.request(mode, rng, client == 'b')?;
             let name = Request::new(args.clone()).name();
-            if client == 'b' && NEVER_QUEUED.contains(&name.as_str()) {
+            let left_out = NEVER_QUEUED.contains(&name.as_str()) || mode.never_queues(&name);
+            if client == 'b' && left_out {
                 args = vec![b"PING".to_vec()];
             }
             steps.push(self.dress(client, args, rng));
@@ -186,7 +233,7 @@ impl Generator {
     }
 
     /// Requests that are not replied to.
-    fn unheard(&self, rng: &mut Rng, steps: &mut Vec<Step>) -> Result<()> {
+    fn unheard(&self, mode: Mode, rng: &mut Rng, steps: &mut Vec<Step>) -> Result<()> {
         let say = |word: &str| {
             ["CLIENT", "REPLY", word]
                 .map(|w| w.as_bytes().to_vec())
@@ -202,7 +249,7 @@ impl Generator {
         };
         add(say(if is_one { "SKIP" } else { "OFF" }));
         for _ in 0..if is_one { 1 } else { rng.usize(1..4) } {
-            let mut args = self.request(rng, false)?;
+            let mut args = self.request(mode, rng, false)?;
             // These would change what is heard.
             let request = Request::new(args.clone());
             if matches!(

@@ -15,6 +15,7 @@ use super::client::{Client, PATIENCE, Replies, Said};
 use super::compare::{self, Compare};
 use super::frame::Frame;
 use super::step::Request;
+use super::unasked;
 use crate::wire::Wire;
 
 /// What the clients of a side connect to.
@@ -104,14 +105,24 @@ impl<'a> Player<'a> {
             client.listens = true;
         }
         let executes = requests.iter().any(|request| request.name() == "EXEC");
-        let unhurried = client.queued.is_none() || executes;
+        // Inside a transaction the mark would be queued, behind what waits it would wait.
+        let holds = |request: &&Request| request.name() == "MULTI" || waits_forever(request);
+        let held = requests.iter().any(holds);
+        let unhurried = !held && (client.queued.is_none() || executes);
         let subscribes = executes || requests.iter().any(|request| is_subscription(request));
+        let tracks = requests.iter().any(|request| is_tracking(request));
+        client.listens |= tracks;
+        client.tracks |= tracks;
         if client.listens
             && unhurried
             && client.replies == Replies::On
             && (subscribes || client.protocol == 2)
         {
             read_to_mark(client, requests, &mut outcome.own);
+            if client.tracks {
+                // Invalidations come when the server has read all that there is, the mark perhaps included.
+                read_to_mark(client, &[], &mut outcome.own);
+            }
         } else {
             for &request in requests {
                 let client = self.known(name)?;
@@ -130,12 +141,15 @@ impl<'a> Player<'a> {
                 }
                 self.follow_cursor(name, requests, &mut outcome.own)?;
             }
-            if self
-                .clients
-                .get(&name)
-                .is_some_and(|c| c.replies == Replies::Off)
-            {
+            let client = self.known(name)?;
+            if client.replies == Replies::Off {
                 thread::sleep(UNHEARD_PAUSE);
+            }
+            // What belongs to this turn shall not come with the next.
+            let said = outcome.own.last().is_none_or(|(_, said)| is_frame(said));
+            let more = client.listens && client.queued.is_none();
+            if more && said && !client.blocked && client.replies == Replies::On {
+                read_to_mark(client, &[], &mut outcome.own);
             }
         }
         if requests.len() > 1 {
@@ -148,6 +162,7 @@ impl<'a> Player<'a> {
         {
             sort_confirmations(&mut outcome.own);
         }
+        outcome.own = unasked::ordered_among(outcome.own);
         self.read_others(name, &mut outcome)?;
         self.read_unblocked(&mut outcome)?;
         Ok(outcome)
@@ -378,7 +393,11 @@ fn is_subscription(request: &Request) -> bool {
     matches!(
         request.name().as_str(),
         "SUBSCRIBE" | "PSUBSCRIBE" | "SSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE"
-    ) || (request.name() == "CLIENT" && request.word(1) == "TRACKING")
+    )
+}
+
+fn is_tracking(request: &Request) -> bool {
+    request.name() == "CLIENT" && request.word(1) == "TRACKING"
 }
 
 /// Whether the server says nothing to this request, by what CLIENT REPLY told it.

@@ -17,6 +17,8 @@ const EXTREME_PER_MILLE: u32 = 30;
 /// Past the agent's 64 KiB of a reply that makes a session heavy and its 68 KiB of a request that
 /// is streamed.
 const HUGE_BYTES: usize = 70_000;
+/// How likely a name, a member or a field is that long, in thousandths.
+const HUGE_PER_MILLE: u32 = 1;
 /// Times to live are so long that no key expires while a sequence runs.
 const TTL_SECONDS: std::ops::Range<u64> = 200..100_000;
 
@@ -88,6 +90,25 @@ const GLOBS: &[&[u8]] = &[
     b"[^s]*",
     b"f*",
     b"m?",
+];
+const EVENTS: &[&[u8]] = &[
+    b"set",
+    b"del",
+    b"expire",
+    b"rename_from",
+    b"rename_to",
+    b"rpush",
+    b"lpop",
+    b"hset",
+    b"sadd",
+    b"zadd",
+    b"xadd",
+    b"new",
+    b"incrby",
+    b"*",
+];
+const EVENT_FLAGS: &[&[u8]] = &[
+    b"KEA", b"KEA", b"KEA", b"KEAmn", b"Kg$xls", b"Ehztdn", b"AK",
 ];
 const PLACES: &[&str] = &[
     "13.361389 38.115556",
@@ -173,10 +194,12 @@ impl Vocabulary {
             "log" => key(LOGS, rng),
             "missing" => pick(MISSING, rng),
             "any" => any_key(rng),
+            "huge" => huge(b'v', rng),
+            "hugekey" => huge(b'k', rng),
             "val" => value(rng),
             "numval" => pick(NUMBERS_AS_TEXT, rng),
-            "field" => pick(FIELDS, rng),
-            "member" => pick(MEMBERS, rng),
+            "field" => or_huge(FIELDS, b'f', rng),
+            "member" => or_huge(MEMBERS, b'm', rng),
             "int" => number(-5..20, rng),
             "pos" => number(1..20, rng),
             "one" => b"1".to_vec(),
@@ -199,9 +222,19 @@ impl Vocabulary {
             "newid" => format!("{}-{}", rng.u16(10..900), rng.u8(1..9)).into_bytes(),
             "group" => number_after(b"gr", 1..3, rng),
             "consumer" => number_after(b"co", 1..4, rng),
-            "channel" => pick(CHANNELS, rng),
+            "channel" => or_huge(CHANNELS, b'c', rng),
             "pattern" => pick(PATTERNS, rng),
-            "glob" => pick(GLOBS, rng),
+            "glob" => or_huge(GLOBS, b'k', rng),
+            "event" => pick(EVENTS, rng),
+            "keyevent" => {
+                let event = pick(EVENTS, rng);
+                [format!("__keyevent@{}__:", rng.u8(..4)).as_bytes(), &event].concat()
+            }
+            "keyspace" => {
+                let glob = pick(GLOBS, rng);
+                [format!("__keyspace@{}__:", rng.u8(..4)).as_bytes(), &glob].concat()
+            }
+            "events" => pick(EVENT_FLAGS, rng),
             "lon" => place(rng, 0),
             "lat" => place(rng, 1),
             "unit" => pick(&[b"m", b"km", b"mi", b"ft"], rng),
@@ -232,9 +265,24 @@ fn key(pool: &[&[u8]], rng: &mut Rng) -> Vec<u8> {
     if rng.u32(..1000) < WRONG_TYPE_PER_MILLE {
         return any_key(rng);
     }
+    if rng.u32(..1000) < HUGE_PER_MILLE {
+        return huge(b'k', rng);
+    }
     // The first names more often than the last, so that keys gather data.
     let at = rng.usize(..pool.len()).min(rng.usize(..pool.len()));
     pool[at].to_vec()
+}
+
+/// Longer than what is looked at as a whole, sometimes several times.
+fn huge(letter: u8, rng: &mut Rng) -> Vec<u8> {
+    vec![letter; HUGE_BYTES * if rng.bool() { 1 } else { 3 }]
+}
+
+fn or_huge(from: &[&[u8]], letter: u8, rng: &mut Rng) -> Vec<u8> {
+    if rng.u32(..1000) < HUGE_PER_MILLE {
+        return huge(letter, rng);
+    }
+    pick(from, rng)
 }
 
 fn any_key(rng: &mut Rng) -> Vec<u8> {
@@ -243,7 +291,7 @@ fn any_key(rng: &mut Rng) -> Vec<u8> {
 
 fn value(rng: &mut Rng) -> Vec<u8> {
     match rng.u32(..200) {
-        0 => vec![b'y'; HUGE_BYTES],
+        0 => huge(b'y', rng),
         1..6 => vec![b'x'; rng.usize(40..3000)],
         _ => pick(TEXTS, rng),
     }

@@ -1,7 +1,7 @@
 //! What an app is told of its store: settings, logs, statistics, memory and users, beside a busy
 //! neighbour.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 
@@ -9,7 +9,7 @@ use crate::pair::{Pair, Side, shown};
 use crate::quoting::split;
 use crate::scenario;
 use crate::smoke::check;
-use crate::wire::Wire;
+use crate::wire::{Value, Wire};
 
 /// What a private Valkey says word for word.
 pub fn told(pair: &Pair) -> Result<()> {
@@ -24,6 +24,46 @@ fn names(text: &str) -> BTreeSet<String> {
     lines
         .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
         .collect()
+}
+
+/// Settings in which the two servers of a pair, or a store and its server, have to differ: where they are and
+/// what the bed has told them.
+const OWN_SETTINGS: [&str; 7] = [
+    "bind",
+    "dir",
+    "enable-debug-command",
+    "enable-module-command",
+    "port",
+    "protected-mode",
+    "unixsocket",
+];
+
+/// CONFIG GET tells of every setting what a private server would tell.
+pub fn settings(pair: &Pair) -> Result<()> {
+    let mut told = Vec::new();
+    for side in Side::BOTH {
+        let reply = pair.connect(side)?.command(&["CONFIG", "GET", "*"])?;
+        let texts: Vec<String> = reply.items().iter().map(Value::text).collect();
+        let pairs = texts.chunks_exact(2);
+        let pairs = pairs.map(|pair| (pair[0].clone(), pair[1].clone()));
+        let mut pairs: BTreeMap<String, String> = pairs.collect();
+        for own in OWN_SETTINGS {
+            if let Some(value) = pairs.get_mut(own) {
+                value.clear();
+            }
+        }
+        told.push(pairs);
+    }
+    let (valkey, store) = (&told[0], &told[1]);
+    ensure!(valkey.len() > 200, "{valkey:?}");
+    let differs = |name: &&String| valkey.get(*name) != store.get(*name);
+    let names: BTreeSet<&String> = valkey.keys().chain(store.keys()).filter(differs).collect();
+    let shown: Vec<_> = names
+        .iter()
+        .map(|name| format!("{name}: {:?}, {:?}", valkey.get(*name), store.get(*name)))
+        .collect();
+    ensure!(shown.is_empty(), "Valkey, store: {}", shown.join("\n"));
+    Ok(())
 }
 
 /// What is counted alike on both sides.

@@ -39,6 +39,8 @@ pub enum ReplyPlan {
     Pubsub,
     /// CLIENT TRACKINGINFO: `prefixes` holds beginnings of keys.
     TrackingInfo,
+    /// GEORADIUS as a script tells it, whose coordinates are strings where RESP3 has numbers.
+    Places,
     /// EXEC: one plan for each queued command, or a null, or an error.
     Exec(Vec<ReplyPlan>),
     /// A script's: nowhere, and in an error the script's own name, which the app knows by another.

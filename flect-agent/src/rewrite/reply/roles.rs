@@ -28,6 +28,14 @@ pub(super) enum Role {
     Cursor,
     /// Names of fields and their values in turn; the third value is an array of beginnings of keys.
     TrackingInfo,
+    /// Places, each with what is known of it.
+    Places,
+    /// A place: its name, or that and more.
+    Place,
+    /// Something about a place: its coordinates, if it is an aggregate.
+    PlaceDetail,
+    /// A number that came as a string.
+    Coordinate,
     /// EXEC's reply.
     Exec,
     /// The agent has a reply of its own for it.
@@ -72,6 +80,7 @@ impl Role {
             ReplyPlan::Channels => Self::Names(Name::Channel),
             ReplyPlan::Pubsub => Self::Pubsub,
             ReplyPlan::TrackingInfo => Self::TrackingInfo,
+            ReplyPlan::Places => Self::Places,
             ReplyPlan::Exec(_) => Self::Exec,
             ReplyPlan::Replace(_) => Self::Replaced,
         }
@@ -101,6 +110,7 @@ impl Role {
             | Self::Redirection
             | Self::PubsubWord
             | Self::AckCount
+            | Self::Coordinate
             | Self::Replaced => None,
             Self::Streams if kind == b'%' => Some(Self::StreamMap),
             role => Some(role),
@@ -117,6 +127,9 @@ impl Role {
             Self::Numsub if index.is_multiple_of(2) => Self::Name(Name::Channel),
             Self::Cursor if index == 1 => Self::Names(Name::Key),
             Self::TrackingInfo if index == 5 => Self::Names(Name::Beginning),
+            Self::Places => Self::Place,
+            Self::Place => Self::PlaceDetail,
+            Self::PlaceDetail => Self::Coordinate,
             Self::Pubsub if index == 0 => Self::PubsubWord,
             Self::PubsubFrame(word) => word.element(index),
             _ => Self::Verbatim,

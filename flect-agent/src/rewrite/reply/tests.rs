@@ -91,6 +91,25 @@ fn values_without_names_stay_as_they_are() {
 }
 
 #[test]
+fn coordinates_become_numbers() {
+    use ReplyPlan::*;
+    check(Places, "*2 $1 a $1 b ", Ok("*2 $1 a $1 b "));
+    check(
+        Places,
+        "*1 *4 $1 a $3 1.5 :7 *2 $4 13.5 $2 -1 ",
+        Ok("*1 *4 $1 a $3 1.5 :7 *2 ,13.5 ,-1 "),
+    );
+    check(Places, "-ERR^no ", Ok("-ERR^no "));
+    check(Places, ":2 ", Ok(":2 "));
+    check(Places, "*0 ", Ok("*0 "));
+    check(
+        Exec(vec![Places, Verbatim]),
+        "*2 *1 *2 $1 a *2 $1 1 $1 2 *1 *1 *1 $1 3 ",
+        Ok("*2 *1 *2 $1 a *2 ,1 ,2 *1 *1 *1 $1 3 "),
+    );
+}
+
+#[test]
 fn names_lose_their_prefix() {
     use ReplyPlan::*;
     check(Name, "$5 {s}:a ", Ok("$1 a "));

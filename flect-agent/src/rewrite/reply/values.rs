@@ -11,6 +11,9 @@ use crate::store::Namespace;
 /// The longest line that holds an integer: a type byte, a sign, 19 digits, CR LF.
 const INTEGER_LINE_BYTES_MAX: usize = 23;
 
+/// More digits than a coordinate has: its text is that of a long double with 17 places.
+const COORDINATE_BYTES_MAX: usize = 64;
+
 impl ReplyRewriter {
     /// Gives out the agent's own reply instead of the value, which is short and taken whole.
     pub(super) fn replace(
@@ -41,6 +44,28 @@ impl ReplyRewriter {
         };
         cursor.skip(whole, out);
         out.extend_from_slice(own);
+        self.end_value();
+        Ok(true)
+    }
+
+    /// A number that a script has for a string, with the server's own digits.
+    pub(super) fn coordinate(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        header: usize,
+        payload: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ReplyError> {
+        if payload > COORDINATE_BYTES_MAX {
+            return Err(ReplyError::UnexpectedShape);
+        }
+        let rest = &cursor.input[cursor.at + header..];
+        let Some(digits) = rest.get(..payload + 2) else {
+            return Ok(false);
+        };
+        cursor.skip(header + payload + 2, out);
+        out.push(b',');
+        out.extend_from_slice(digits);
         self.end_value();
         Ok(true)
     }

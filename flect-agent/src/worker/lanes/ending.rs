@@ -52,7 +52,12 @@ impl Worker {
                 }
                 Recipient::Job(job) | Recipient::Aside(job) => self.fail_job(job),
                 Recipient::Unblocking(unblocking) => self.unblocked(unblocking),
-                Recipient::Greeting | Recipient::ServerId | Recipient::Listening => {}
+                Recipient::Heard(session) => self.heard(session),
+                Recipient::Greeting
+                | Recipient::Switched(..)
+                | Recipient::ServerId
+                | Recipient::Exists
+                | Recipient::Listening => {}
             }
         }
         if upstream.role == Role::Listener {

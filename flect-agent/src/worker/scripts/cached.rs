@@ -12,6 +12,7 @@ use crate::commands::Command;
 use crate::resp::encode;
 use crate::resp::request::Request;
 use crate::rewrite::ReplyPlan;
+use crate::rewrite::words::is;
 use crate::scoped::{SYNTAX_ERROR, Script, Task};
 use crate::scripts::Sha;
 
@@ -38,7 +39,14 @@ impl Worker {
             let mut reply = Vec::new();
             encode::bulk(known.app.as_bytes(), &mut reply);
             let words = [b"SCRIPT".as_slice(), b"LOAD", known.server_text()];
-            return self.queue_script(key, command, &words, ReplyPlan::Replace(reply.into()));
+            let plan = ReplyPlan::Replace(reply.into());
+            let outcome = self.queue_script(key, command, &words, plan);
+            if outcome == Outcome::Taken
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                session.queue_script(known.app, known.server);
+            }
+            return outcome;
         }
         let task = Script::load(session.store.scripts.clone(), known);
         self.script_job(key, Task::Script(task))
@@ -56,7 +64,10 @@ impl Worker {
         let scripts = session.store.scripts.clone();
         let names: Vec<Option<Sha>> = request.args().skip(2).map(Sha::parse).collect();
         if session.transaction.is_some() {
-            let known = |name: &Option<Sha>| name.and_then(|name| scripts.find(name));
+            let queued = session.transaction.as_ref();
+            let known = |name: &Option<Sha>| {
+                name.and_then(|name| scripts.find(name).or_else(|| queued?.brings(name)))
+            };
             let known: Vec<Sha> = names
                 .iter()
                 .map(|name| known(name).unwrap_or(Sha::NONE))
@@ -74,9 +85,9 @@ impl Worker {
         key: Key<Session>,
         request: &Request<'_>,
     ) -> Outcome {
-        let known = request.get(2).is_none_or(|mode| {
-            mode.eq_ignore_ascii_case(b"async") || mode.eq_ignore_ascii_case(b"sync")
-        });
+        let known = request
+            .get(2)
+            .is_none_or(|mode| is(mode, b"async") || is(mode, b"sync"));
         if request.argc() > 3 || !known {
             self.answer(key, b"-ERR SCRIPT FLUSH only support SYNC|ASYNC option\r\n");
             return Outcome::Taken;
@@ -115,12 +126,11 @@ impl Worker {
     /// wait for it, or in a copy of the whole server.
     pub(in crate::worker) fn script_debug(&mut self, key: Key<Session>, request: &Request<'_>) {
         let mode = request.arg(2);
-        let is = |word: &[u8]| mode.eq_ignore_ascii_case(word);
         if let Some(error) = self.wrong_engine(request) {
             self.refuse(key, &error);
-        } else if is(b"no") {
+        } else if is(mode, b"no") {
             self.answer(key, b"+OK\r\n");
-        } else if is(b"yes") || is(b"sync") {
+        } else if is(mode, b"yes") || is(mode, b"sync") {
             self.note_refused(key);
             self.refuse(key, NO_DEBUGGER);
         } else {
