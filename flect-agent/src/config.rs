@@ -5,6 +5,7 @@
 
 mod addresses;
 pub mod environments;
+mod log;
 mod metrics;
 mod pattern;
 mod principal;
@@ -17,6 +18,7 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 pub use addresses::{CgroupPath, Endpoint, Network, StatusPage};
+pub use log::{Levels, Log, LogFormat};
 pub use metrics::{Loopback, Metrics};
 pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
@@ -128,6 +130,8 @@ pub struct Agent {
     pub integrity: bool,
     /// Where the audit log goes.
     pub audit: audit::Settings,
+    /// What the agent's log looks like.
+    pub log: Log,
     /// Where monitoring asks.
     pub metrics: Metrics,
 }
@@ -223,6 +227,7 @@ impl Default for Agent {
             status_page: StatusPage::default(),
             integrity: true,
             audit: audit::Settings::default(),
+            log: Log::default(),
             metrics: Metrics::default(),
         }
     }

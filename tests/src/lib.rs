@@ -33,6 +33,7 @@
 //! | `integrity` | what the daemon does with names that would leave, and with a module that comes |
 //! | `limits` | limits and tokens of the registry, at an agent with hooks |
 //! | [`witness`] | a client of another store, who notices what is denied to it |
+//! | `package` | the Debian package, on a root of its own |
 //! | `resources` | stores that take all they can get |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `setting` | what trials are held with: a version of Valkey, a way of the bytes |
@@ -86,6 +87,8 @@ pub mod limits;
 pub mod monitoring;
 #[cfg(feature = "trials")]
 pub mod operator;
+#[cfg(feature = "trials")]
+pub mod package;
 #[cfg(feature = "trials")]
 pub mod protocol;
 #[cfg(feature = "trials")]

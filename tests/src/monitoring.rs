@@ -3,9 +3,11 @@
 mod access;
 pub mod held;
 mod http;
+mod logs;
 mod metrics;
 mod readiness;
 mod reload;
+mod rules;
 mod supervised;
 pub mod text;
 
@@ -24,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
     all.extend(readiness::TRIALS);
     all.extend(supervised::TRIALS);
     all.extend(reload::TRIALS);
+    all.extend(logs::TRIALS);
+    all.extend(rules::TRIALS);
     all.into_iter()
         .map(|(name, run)| {
             Trial::test(format!("monitoring::{name}"), move || {

@@ -9,6 +9,7 @@ mod demo;
 mod differ;
 mod fuzz;
 mod instructions;
+mod package;
 mod sandbox;
 mod sanitize;
 mod setup;
@@ -38,6 +39,8 @@ enum Task {
     Setup(setup::Args),
     /// Build the agent, the command and the tests
     Build(build::Args),
+    /// Make a Debian package of what is shipped
+    Package(package::Args),
     /// Show what it is about: two apps, one address, two stores
     Demo(demo::Args),
     /// Run a command with a private Valkey behind a private agent
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Package(args) => package::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::run(&args),
         Task::Sandbox(args) => sandbox::run(&args),
         Task::Suite(args) => suite::run(&args),

@@ -3,7 +3,7 @@
 //! Invariant: every key is named here, in one list or the other: a new one does not compile before somebody
 //! has decided.
 
-use super::{Agent, Config, Explicit, Intercept, Valkey};
+use super::{Agent, Config, Explicit, Intercept, Log, Valkey};
 use crate::environment::Defaults;
 
 impl Config {
@@ -72,6 +72,7 @@ impl Config {
             status_page,
             integrity,
             audit,
+            log,
             metrics,
         } = newer.agent;
         keep("agent.cgroup", old.cgroup == cgroup);
@@ -80,10 +81,16 @@ impl Config {
         keep("agent.status_page", old.status_page == status_page);
         keep("agent.integrity", old.integrity == integrity);
         keep("agent.audit", old.audit == audit);
+        let Log { format, levels } = log;
+        keep("agent.log.format", old.log.format == format);
         keep("agent.metrics", old.metrics == metrics);
         let agent = Agent {
             create_stores,
             operators,
+            log: Log {
+                format: old.log.format,
+                levels,
+            },
             ..old.clone()
         };
         let Defaults {

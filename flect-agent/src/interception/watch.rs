@@ -279,7 +279,10 @@ impl Logged {
         }
         self.0.insert(key, now);
         let path = path_of(mount, event.cgroup).unwrap_or_else(|| "(gone)".to_owned());
+        // The hooks' own words, told by the ring buffer: they have a target of their own, so that their level can
+        // be chosen.
         tracing::warn!(
+            target: "kernel",
             cgroup = %Path::new(&path).display(),
             thread = event.thread,
             "refused a connect: {}",

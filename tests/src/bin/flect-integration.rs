@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use flect_tests::bed::cleanup;
 use flect_tests::{
     chaos, child, cli, clients, confinement, control, data, differ, documentation, equality,
-    hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator, protocol,
-    recording, resources, sdk, seed, sessions, smoke, tools, versions, views, wide, worker,
+    hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator, package,
+    protocol, recording, resources, sdk, seed, sessions, smoke, tools, versions, views, wide,
+    worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -96,6 +97,7 @@ fn of_the_host() -> Vec<Trial> {
         documentation::trials(),
         monitoring::trials(),
         operator::trials(),
+        package::trials(),
         cli::trials(),
         sdk::trials(),
         seed::trials(),

@@ -45,7 +45,7 @@ pub const TRIALS: [(&str, Body); 6] = [
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Sends SIGHUP and waits until the agent says how it went.
-fn reload(bed: &Bed) -> Result<Value> {
+pub fn reload(bed: &Bed) -> Result<Value> {
     let before = bed.status()?["config"].clone();
     hang_up(bed)?;
     let mut now = Value::Null;
@@ -62,7 +62,8 @@ fn hang_up(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-fn edit(bed: &Bed, change: impl FnOnce(String) -> String) -> Result<()> {
+/// Changes the configuration file.
+pub fn edit(bed: &Bed, change: impl FnOnce(String) -> String) -> Result<()> {
     let text = fs::read_to_string(bed.config_path())?;
     fs::write(bed.config_path(), change(text))?;
     Ok(())

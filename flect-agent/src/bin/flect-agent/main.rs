@@ -10,6 +10,7 @@ mod explicit;
 mod follow;
 mod gate;
 mod keeper;
+mod log;
 mod login;
 mod metrics;
 mod monitoring;
@@ -29,8 +30,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use flect_agent::config::{Config, DEFAULT_PATH};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use flect_agent::config::{Config, DEFAULT_PATH, LogFormat};
 use flect_agent::confinement;
 use flect_agent::interception;
 
@@ -50,11 +51,21 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = DEFAULT_PATH)]
         config: PathBuf,
+        /// What lines of the log look like, whatever the configuration says.
+        #[arg(long, value_name = "FORMAT")]
+        log_format: Option<Format>,
     },
     /// Check a configuration file; exit code 0 when it is valid, 1 otherwise.
     Check {
         /// The configuration file.
         config: PathBuf,
+    },
+    /// Write the manual's pages: for packages.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Remove the kernel hooks. From then on apps reach whatever listens at the address that they
     /// ask for, with their own credentials and unprefixed keys.
@@ -68,11 +79,30 @@ enum Command {
     },
 }
 
+/// [`LogFormat`] on the command line.
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Run { config } => run(&config),
+        Command::Run { config, log_format } => run(&config, log_format),
         Command::Check { config } => check(&config),
+        Command::Man { out } => man(&out),
         Command::Detach { config, pin } => detach(config, pin),
     };
     match result {
@@ -84,16 +114,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: &std::path::Path) -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("FLECT_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+fn run(path: &std::path::Path, format: Option<Format>) -> anyhow::Result<()> {
     let config = Config::load(path)?;
+    log::start(&config.agent.log, format.map(LogFormat::from))?;
     // Before there is a second thread.
     confinement::process()?;
     tokio::runtime::Builder::new_current_thread()
@@ -115,6 +138,12 @@ fn check(path: &std::path::Path) -> anyhow::Result<()> {
         config.valkey.address
     );
     Ok(())
+}
+
+fn man(out: &std::path::Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out)
+        .and_then(|()| clap_mangen::generate_to(Arguments::command(), out))
+        .with_context(|| format!("cannot write to {}", out.display()))
 }
 
 fn detach(config: Option<PathBuf>, pin: Option<PathBuf>) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::Desk;
+use crate::log;
 use crate::metrics::now_ms;
 use crate::node::Node;
 use crate::supervisor::{self, Supervisor};
@@ -60,6 +61,7 @@ impl Reader {
             match self.reload().await {
                 Ok(ignored) => {
                     self.desk.renew();
+                    log::set_levels(&self.node.config.load().agent.log.levels);
                     self.tell_taken(&ignored);
                     self.node.reloads.store(Arc::new(Reloads {
                         ignored,
