@@ -63,8 +63,10 @@ impl Root {
         }
         let busybox = tools::tools().join("busybox/bin/busybox");
         fs::create_dir_all(root.path("bin"))?;
-        fs::copy(&busybox, root.path("bin/busybox"))
-            .with_context(|| busybox.display().to_string())?;
+        fs::copy(&busybox, root.path("bin/busybox")).with_context(|| {
+            let path = busybox.display();
+            format!("{path}: `cargo xtask setup --vm` puts it there")
+        })?;
         fs::create_dir(root.path("dev"))?;
         // Scripts throw away what they do not want to show.
         let null = root.path("dev/null");
