@@ -156,9 +156,7 @@ impl<'a> Player<'a> {
                 *rule = rule.queued().clone();
             }
         }
-        if let [request] = requests
-            && request.args.len() == 1
-        {
+        if requests.iter().any(|request| request.args.len() == 1) {
             sort_confirmations(&mut outcome.own);
         }
         outcome.own = unasked::ordered_among(outcome.own);

@@ -108,7 +108,7 @@ const EVENTS: &[&[u8]] = &[
     b"*",
 ];
 const EVENT_FLAGS: &[&[u8]] = &[
-    b"KEA", b"KEA", b"KEA", b"KEAmn", b"Kg$xls", b"Ehztdn", b"AK",
+    b"KEA", b"KEA", b"KEA", b"KEAn", b"Kg$xls", b"Ehztdn", b"AK",
 ];
 const PLACES: &[&str] = &[
     "13.361389 38.115556",
