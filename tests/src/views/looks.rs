@@ -63,7 +63,7 @@ fn shows_the_node() -> Result<()> {
         browser.evaluate("location.hash")? == json!(""),
         "the token stays in the address"
     );
-    // What stores hold is measured a while after they are filled.
+    // What stores hold is asked for from time to time.
     browser.wait_for("document.body.innerText.includes('41.0 MiB')")?;
     let shown = browser.evaluate("document.body.innerText")?;
     let shown = shown.as_str().context("no text")?;
