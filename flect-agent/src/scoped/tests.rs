@@ -163,8 +163,12 @@ fn info_tells_nothing_of_the_neighbours() {
 #[test]
 fn config_get_shows_what_is_on_the_list() {
     let mut reply = Vec::new();
-    encode::array(8, &mut reply);
+    encode::array(12, &mut reply);
     for word in [
+        "module.setting",
+        "1",
+        "hash-seed",
+        "secret",
         "maxmemory",
         "0",
         "requirepass",
@@ -178,10 +182,12 @@ fn config_get_shows_what_is_on_the_list() {
     }
     let task = Settings::new(vec![b"*".to_vec()], View::default());
     let (_, reply) = run(Task::Settings(task), &[reply]);
-    // Nothing is known of this store's own settings.
+    // Nothing is known of this store's own settings, and what is the operator's business is as on a fresh
+    // server.
     assert_eq!(
         reply,
-        "*4\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n$11\r\nrequirepass\r\n$0\r\n\r\n"
+        "*8\r\n$9\r\nhash-seed\r\n$0\r\n\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n\
+         $11\r\nrequirepass\r\n$0\r\n\r\n$3\r\ndir\r\n$5\r\n/data\r\n"
     );
 }
 

@@ -22,7 +22,7 @@ def visible(text):
     return re.sub(r"\s", "", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
 
 
-def read_until(terminal, wanted, seconds=20):
+def read_until(terminal, wanted, seconds=20, must=True):
     seen = ""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -34,9 +34,18 @@ def read_until(terminal, wanted, seconds=20):
             seen += part.decode(errors="replace")
             if wanted is not None and visible(wanted) in visible(seen):
                 return seen
-    if wanted is not None:
+    if wanted is not None and must:
         sys.exit(f"did not see {wanted!r} in {visible(seen)[-2000:]!r}")
-    return seen
+    return None if wanted else seen
+
+
+def redrawn(terminal, wanted):
+    # A new size is drawn as a whole, but it may be noticed before the keys are.
+    for rows in range(40, 50):
+        resize(terminal, rows, 120)
+        if read_until(terminal, wanted, 2, must=False) is not None:
+            return
+    sys.exit(f"did not see {wanted!r}")
 
 
 def ended(pid, terminal):
@@ -57,8 +66,7 @@ os.write(terminal, b"?")
 resize(terminal, 30, 90)
 read_until(terminal, "Any key closes this.")
 os.write(terminal, b"x/sess\r")
-resize(terminal, 40, 120)
-read_until(terminal, "filter 'sess'")
+redrawn(terminal, "filter 'sess'")
 os.write(terminal, b"q")
 print("q", ended(pid, terminal))
 for name in ("SIGTERM", "SIGINT", "SIGHUP"):

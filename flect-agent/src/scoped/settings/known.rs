@@ -34,7 +34,6 @@ pub(super) const SHOWN: &[&str] = &[
     "hash-max-listpack-value",
     "hash-max-ziplist-entries",
     "hash-max-ziplist-value",
-    "hash-seed",
     "hll-sparse-max-bytes",
     "hz",
     "io-threads",
@@ -147,6 +146,8 @@ pub(super) const AS_FRESH: &[(&str, &str)] = &[
     ("enable-module-command", "no"),
     ("enable-protected-configs", "no"),
     ("events-per-io-thread", "2"),
+    // Who knows it can make names that collide in the server's tables.
+    ("hash-seed", ""),
     ("hide-user-data-from-log", "yes"),
     ("ignore-warnings", ""),
     ("import-mode", "no"),
