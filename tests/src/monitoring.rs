@@ -14,6 +14,9 @@ pub mod text;
 use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
 
+use crate::bed::Bed;
+use crate::smoke::output;
+
 /// A trial that makes what it needs.
 type Body = fn() -> Result<()>;
 
@@ -35,4 +38,12 @@ pub fn trials() -> Vec<Trial> {
             })
         })
         .collect()
+}
+
+/// Gives the first store each kind of limit: what is told only where one is set.
+fn limit(bed: &Bed) -> Result<()> {
+    let mut flect = bed.flect()?;
+    flect.args(["kv", "set", "store1", "--max-memory", "64mb"]);
+    flect.args(["--max-connections", "50", "--rate", "5000"]);
+    output(&mut flect).map(drop)
 }

@@ -6,7 +6,7 @@
 //! 4. the integration tests on this machine's kernel;
 //! 5. what requests cost in the agent's own code, in instructions, against what was written down;
 //! 6. the bench, for a moment: whether it still measures;
-//! 7. the same integration tests under other kernels, in virtual machines.
+//! 7. those of the integration tests that meet the kernel, under others, in virtual machines.
 //!
 //! Invariant: nothing is skipped unasked; what cannot run is a failure that says why. The last line
 //! is 'N passed, N failed' over everything.

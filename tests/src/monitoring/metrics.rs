@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Body;
 use super::http::{bed, scrape};
 use super::text::Scrape;
+use super::{Body, limit};
 use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed, UNCLAIMED};
-use crate::smoke::{check, output};
+use crate::smoke::check;
 use crate::tools;
 
 pub const TRIALS: [(&str, Body); 3] = [
@@ -226,19 +226,7 @@ fn are_documented() -> Result<()> {
         .collect();
     let (bed, _folder, socket) = bed(Bed::builder())?;
     // What is told only where it is set or measured.
-    let mut flect = bed.flect()?;
-    flect.args([
-        "kv",
-        "set",
-        "store1",
-        "--max-memory",
-        "64mb",
-        "--max-connections",
-        "50",
-        "--rate",
-        "5000",
-    ]);
-    output(&mut flect)?;
+    limit(&bed)?;
     check(&mut bed.connect(APP1)?, "SET a 1", "OK")?;
     let mut told = BTreeSet::new();
     let waited = wait_until(MEASURED_WITHIN, || {

@@ -6,12 +6,12 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::Body;
 use super::http::{bed, scrape};
 use super::text::Scrape;
+use super::{Body, limit};
 use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed};
-use crate::smoke::{check, output};
+use crate::smoke::check;
 use crate::tools;
 
 pub const TRIALS: [(&str, Body); 2] = [
@@ -108,19 +108,7 @@ fn ask_for_what_there_is() -> Result<()> {
     ensure!(all.len() > 40, "only {} expressions", all.len());
 
     let (bed, _folder, socket) = bed(Bed::builder())?;
-    let mut flect = bed.flect()?;
-    flect.args([
-        "kv",
-        "set",
-        "store1",
-        "--max-memory",
-        "64mb",
-        "--max-connections",
-        "50",
-        "--rate",
-        "5000",
-    ]);
-    output(&mut flect)?;
+    limit(&bed)?;
     let mut client = bed.connect(APP1)?;
     check(&mut client, "SET a 1", "OK")?;
     check(&mut client, "GET a", "1")?;
