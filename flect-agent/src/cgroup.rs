@@ -200,6 +200,20 @@ impl CgroupMount {
     }
 }
 
+/// The cgroup of a process now, as a path below the cgroup v2 mount.
+///
+/// # Errors
+/// When the process is gone or not in a cgroup that this one sees.
+pub fn of_process(process: u32) -> io::Result<String> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/cgroup"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    // The kernel's mark on a cgroup that was removed with a dying process in it; and what lies
+    // outside of this process's cgroup namespace begins with `/..`.
+    let path = path.filter(|path| !path.ends_with(" (deleted)") && !path.starts_with("/.."));
+    path.map(str::to_owned)
+        .ok_or_else(|| io::Error::other("its cgroup cannot be told"))
+}
+
 /// Whether a path below the mount is the ancestor or lies below it.
 #[must_use]
 pub fn is_within(below_mount: &str, ancestor: &str) -> bool {

@@ -33,7 +33,7 @@ use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 use crate::weakened::{Weakness, has};
 use kernel::Map;
-use watch::{Watched, Watcher};
+use watch::{Watched, Watcher, Wishes};
 
 pub use error::{IdentifyError, InterceptionError};
 pub use monitor::{Fill, Monitor};
@@ -129,6 +129,72 @@ pub enum WatchEvent {
     },
 }
 
+/// What came of an announcement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The process's cgroup, as a path below the mount.
+    pub cgroup: String,
+    /// The app that it belongs to; none where no app claims it, whose connections are refused.
+    pub app: Option<String>,
+    /// Whether the agent began to listen there for this; otherwise it did already.
+    pub opened: bool,
+}
+
+/// Why a process that was announced got no listeners.
+#[derive(Debug, thiserror::Error)]
+pub enum AnnounceError {
+    /// It is gone, or of another process namespace.
+    #[error("there is no process {0}: name it as this node's own process namespace does")]
+    NoProcess(u32),
+    /// The hooks do not see what it does.
+    #[error(
+        "process {process} is in cgroup {cgroup}, which is not below the managed root ([intercept] cgroup): none of its connections is intercepted"
+    )]
+    NotManaged {
+        /// Its number.
+        process: u32,
+        /// Its cgroup.
+        cgroup: String,
+    },
+    /// Its app has listeners in as many namespaces as it may.
+    #[error(
+        "{} has as many network namespaces as [limits] namespaces allows; raise it or end some",
+        match app { Some(app) => format!("app '{app}'"), None => "what no app claims".to_owned() }
+    )]
+    Full {
+        /// Its app.
+        app: Option<String>,
+    },
+    /// The namespace cannot be entered, or refuses a listener.
+    #[error("cannot listen in the network namespace of process {process}: {cause}")]
+    Closed {
+        /// Its number.
+        process: u32,
+        /// The kernel's answer.
+        cause: io::Error,
+    },
+    /// The thread that opens listeners has ended.
+    #[error("the agent is ending")]
+    Ending,
+}
+
+/// Lets listeners be opened before their workload runs, for hooks of container runtimes.
+#[derive(Clone, Debug)]
+pub struct Announcer(Wishes);
+
+impl Announcer {
+    /// Opens listeners in the network namespace of a process, unless there are some: when `answer` is told
+    /// so, connects from there are accepted. It is told by the watching thread, so be quick; it is dropped
+    /// where that thread has ended.
+    pub fn announce(
+        &self,
+        process: u32,
+        answer: impl FnOnce(Result<Arrival, AnnounceError>) + Send + 'static,
+    ) {
+        self.0.open(process, Box::new(answer));
+    }
+}
+
 /// The hooks in place. Dropping it leaves them so: intercepted connects are then refused.
 #[derive(Debug)]
 pub struct Interception {
@@ -181,21 +247,23 @@ impl Interception {
 
     /// Starts the thread that opens listeners in workloads' network namespaces as they appear.
     ///
-    /// The thread ends when the `Interception` is dropped. A second call does nothing.
+    /// The thread ends when the `Interception` is dropped. A second call answers none.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn watch(
         &mut self,
         on_event: impl FnMut(WatchEvent) + Send + 'static,
-    ) -> Result<(), InterceptionError> {
-        if let Some(watched) = self.watched.take() {
-            let watcher = Watcher::start(watched, on_event).map_err(pins::step(
-                "start the thread that watches network namespaces",
-            ))?;
-            self.watcher = Some(watcher);
-        }
-        Ok(())
+    ) -> Result<Option<Announcer>, InterceptionError> {
+        let Some(watched) = self.watched.take() else {
+            return Ok(None);
+        };
+        let watcher = Watcher::start(watched, on_event).map_err(pins::step(
+            "start the thread that watches network namespaces",
+        ))?;
+        let announcer = Announcer(watcher.wishes());
+        self.watcher = Some(watcher);
+        Ok(Some(announcer))
     }
 
     /// Who is behind an accepted socket; answers once per socket.

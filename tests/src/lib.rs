@@ -64,6 +64,8 @@ pub mod clients;
 #[cfg(feature = "trials")]
 pub mod confinement;
 #[cfg(feature = "trials")]
+pub mod containers;
+#[cfg(feature = "trials")]
 pub mod control;
 #[cfg(feature = "trials")]
 pub mod data;

@@ -72,27 +72,31 @@ pub fn shipped() -> Result<PathBuf> {
     cargo_build("dist", &["-p", "flect-agent", "--bins"])
 }
 
-/// Builds the agent with the feature `weakened` and puts it into a folder of its own.
-///
-/// Must run before the other programs are built: cargo leaves it in their agent's place.
+/// Builds the agent with the feature `weakened`, and puts it into a folder of its own beside the programs of
+/// a profile. Never optimised: what it is there for is to be beaten.
 ///
 /// # Errors
 /// When setup or cargo fails.
 pub fn weakened(profile: &str) -> Result<()> {
     // The packages that are built otherwise too, for the reason that `optimised` has.
-    let packages: &[&str] = match profile {
-        "dev" => &["--workspace"],
-        _ => &["-p", "flect-agent", "-p", "flect-tests"],
-    };
-    let own = ["--bin", "flect-agent", "--features", "flect-agent/weakened"];
-    let folder = cargo_build(profile, &[packages, &own].concat())?;
-    let own = folder.join(tools::WEAKENED);
+    let folder = cargo_build(
+        "dev",
+        &[
+            "--workspace",
+            "--bin",
+            "flect-agent",
+            "--features",
+            "flect-agent/weakened",
+        ],
+    )?;
+    let own = built(profile).join(tools::WEAKENED);
     fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
     let (from, to) = (folder.join("flect-agent"), own.join("flect-agent"));
     // A running one cannot be written to, only replaced.
     let _ = fs::remove_file(&to);
     fs::copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;
-    Ok(())
+    // Nobody must take it for the real one; cargo puts that back whenever it is asked to build it.
+    fs::remove_file(&from).with_context(|| format!("removing {}", from.display()))
 }
 
 /// `flect-agent` and `flect`, built with optimisation.
@@ -126,7 +130,11 @@ fn cargo_build(profile: &str, selection: &[&str]) -> Result<PathBuf> {
     if !status.success() {
         bail!("cargo build failed");
     }
-    // cargo names the folder of `dev` otherwise.
-    let folder = if profile == "dev" { "debug" } else { profile };
-    Ok(tools::target().join(folder))
+    Ok(built(profile))
+}
+
+/// Where cargo puts what it builds with a profile.
+fn built(profile: &str) -> PathBuf {
+    // It names the folder of `dev` otherwise.
+    tools::target().join(if profile == "dev" { "debug" } else { profile })
 }

@@ -11,6 +11,7 @@ mod clients;
 mod libraries;
 mod peers;
 mod progress;
+mod runtime;
 mod sdk;
 pub mod suite;
 mod valgrind;
@@ -56,6 +57,8 @@ pub enum Part {
     Peers,
     /// callgrind, which counts instructions.
     Valgrind,
+    /// crun, which runs containers.
+    Runtime,
     /// QEMU and busybox.
     Vm,
 }
@@ -85,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
         Part::Sdk,
         Part::Chromium,
         Part::Valgrind,
+        Part::Runtime,
     ])?;
     if args.peers {
         ensure(&[Part::Peers])?;
@@ -142,6 +146,7 @@ impl Part {
             Self::Suite => suite::is_ready(),
             Self::Peers => peers::is_ready(),
             Self::Valgrind => valgrind::is_ready(),
+            Self::Runtime => runtime::is_ready(),
             Self::Vm => vm::is_ready(),
         }
     }
@@ -159,6 +164,7 @@ impl Part {
             Self::Suite => suite::install(),
             Self::Peers => peers::install(),
             Self::Valgrind => valgrind::install(),
+            Self::Runtime => runtime::install(),
             Self::Vm => vm::install(),
         }
     }

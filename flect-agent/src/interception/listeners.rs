@@ -135,8 +135,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     )?;
     // The connections of a predecessor linger in TIME_WAIT on this address.
     socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+    // A container's loopback may not be up yet when its runtime announces it: the address is its own
+    // from then on.
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)?;
+        }
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,4 +1,5 @@
-//! The thread that reads what the hooks report, and sweeps over the workloads' network namespaces.
+//! The thread that reads what the hooks report, sweeps over the workloads' network namespaces, and opens
+//! listeners in one that is announced.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,6 +7,8 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,9 +21,9 @@ use flect_ebpf::{
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::namespaces::{Entered, Living, Namespaces, living_in};
-use super::{Claimants, WatchEvent};
+use super::{AnnounceError, Arrival, Claimants, WatchEvent};
 use crate::audit::Reason;
-use crate::cgroup::{CgroupId, CgroupMount};
+use crate::cgroup::{CgroupId, CgroupMount, is_within, of_process};
 
 /// How often the managed processes are looked through: new containers get their listeners before or
 /// soon after they start, without burdening a node with thousands of processes.
@@ -60,8 +63,40 @@ impl fmt::Debug for Watched {
 /// The running thread; dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    stop: OwnedFd,
+    wishes: Wishes,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is asked for.
+enum Wish {
+    /// Listeners in the namespace of this process.
+    Open(u32, Answer),
+    /// Its end.
+    Stop,
+}
+
+/// Told what came of an announcement.
+pub(super) type Answer = Box<dyn FnOnce(Result<Arrival, AnnounceError>) + Send>;
+
+/// A way to ask the thread; each wish wakes it.
+#[derive(Clone, Debug)]
+pub(super) struct Wishes {
+    queue: Sender<Wish>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Wishes {
+    /// Without an answer where the thread has ended: `answer` is dropped.
+    pub(super) fn open(&self, process: u32, answer: Answer) {
+        self.ask(Wish::Open(process, answer));
+    }
+
+    fn ask(&self, wish: Wish) {
+        if self.queue.send(wish).is_ok() {
+            // Fails only where 2^64 wishes wait.
+            let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        }
+    }
 }
 
 impl Watcher {
@@ -69,36 +104,52 @@ impl Watcher {
         watched: Watched,
         on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> io::Result<Self> {
-        let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
-        let stopped = stop.try_clone()?;
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (queue, wishes) = channel();
+        let woken = wake.clone();
         let thread = std::thread::Builder::new()
             .name("namespaces".into())
-            .spawn(move || run(watched, &stopped, on_event))?;
+            .spawn(move || run(watched, &woken, &wishes, on_event))?;
         Ok(Self {
-            stop,
+            wishes: Wishes { queue, wake },
             thread: Some(thread),
         })
+    }
+
+    pub(super) fn wishes(&self) -> Wishes {
+        self.wishes.clone()
     }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let told = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
-        if told.is_ok()
-            && let Some(thread) = self.thread.take()
-        {
+        self.wishes.ask(Wish::Stop);
+        if let Some(thread) = self.thread.take() {
             let _panicked = thread.join();
         }
     }
 }
 
-fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(WatchEvent)) {
+fn run(
+    mut watched: Watched,
+    wake: &OwnedFd,
+    wishes: &Receiver<Wish>,
+    mut on_event: impl FnMut(WatchEvent),
+) {
     let mut logged = Logged::default();
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
     loop {
         let wait = next_sweep.saturating_duration_since(Instant::now());
-        if stopped(stop, &watched.events, wait) {
+        if !wait_for(wake, &watched.events, wait) {
             return;
+        }
+        for wish in wishes.try_iter() {
+            match wish {
+                Wish::Open(process, answer) => {
+                    answer(watched.open_announced(process, &mut on_event))
+                }
+                Wish::Stop => return,
+            }
         }
         // So many and no more: whoever reports faster than this keeps neither the sweep nor the end away.
         for _ in 0..EVENTS_PER_TURN {
@@ -172,6 +223,47 @@ impl Watched {
         if is_open { OPENED } else { CLOSED }
     }
 
+    /// Opens listeners where a process lives that somebody with the right to has named.
+    fn open_announced(
+        &mut self,
+        process: u32,
+        on_event: &mut impl FnMut(WatchEvent),
+    ) -> Result<Arrival, AnnounceError> {
+        let cgroup = of_process(process).map_err(|_| AnnounceError::NoProcess(process))?;
+        let is_managed = self
+            .mount
+            .below(&self.managed_root)
+            .is_some_and(|root| is_within(&cgroup, &root));
+        if !is_managed {
+            return Err(AnnounceError::NotManaged { process, cgroup });
+        }
+        let app = self.claimants.of(&cgroup);
+        let way = PathBuf::from(format!("/proc/{process}/ns/net"));
+        let mut entered = self.namespaces.enter(&way, app.clone());
+        if let Ok(Entered::Full) = entered
+            && self.close_deserted_of(app.as_deref(), on_event)
+        {
+            entered = self.namespaces.enter(&way, app.clone());
+        }
+        let opened = match entered {
+            Ok(Entered::Known) => false,
+            Ok(Entered::Opened(cookie, listeners)) => {
+                tell(vec![(cookie, listeners)], on_event);
+                true
+            }
+            Ok(Entered::Full) => return Err(AnnounceError::Full { app }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(AnnounceError::NoProcess(process));
+            }
+            Err(cause) => return Err(AnnounceError::Closed { process, cause }),
+        };
+        Ok(Arrival {
+            cgroup,
+            app,
+            opened,
+        })
+    }
+
     fn sweep(&mut self, on_event: &mut impl FnMut(WatchEvent)) {
         let living = living_in(&self.managed_root);
         // First, so that an app's share has room for what it has now.
@@ -221,13 +313,13 @@ fn tell(opened: Vec<(u64, Vec<TcpListener>)>, on_event: &mut impl FnMut(WatchEve
     }
 }
 
-/// Waits for reports, the time to sweep, or the end.
-fn stopped(stop: &OwnedFd, events: &RingBuf<MapData>, wait: Duration) -> bool {
+/// Waits for reports, wishes or the time to sweep; false when there is nothing to wait for any more.
+fn wait_for(wake: &OwnedFd, events: &RingBuf<MapData>, wait: Duration) -> bool {
     let Some(ring) = borrow(events) else {
-        return true;
+        return false;
     };
     let mut fds = [
-        PollFd::new(stop, PollFlags::IN),
+        PollFd::new(wake, PollFlags::IN),
         PollFd::from_borrowed_fd(ring, PollFlags::IN),
     ];
     let wait = Timespec {
@@ -236,7 +328,9 @@ fn stopped(stop: &OwnedFd, events: &RingBuf<MapData>, wait: Duration) -> bool {
     };
     // An interrupted wait is a short one.
     let _interrupted = poll(&mut fds, Some(&wait));
-    !fds[0].revents().is_empty()
+    // Before the wishes are looked at, so that none is missed; it holds nothing where nobody woke.
+    let _empty = rustix::io::read(wake, &mut [0; 8]);
+    true
 }
 
 /// The ring's descriptor; aya tells it only as a number.

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    chaos, child, cli, clients, confinement, control, data, differ, documentation, equality,
-    hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator, package,
-    protocol, recording, resources, sdk, seed, sessions, smoke, tools, versions, views, wide,
-    worker,
+    chaos, child, cli, clients, confinement, containers, control, data, differ, documentation,
+    equality, hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator,
+    package, protocol, recording, resources, sdk, seed, sessions, smoke, tools, versions, views,
+    wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,6 +21,7 @@ const RECORD: &str = "--record-corpus";
 fn main() -> ExitCode {
     let roles: Vec<_> = kernel::ROLES
         .into_iter()
+        .chain(containers::ROLES)
         .chain(control::ROLES)
         .chain(intruders::ROLES)
         .chain(worker::ROLES)
@@ -93,6 +94,7 @@ fn of_the_host() -> Vec<Trial> {
         differ::trials(),
         versions::trials(),
         chaos::trials(),
+        containers::trials(),
         data::trials(),
         documentation::trials(),
         monitoring::trials(),

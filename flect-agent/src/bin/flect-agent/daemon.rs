@@ -12,7 +12,7 @@ use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
 use flect_agent::environment::{Directory, Environment};
 use flect_agent::integrity::Integrity;
-use flect_agent::interception::{Claimants, Interception, Settings, WatchEvent};
+use flect_agent::interception::{Announcer, Claimants, Interception, Settings, WatchEvent};
 use flect_agent::worker::{self, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -151,10 +151,12 @@ async fn serve(
     }
     let explicit = listeners.addresses();
     listeners.serve(node.clone(), workers.clone())?;
-    if let Some(hooks) = hooks.take() {
-        hooks.accept(&node, &workers)?;
-    }
+    let announcer = match hooks.take() {
+        Some(hooks) => hooks.accept(&node, &workers)?,
+        None => None,
+    };
     let running = Running {
+        announcer,
         workers,
         environment,
         explicit,
@@ -240,11 +242,15 @@ impl Hooks {
     }
 
     /// Accepts what is intercepted, in every network namespace, from now on.
-    fn accept(mut self, node: &Arc<Node>, workers: &Arc<Vec<Handle>>) -> anyhow::Result<()> {
+    fn accept(
+        mut self,
+        node: &Arc<Node>,
+        workers: &Arc<Vec<Handle>>,
+    ) -> anyhow::Result<Option<Announcer>> {
         let (events, mut namespaces) = mpsc::unbounded_channel();
         let listeners = self.interception.take_listeners();
         let (judge, places) = (node.clone(), self.places.clone());
-        self.interception.watch(move |event| match event {
+        let announcer = self.interception.watch(move |event| match event {
             // Here and now: a queue of them would be as long as apps like.
             WatchEvent::Refused {
                 cgroup,
@@ -289,7 +295,7 @@ impl Hooks {
                 }
             }
         });
-        Ok(())
+        Ok(announcer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `flect-agent`, the daemon of a node.
 
 mod accept;
+mod announce;
 mod bounded;
 mod companions;
 mod control;
@@ -60,6 +61,10 @@ enum Command {
         /// The configuration file.
         config: PathBuf,
     },
+    /// Have the agent listen in a workload's network namespace before its program runs: a hook for
+    /// container runtimes. Without it the first connections of a new namespace are refused for up to
+    /// some milliseconds. Exit code 0 when connections are taken, 1 otherwise.
+    Notify(announce::Args),
     /// Write the manual's pages: for packages.
     #[command(hide = true)]
     Man {
@@ -102,6 +107,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run { config, log_format } => run(&config, log_format),
         Command::Check { config } => check(&config),
+        Command::Notify(args) => announce::run(&args),
         Command::Man { out } => man(&out),
         Command::Detach { config, pin } => detach(config, pin),
     };

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use flect_agent::commands::Learnt;
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
-use flect_agent::interception::{AccelerationVerdict, Monitor};
+use flect_agent::interception::{AccelerationVerdict, Announcer, Monitor};
 use flect_agent::store::Prefix;
 use flect_agent::worker::Handle;
 use serde::Deserialize;
@@ -59,6 +59,8 @@ pub struct Usage {
 
 /// What exists once Valkey has answered.
 pub struct Running {
+    /// Who opens listeners in network namespaces; none where nothing is intercepted.
+    pub announcer: Option<Announcer>,
     /// The event loops.
     pub workers: Arc<Vec<Handle>>,
     /// The shared Valkey.

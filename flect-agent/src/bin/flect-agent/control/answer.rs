@@ -6,8 +6,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
+use flect_agent::interception::AnnounceError;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::standing::{Kind, Standing};
 use super::{Peer, People};
@@ -38,6 +40,7 @@ enum Request {
     Metrics,
     Apps,
     Enter { app: String },
+    Announce { process: u32 },
 }
 
 /// A reply that is not `ok`.
@@ -114,6 +117,7 @@ impl Desk {
             Request::Metrics => "metrics",
             Request::Apps => "apps",
             Request::Enter { .. } => "enter",
+            Request::Announce { .. } => "announce",
         };
         let result = match request {
             Request::Status => self
@@ -124,6 +128,10 @@ impl Desk {
                 .map(|()| json!(metrics::snapshot(&self.node))),
             Request::Apps => Ok(self.apps(&standing, peer)),
             Request::Enter { app } => self.enter(&standing, peer, app).await,
+            Request::Announce { process } => match self.for_operators(&standing, peer) {
+                Ok(()) => self.announce(process).await,
+                Err(refusal) => Err(refusal),
+            },
         };
         match result {
             Ok(value) => json!({ "ok": value }),
@@ -151,6 +159,37 @@ impl Desk {
                 peer.uid
             )
         });
+    }
+
+    /// Answers once connections are taken where the process lives.
+    async fn announce(&self, process: u32) -> Result<Value, Refusal> {
+        let failed = |error: AnnounceError| Refusal {
+            code: "failed",
+            message: error.to_string(),
+        };
+        if self.node.places.is_none() {
+            return Err(Refusal {
+                code: "failed",
+                message: "this agent intercepts nothing ([intercept] enabled = false), so it listens in no network namespace but its own".to_owned(),
+            });
+        }
+        let announcer = self.node.running().and_then(|it| it.announcer.as_ref());
+        let Some(announcer) = announcer else {
+            return Err(Refusal {
+                code: "starting",
+                message: "the agent is starting: ask again".to_owned(),
+            });
+        };
+        let (told, answer) = oneshot::channel();
+        // Nobody waits for it any more where the asking process has gone.
+        announcer.announce(process, move |arrival| drop(told.send(arrival)));
+        let arrival = answer.await.unwrap_or(Err(AnnounceError::Ending));
+        let arrival = arrival.map_err(failed)?;
+        Ok(json!({
+            "cgroup": arrival.cgroup,
+            "app": arrival.app,
+            "opened": arrival.opened,
+        }))
     }
 
     fn for_operators(&self, standing: &Standing, peer: &Peer) -> Result<(), Refusal> {

@@ -11,6 +11,8 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+use flect_agent::cgroup;
+
 /// Who connected.
 #[derive(Debug)]
 pub struct Peer {
@@ -90,14 +92,10 @@ impl Peer {
     /// # Errors
     /// When it is gone or not in a cgroup that the agent sees.
     pub fn cgroup(&self) -> io::Result<String> {
-        let text = std::fs::read_to_string(format!("/proc/{}/cgroup", self.pid))?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
-        // The kernel's mark on a cgroup that was removed with a dying process in it; and what lies
-        // outside of the agent's cgroup namespace begins with `/..`.
-        let path = path.filter(|path| !path.ends_with(" (deleted)") && !path.starts_with("/.."));
-        match path {
-            Some(path) if self.is_there() => Ok(path.to_owned()),
-            _ => Err(io::Error::other("its cgroup cannot be told")),
+        let path = cgroup::of_process(self.pid)?;
+        match self.is_there() {
+            true => Ok(path),
+            false => Err(io::Error::other("its cgroup cannot be told")),
         }
     }
 
