@@ -131,6 +131,58 @@ mod tests {
             .claim(path)
     }
 
+    /// The table of docs/operations.md, 'Containers', against paths as these runtimes make them.
+    #[test]
+    fn containers_of_every_runtime_are_found() {
+        let id = "4f1c5e0b7a42";
+        let uid = "0b1a2c3d-11ee-4f5a-9c0d-aabbccddeeff";
+        let underscored = uid.replace('-', "_");
+        let pod = format!("kubepods-burstable-pod{underscored}.slice");
+        let kubepods = format!("/kubepods.slice/**/kubepods-*pod{underscored}.slice");
+        for (pattern, path) in [
+            (
+                "/system.slice/shop.service",
+                "/system.slice/shop.service".to_owned(),
+            ),
+            (
+                "/system.slice/shop@*.service",
+                "/system.slice/shop@2.service".to_owned(),
+            ),
+            ("/shop.slice", format!("/shop.slice/docker-{id}.scope")),
+            (
+                "/system.slice/docker-4f1c*.scope",
+                format!("/system.slice/docker-{id}.scope/init"),
+            ),
+            ("/shop", format!("/shop/{id}")),
+            (
+                "/machine.slice/libpod-4f1c*.scope",
+                format!("/machine.slice/libpod-{id}.scope/container"),
+            ),
+            (
+                &kubepods,
+                format!("/kubepods.slice/kubepods-burstable.slice/{pod}/cri-containerd-{id}.scope"),
+            ),
+            (
+                // A pod of the class Guaranteed lies one level higher.
+                &kubepods,
+                format!("/kubepods.slice/kubepods-pod{underscored}.slice/crio-{id}.scope"),
+            ),
+            (
+                &format!("/kubepods/**/pod{uid}"),
+                format!("/kubepods/besteffort/pod{uid}/{id}"),
+            ),
+            (
+                &format!("/kubepods/**/pod{uid}"),
+                format!("/kubepods/pod{uid}/{id}"),
+            ),
+        ] {
+            assert!(claim(pattern, &path).is_some(), "{pattern} and {path}");
+            let other = path.replace("shop", "blog").replace("4f1c", "5e2d");
+            let other = other.replace("0b1a2c3d", "1c2b3a4d");
+            assert_eq!(claim(pattern, &other), None, "{pattern} and {other}");
+        }
+    }
+
     #[test]
     fn patterns_match_by_component() {
         let wildcard = |depth| Some(Claim::Wildcard(Reverse(depth)));

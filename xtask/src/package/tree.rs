@@ -47,6 +47,11 @@ pub fn make(root: &Path, programs: &Programs) -> Result<()> {
         &share.join("doc/flect/examples/agent.toml"),
         0o644,
     )?;
+    put(
+        &fs::read(source.join("config/oci-hook.json"))?,
+        &share.join("doc/flect/examples/oci-hook.json"),
+        0o644,
+    )?;
     for file in [
         "flect.schema.json",
         "prometheus/flect.rules.yml",
