@@ -57,11 +57,19 @@ impl Config {
             tls_key,
         } = newer.explicit;
         keep("explicit.listen", old.listen == listen);
-        keep(
-            "explicit.tls_certificate",
-            old.tls_certificate == tls_certificate,
-        );
-        keep("explicit.tls_key", old.tls_key == tls_key);
+        // Another certificate may come at any time; to speak TLS or not is decided at the start.
+        let speaks_tls = tls_certificate.is_some() && tls_key.is_some();
+        let spoke_tls = old.tls_certificate.is_some() && old.tls_key.is_some();
+        keep("explicit.tls_certificate", spoke_tls == speaks_tls);
+        let (tls_certificate, tls_key) = match spoke_tls == speaks_tls {
+            true => (tls_certificate, tls_key),
+            false => (old.tls_certificate.clone(), old.tls_key.clone()),
+        };
+        let explicit = Explicit {
+            tls_certificate,
+            tls_key,
+            ..old.clone()
+        };
         let old = &self.agent;
         let Agent {
             cgroup,
@@ -111,7 +119,7 @@ impl Config {
         let merged = Self {
             valkey,
             intercept: self.intercept.clone(),
-            explicit: self.explicit.clone(),
+            explicit,
             agent,
             limits,
             apps: newer.apps,

@@ -5,10 +5,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -45,13 +46,7 @@ impl Second {
         let folder = tempfile::Builder::new().prefix("flect-second-").tempdir()?;
         let mut tls = String::new();
         if let Some((certificate, key)) = &options.tls {
-            let (cert_path, key_path) = (
-                folder.path().join("cert.pem"),
-                folder.path().join("key.pem"),
-            );
-            fs::write(&cert_path, certificate)?;
-            fs::write(&key_path, key)?;
-            fs::set_permissions(&key_path, fs::Permissions::from_mode(0o600))?;
+            let (cert_path, key_path) = certify(folder.path(), certificate, key)?;
             tls = format!("tls_certificate = {cert_path:?}\ntls_key = {key_path:?}\n");
         }
         let config = folder.path().join("agent.toml");
@@ -114,6 +109,20 @@ impl Second {
         Ok(Wire::connect(self.address)?)
     }
 
+    /// Exchanges its certificate and key, sends SIGHUP, and answers what `flect status` says of how that went.
+    pub fn certified_anew(&self, certificate: &str, key: &str) -> Result<Value> {
+        certify(self.folder.path(), certificate, key)?;
+        let before = self.status()?["config"].take();
+        let pid = i32::try_from(self.child.id())?;
+        kill_process(Pid::from_raw(pid).context("a pid")?, Signal::HUP)?;
+        let mut now = Value::Null;
+        wait_until(PATIENCE, || {
+            now = self.status()?["config"].take();
+            Ok(now != before)
+        })?;
+        Ok(now)
+    }
+
     /// What `flect status` says of it.
     pub fn status(&self) -> Result<Value> {
         agent::status(&self.programs, &self.socket())
@@ -128,6 +137,15 @@ impl Second {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("agent.log")).unwrap_or_default()
     }
+}
+
+/// Writes both, and answers where they are.
+fn certify(folder: &Path, certificate: &str, key: &str) -> Result<(PathBuf, PathBuf)> {
+    let (cert_path, key_path) = (folder.join("cert.pem"), folder.join("key.pem"));
+    fs::write(&cert_path, certificate)?;
+    fs::write(&key_path, key)?;
+    fs::set_permissions(&key_path, fs::Permissions::from_mode(0o600))?;
+    Ok((cert_path, key_path))
 }
 
 impl Drop for Second {

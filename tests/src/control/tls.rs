@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use super::Body;
 use super::explicit::served;
@@ -13,8 +14,9 @@ use super::second::Options;
 use crate::smoke::output;
 use crate::tools;
 
-pub const BODIES: [(&str, Body); 2] = [
+pub const BODIES: [(&str, Body); 3] = [
     ("tls_protects_explicit_mode", clients),
+    ("tls_certificates_are_renewed", renewed),
     ("tls_is_not_optional_where_it_is_set", plain_is_refused),
 ];
 
@@ -77,6 +79,47 @@ fn clients() -> Result<()> {
     super::soon("the end of sessions", || {
         Ok(second.status()?["sessions"] == 0)
     })
+}
+
+/// Certificates end, sessions need not: the next is taken on SIGHUP, and one that is no good is not.
+fn renewed() -> Result<()> {
+    let (first, second_pair) = (certificate()?, certificate()?);
+    let options = Options {
+        tls: Some(first.clone()),
+        ..Options::default()
+    };
+    let (bed, second, tokens) = served(&["one"], &options)?;
+    let port = second.address().port().to_string();
+    let ping = |trusted: &str| -> Result<bool> {
+        let path = bed.folder().join("trusted.pem");
+        fs::write(&path, trusted)?;
+        let mut command = Command::new(tools::program("valkey-cli")?);
+        command
+            .args(["--tls", "--cacert"])
+            .arg(&path)
+            .args(["-h", "127.0.0.1", "-p", &port, "--user", "one"])
+            .arg("--no-auth-warning")
+            .env("REDISCLI_AUTH", &tokens[0])
+            .arg("PING");
+        let output = command.output()?;
+        Ok(output.status.success() && output.stdout.starts_with(b"PONG"))
+    };
+    ensure!(ping(&first.0)?, "{}", second.log());
+    ensure!(!ping(&second_pair.0)?, "any certificate is trusted");
+
+    let told = second.certified_anew(&first.0, "no key")?;
+    let error = told["error"].as_str().unwrap_or_default();
+    ensure!(error.contains("explicit.tls_key"), "{told}");
+    ensure!(ping(&first.0)?, "what held does not hold any more");
+
+    let told = second.certified_anew(&second_pair.0, &second_pair.1)?;
+    ensure!(
+        told["error"].is_null() && told["ignored"] == json!([]),
+        "{told}"
+    );
+    ensure!(ping(&second_pair.0)?, "the new one is not used");
+    ensure!(!ping(&first.0)?, "the old one is used still");
+    Ok(())
 }
 
 /// A client that speaks plain RESP, and one that says nothing, get nothing and are let go.

@@ -2,16 +2,21 @@
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Body;
 use super::held::Held;
 use crate::bed::{APP1, Bed};
 use crate::smoke::check;
 
-pub const TRIALS: [(&str, Body); 3] = [
+pub const TRIALS: [(&str, Body); 4] = [
+    (
+        "an_agent_with_a_wrong_configuration_is_not_started_again",
+        not_started_again,
+    ),
     (
         "supervisor_hears_ready_once_it_serves",
         hears_ready_once_it_serves,
@@ -159,5 +164,27 @@ fn hears_of_valkey_and_the_end() -> Result<()> {
     supervisor.expect("a status", |line| line.starts_with("STATUS=serving"))?;
     bed.stop_agent()?;
     supervisor.expect("STOPPING", |line| line == "STOPPING=1")?;
+    Ok(())
+}
+
+/// The exit code that the unit knows: started again with the same file, it would only end again.
+fn not_started_again() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("agent.toml");
+    std::fs::write(&config, "[valkey]\naddres = \"127.0.0.1:6379\"\n")?;
+    let agent = crate::tools::Programs::beside_current()?.agent;
+    let output = Command::new(agent)
+        .args(["run", "--config"])
+        .arg(&config)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let code = output.status.code().context("ended by a signal")?;
+    ensure!(said.contains("unknown field `addres`"), "{said}");
+    let unit = include_str!("../../../config/flect-agent.service");
+    let line = format!("\nRestartPreventExitStatus={code}\n");
+    ensure!(
+        code != 1 && unit.contains(&line),
+        "it ends with {code}, which the unit does not know"
+    );
     Ok(())
 }

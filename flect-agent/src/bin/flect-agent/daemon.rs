@@ -150,6 +150,7 @@ async fn serve(
         tokio::spawn(sweep(groups));
     }
     let explicit = listeners.addresses();
+    let certificate = listeners.certificate();
     listeners.serve(node.clone(), workers.clone())?;
     let announcer = match hooks.take() {
         Some(hooks) => hooks.accept(&node, &workers)?,
@@ -179,6 +180,7 @@ async fn serve(
         desk,
         supervisor,
         orders,
+        certificate,
     };
     tokio::spawn(reader.run(hangup));
     keeper.run(wanted, changed, ordered).await

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::{EXPLICIT_APP, Explicit};
 use flect_agent::worker::Handle;
@@ -38,19 +39,51 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Listeners, bound before anything else is begun, so that mistakes show at once.
 pub struct Listeners {
     listeners: Vec<TcpListener>,
-    tls: Option<TlsAcceptor>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+/// What the listeners prove themselves with, where they speak TLS; read again with the configuration, since
+/// certificates end.
+pub struct Certificate(ArcSwap<ServerConfig>);
+
+impl Certificate {
+    /// None where the configuration names none.
+    fn of(config: &Explicit) -> anyhow::Result<Option<Self>> {
+        Ok(read(config)?.map(|tls| Self(ArcSwap::new(tls))))
+    }
+
+    /// Reads certificate and key again; they are for handshakes from then on, once taken.
+    ///
+    /// # Errors
+    /// When they cannot be read, or do not fit together.
+    pub fn renewed(self: &Arc<Self>, config: &Explicit) -> anyhow::Result<Renewed> {
+        Ok(Renewed(self.clone(), read(config)?))
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+}
+
+/// A certificate that is good, and not in use yet.
+pub struct Renewed(Arc<Certificate>, Option<Arc<ServerConfig>>);
+
+impl Renewed {
+    /// Uses it.
+    pub fn take(self) {
+        if let Some(tls) = self.1 {
+            self.0.0.store(tls);
+        }
+    }
 }
 
 impl Listeners {
     /// Binds, and reads certificate and key.
     pub fn bind(config: &Explicit) -> anyhow::Result<Self> {
-        let tls = match (&config.tls_certificate, &config.tls_key) {
-            (Some(certificate), Some(key)) => Some(tls(certificate, key)?),
-            _ => None,
-        };
+        let certificate = Certificate::of(config)?.map(Arc::new);
         let mut listeners = Vec::new();
         for address in &config.listen {
-            if tls.is_none() && !address.ip().is_loopback() {
+            if certificate.is_none() && !address.ip().is_loopback() {
                 tracing::warn!(%address, "tokens and data cross the network unencrypted: set explicit.tls_certificate and explicit.tls_key");
             }
             let listener = TcpListener::bind(address)
@@ -58,13 +91,21 @@ impl Listeners {
             listener.set_nonblocking(true)?;
             listeners.push(listener);
         }
-        Ok(Self { listeners, tls })
+        Ok(Self {
+            listeners,
+            certificate,
+        })
     }
 
     /// Where they listen.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.listeners.iter().map(TcpListener::local_addr);
         addresses.filter_map(Result::ok).collect()
+    }
+
+    /// What they prove themselves with; none where they do not speak TLS.
+    pub fn certificate(&self) -> Option<Arc<Certificate>> {
+        self.certificate.clone()
     }
 
     /// Accepts from now on, on a thread of its own.
@@ -85,7 +126,7 @@ impl Listeners {
         let hall = Arc::new(Hall {
             node,
             workers,
-            tls: self.tls,
+            certificate: self.certificate,
             waiting: Mutex::default(),
         });
         std::thread::Builder::new()
@@ -104,8 +145,15 @@ impl Listeners {
     }
 }
 
+fn read(config: &Explicit) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    match (&config.tls_certificate, &config.tls_key) {
+        (Some(certificate), Some(key)) => tls(certificate, key).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// TLS as the certificate and key say.
-fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
+fn tls(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
     use std::os::unix::fs::MetadataExt;
     let in_certificate = || format!("explicit.tls_certificate: {}", certificate.display());
     let in_key = || format!("explicit.tls_key: {}", key.display());
@@ -128,14 +176,14 @@ fn tls(certificate: &Path, key: &Path) -> anyhow::Result<TlsAcceptor> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .context("explicit.tls_certificate and explicit.tls_key do not fit together")?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 /// Where connections prove themselves.
 struct Hall {
     node: Arc<Node>,
     workers: Arc<Vec<Handle>>,
-    tls: Option<TlsAcceptor>,
+    certificate: Option<Arc<Certificate>>,
     /// Connections that have not, by address.
     waiting: Mutex<HashMap<IpAddr, usize>>,
 }
@@ -178,7 +226,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place) {
         let ends = Ends { peer, asked };
         // The agent writes whole batches; Nagle would only add a delay.
         stream.set_nodelay(true)?;
-        match &hall.tls {
+        match &hall.certificate {
             None => {
                 let mut stream = stream;
                 let login = gate::log_in(&mut stream, &door);
@@ -189,9 +237,9 @@ async fn serve(stream: TcpStream, peer: SocketAddr, place: Place) {
                     gate::hand_over(&hall.workers, accepted);
                 }
             }
-            Some(tls) => {
+            Some(certificate) => {
                 let login = async {
-                    let mut stream = tls.accept(stream).await?;
+                    let mut stream = certificate.acceptor().accept(stream).await?;
                     let login = gate::log_in(&mut stream, &door).await?;
                     std::io::Result::Ok(login.map(|(admitted, early)| (stream, admitted, early)))
                 };

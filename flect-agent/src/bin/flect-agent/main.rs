@@ -32,7 +32,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use flect_agent::config::{Config, DEFAULT_PATH, LogFormat};
+use flect_agent::config::{Config, ConfigError, DEFAULT_PATH, LogFormat};
 use flect_agent::confinement;
 use flect_agent::interception;
 
@@ -47,7 +47,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run in the foreground until SIGTERM or SIGINT. The kernel hooks stay afterwards, so that
-    /// connections are refused instead of reaching Valkey unrewritten.
+    /// connections are refused instead of reaching Valkey unrewritten. Exit code 78 when the
+    /// configuration is not valid, 1 after any other failure.
     Run {
         /// The configuration file.
         #[arg(long, default_value = DEFAULT_PATH)]
@@ -56,7 +57,7 @@ enum Command {
         #[arg(long, value_name = "FORMAT")]
         log_format: Option<Format>,
     },
-    /// Check a configuration file; exit code 0 when it is valid, 1 otherwise.
+    /// Check a configuration file; exit code 0 when it is valid, 78 otherwise.
     Check {
         /// The configuration file.
         config: PathBuf,
@@ -115,10 +116,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flect-agent: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<ConfigError>() {
+                true => ExitCode::from(EX_CONFIG),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
+
+/// What programs end with whose configuration is at fault (sysexits.h): the unit is not started again with it.
+const EX_CONFIG: u8 = 78;
 
 fn run(path: &std::path::Path, format: Option<Format>) -> anyhow::Result<()> {
     let config = Config::load(path)?;

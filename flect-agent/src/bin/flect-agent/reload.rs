@@ -12,6 +12,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::control::Desk;
+use crate::explicit::Certificate;
 use crate::log;
 use crate::metrics::now_ms;
 use crate::node::Node;
@@ -51,6 +52,8 @@ pub struct Reader {
     pub desk: Arc<Desk>,
     pub supervisor: Arc<Supervisor>,
     pub orders: mpsc::Sender<Order>,
+    /// That of explicit mode.
+    pub certificate: Option<Arc<Certificate>>,
 }
 
 impl Reader {
@@ -89,12 +92,20 @@ impl Reader {
     async fn reload(&self) -> Result<Vec<&'static str>, String> {
         let newer = Config::load(&self.path).map_err(|error| error.to_string())?;
         let (config, ignored) = self.node.config.load().followed_by(newer);
+        let certificate = self.certificate.as_ref();
+        let renewed = certificate
+            .map(|certificate| certificate.renewed(&config.explicit))
+            .transpose()
+            .map_err(|error| format!("{error:#}"))?;
         let (taken, answer) = oneshot::channel();
         let order = Order { config, taken };
         // The keeper ends only with the process.
         let gone = || "the agent ends".to_owned();
         self.orders.send(order).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())??;
+        if let Some(renewed) = renewed {
+            renewed.take();
+        }
         Ok(ignored)
     }
 
