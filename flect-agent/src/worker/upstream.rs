@@ -46,6 +46,8 @@ pub struct Upstream {
     pub guard: Guard,
     /// The frame being read is a push or a pub/sub message that no request asked for.
     pub unasked: bool,
+    /// It is one that no session is told.
+    pub unheard: bool,
     /// The frame being read is dropped, as CLIENT REPLY asks for.
     pub muted: bool,
     /// There may be bytes to read.
@@ -225,6 +227,7 @@ impl Upstream {
             rewriter: ReplyRewriter::default(),
             guard: Guard::default(),
             unasked: false,
+            unheard: false,
             muted: false,
             readable: false,
             hung_up: false,
