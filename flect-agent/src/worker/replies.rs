@@ -183,6 +183,7 @@ impl Worker {
                     Recipient::Greeting
                     | Recipient::Listening
                     | Recipient::Heard(_)
+                    | Recipient::Untold(_)
                     | Recipient::Switched(..),
                 )
                 | None => {
@@ -249,6 +250,10 @@ impl Worker {
                 self.take_event(key);
                 return Ok(());
             }
+            if let (true, Role::Own(session)) = (upstream.unheard, upstream.role) {
+                self.kept_from(session);
+                return Ok(());
+            }
             let broken = upstream.rewriter.tells_broken_redirection();
             if let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key)) {
                 session.tracking.broken |= broken;
@@ -307,6 +312,9 @@ impl Worker {
             Recipient::Greeting => self.greeted(key),
             Recipient::Listening => self.listening(key),
             Recipient::Heard(session) => self.heard(session),
+            Recipient::Untold(session) => {
+                self.tell_untold(session);
+            }
             Recipient::Switched(session, protocol) => self.switched(key, session, protocol),
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Exists => {

@@ -201,6 +201,8 @@ pub enum Recipient {
     Switched(Key<Session>, Protocol),
     /// A listener's PSUBSCRIBE.
     Listening,
+    /// A PING behind what the session is to be told of before it is told of a flush.
+    Untold(Key<Session>),
     /// A listener's PING, behind all that the session shall have heard of.
     Heard(Key<Session>),
 }

@@ -54,7 +54,7 @@ pub(super) enum Word {
 
 /// The channel of invalidations in RESP2, of a server's own making. It has no prefix, and a store's channels
 /// all have one, so an app's channel of that name is another.
-pub(super) const INVALIDATION_CHANNEL: &[u8] = b"__redis__:invalidate";
+pub const INVALIDATION_CHANNEL: &[u8] = b"__redis__:invalidate";
 
 /// The longest kind is `tracking-redir-broken`.
 pub(super) const WORD_BYTES_MAX: usize = 32;

@@ -55,6 +55,9 @@ fn invalidation(upstream: &Upstream, sessions: &Arena<Session>, bytes: &[u8]) ->
         Role::Own(session) => sessions.get(session),
         _ => None,
     };
+    if first_word(bytes) == Some(b"invalidate") && session.is_some_and(Session::waits_for_flush) {
+        return Owner::Unheard;
+    }
     match session.map(|session| tells_of_agent(bytes, &session.namespace)) {
         Some(None) => Owner::Unknown,
         Some(Some(true)) => Owner::Unheard,
