@@ -152,6 +152,10 @@ impl fmt::Debug for Prefix {
     }
 }
 
+/// What the names begin with, behind the prefix, that the agent itself keeps with a store: database 0 has
+/// no number in its names, so no key of an app is called so.
+pub const HIDDEN: &[u8] = b"/0:";
+
 /// What goes in front of a session's names: keys by database, channels for the whole store (Valkey
 /// does not divide channels by database either).
 #[derive(Clone, Debug, PartialEq, Eq)]

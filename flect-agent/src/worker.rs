@@ -17,6 +17,7 @@ mod clients;
 mod dismissal;
 mod dispatch;
 pub(crate) mod events;
+mod flushes;
 mod forward;
 mod functions;
 mod input;

@@ -24,6 +24,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("flushed_at_once", flush::at_once),
     ("flushed_by_one_who_goes", flush::gone),
     ("nothing_is_left_behind", flush::nothing_is_left_behind),
+    ("nobody_is_told_of_them", flush::nobody_is_told_of_them),
 ];
 
 /// The trials of this module.

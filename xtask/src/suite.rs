@@ -165,7 +165,11 @@ fn compare(runner: &Runner, differences: &Differences, unit: &str) -> Result<Com
         if compared.unexplained.is_empty() || run > 1 && !stuck {
             break;
         }
-        skipped.extend(store.stuck.take());
+        let waited = store.stuck.take();
+        // It may have waited in vain for what an explained one left behind.
+        if run > 1 || skipped.is_empty() {
+            skipped.extend(waited);
+        }
         let again = runner.run(unit, false, &skipped)?;
         stuck = again.stuck.is_some();
         store.stuck = again.stuck;

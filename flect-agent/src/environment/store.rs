@@ -50,6 +50,8 @@ pub struct Store {
     pub pause: Pause,
     /// Its sessions that watch the others' commands.
     pub monitors: Monitors,
+    /// How many FLUSHDB and FLUSHALL this node's sessions have begun.
+    pub flushes: Share,
     settings: Settings,
     /// Open sessions on this node.
     sessions: AtomicUsize,
@@ -142,6 +144,7 @@ impl Store {
             limits: Limits::default(),
             pause: Pause::default(),
             monitors: Monitors::default(),
+            flushes: Share::default(),
             settings: Settings::default(),
             sessions: AtomicUsize::new(0),
             upstreams: Share::default(),

@@ -15,7 +15,7 @@ mod values;
 pub use error::ReplyError;
 pub use names::store_prefix;
 pub use plan::{ReplyPlan, ScriptNames};
-pub use pubsub::{Ack, AckKind};
+pub use pubsub::{Ack, AckKind, INVALIDATION_CHANNEL, tells_of_agent};
 
 use cursor::Cursor;
 use names::Stripped;

@@ -5,9 +5,9 @@
 
 use std::collections::HashSet;
 
-use super::gather::{FOUND_BYTES_MAX, Gather, Gathered, HIDDEN, list, names_after_swaps};
+use super::gather::{FOUND_BYTES_MAX, Gather, Gathered, list, names_after_swaps};
 use super::{Context, Reply, Step, Target, ask};
-use crate::store::Prefix;
+use crate::store::{HIDDEN, Prefix};
 
 /// How long the names stay when nobody reads them, because the EXEC did not run: longer than a server
 /// that is stopped for a moment keeps an EXEC waiting.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::Reply;
 use super::Step;
 use super::walk::Walk;
-use crate::store::Prefix;
+use crate::store::{HIDDEN, Prefix};
 
 /// Names in bytes that are handed to a script, which looks at each of them while the whole server waits
 /// for it: 5 us a name for FLUSHDB, 10 for DBSIZE, 15 for SWAPDB, measured on a busy machine. So this is a
@@ -116,10 +116,6 @@ fn item(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b':');
     out.extend_from_slice(bytes);
 }
-
-/// What the agent itself keeps with a store: database 0 has no number in its names, so no key of an app
-/// is called so.
-pub(super) const HIDDEN: &[u8] = b"/0:";
 
 /// Whether a name, without the store's prefix, is the agent's own.
 pub(super) fn is_hidden(name: &[u8]) -> bool {

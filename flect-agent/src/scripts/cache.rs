@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::wide::{self, Walks};
-use super::{Asks, Declared, Sha, Shim};
+use super::{Asks, Declared, GENERIC, Sha, Shim};
 use crate::store::Prefix;
 
 /// Texts that are kept for a store: a few times what a large application has. The server keeps 500 of
@@ -218,6 +218,16 @@ impl Scripts {
             };
             inner.keep(app, script);
         }
+    }
+
+    /// How many scripts the app knows, as far as this node does.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let generic = Sha::of(GENERIC);
+        let inner = self.lock();
+        let run = inner.scripts.iter().filter(|(_, script)| script.run);
+        // The agent's own is no app's.
+        run.filter(|(app, _)| **app != generic).count()
     }
 
     /// Whether it is time to ask for the last SCRIPT FLUSH; whoever is told so asks.

@@ -27,6 +27,17 @@ if json.decode_array_with_array_mt then json.decode_array_with_array_mt(false) e
 collect('setpause',200)
 collect('setstepmul',200)
 end
+-- Whether there is a key of this name, without telling of a miss (`keymiss`), nor, in a transaction, tracking it
+-- for the client, which has not asked for it. RENAME to itself changes nothing, but makes a script that cannot
+-- be ended of one that has only read; in a transaction it is that already.
+local function there(name)
+if walked and string.sub(walked,1,1)=='@' then
+local r=send('rename',name,name)
+if r.ok then return true end
+if string.find(r.err,'no such key',1,true) then return false end
+end
+return type(send('object','encoding',name))=='string'
+end
 -- What a run begins with: the prefix, the names, and whether it asks for all names before it changes anything.
 local function enter(last,careful)
 calm()
@@ -38,7 +49,7 @@ sent,touched,found={},{},nil
 if string.sub(walked,1,1)=='@' then
 asks=nil
 for _,mode in ipairs({'.1',''}) do
-if send('exists',string.sub(walked,2)..mode)==1 then place=string.sub(walked,2)..mode end
+if there(string.sub(walked,2)..mode) then place=string.sub(walked,2)..mode end
 end
 end
 return P

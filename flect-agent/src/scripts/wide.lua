@@ -110,17 +110,20 @@ asks=nil
 if not found[''] then error({err='FLECTWALK .'}) end
 end
 
--- The names of the database whose names begin with `db`, in parts that one command takes.
+-- The names of the database whose names begin with `db`, in parts that one command takes. What has just been
+-- walked for is there, but for what the script has taken away itself.
 local PART=1000
 local function present(names)
-local out={}
-for first=1,#names,PART do
-local last=math.min(first+PART-1,#names)
-if send('exists',unpack(names,first,last))==last-first+1 then
-for i=first,last do out[#out+1]=names[i] end
-else
-for i=first,last do if send('exists',names[i])==1 then out[#out+1]=names[i] end end
+local out,sure={},{}
+for _,name in ipairs(names) do
+if sub(walked,1,1)=='@' or touched[name] then
+if there(name) then out[#out+1]=name end
+else sure[#sure+1]=name end
 end
+for first=1,#sure,PART do
+local last=math.min(first+PART-1,#sure)
+local all=send('exists',unpack(sure,first,last))==last-first+1
+for i=first,last do if all or there(sure[i]) then out[#out+1]=sure[i] end end
 end
 return out
 end

@@ -16,6 +16,7 @@ use mio::{Interest, Token};
 
 use super::arena::Key;
 use super::audit;
+use super::flushes::Flushed;
 use super::lanes::{self, StoreLanes};
 use super::outbox::Outbox;
 use super::session::{Doing, Gate, INPUT_BYTES_MAX, Lane, Replies, Session, Subscribed};
@@ -292,6 +293,7 @@ fn session(
         declares: Declared::default(),
         pattern_changes: VecDeque::new(),
         tracking: Tracking::default(),
+        flushed: Flushed::default(),
         tracking_after: None,
         redirect_found: None,
         redirected_to: false,

@@ -3,6 +3,7 @@
 //! Invariant: a session is found only among its own store's. What it does to others is done by the worker
 //! that serves them, and its own reply waits until that is done, so that the server has seen it too.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +15,8 @@ use super::upstream::{Owed, Recipient, Upstream};
 use super::{Message, Ticket, Worker};
 use crate::clients::{self, Asked, Client, Filter, Shown, line};
 use crate::environment::{Entry, Look, Store};
-use crate::resp::encode;
 use crate::resp::request::Request;
+use crate::resp::{Protocol, encode};
 
 const NO_SUCH_CLIENT: &[u8] = b"-ERR No such client\r\n";
 
@@ -46,6 +47,22 @@ pub enum Between {
     },
     /// A store's pause is over: look after those that wait.
     Unpaused,
+    /// Flushes of a store are over.
+    Flushed {
+        /// The store's number.
+        store: usize,
+        /// Which ones.
+        numbers: RangeInclusive<usize>,
+        /// They were carried out.
+        happened: bool,
+    },
+    /// Nothing is valid any more for another session, whose invalidations go to this one.
+    AllInvalid {
+        /// Which one they go to.
+        entry: Arc<Entry>,
+        /// What the other speaks.
+        protocol: Protocol,
+    },
     /// Commands of a store for its sessions that monitor.
     Lines {
         /// Whose.
@@ -78,6 +95,12 @@ impl Worker {
             Between::Done { ticket, reply } => self.errand_done(ticket.0, reply),
             // Each turn looks after them.
             Between::Unpaused => {}
+            Between::Flushed {
+                store,
+                numbers,
+                happened,
+            } => self.take_flushed(store, numbers, happened),
+            Between::AllInvalid { entry, protocol } => self.take_redirected_flush(&entry, protocol),
             Between::Lines { store, lines } => self.take_lines(&store, lines.as_deref()),
         }
     }

@@ -370,6 +370,7 @@ fn follow_state(
             session.executing.push_back(Executing {
                 queued: transaction.shown,
                 own: None,
+                flushing: transaction.flushing,
                 scripts: transaction.scripts,
             });
             session.finishing |= transaction.ends;
@@ -399,6 +400,8 @@ fn follow_state(
                 writes: false,
                 ends: false,
                 shown: Vec::new(),
+                flushes: 0,
+                flushing: None,
                 scripts: Vec::new(),
                 queued: Queued::default(),
                 unfilled: None,

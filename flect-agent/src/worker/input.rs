@@ -317,6 +317,11 @@ impl Worker {
             return false;
         };
         let argc = head.argc;
+        if head.args_complete == 0 && session.input_bytes_max < SCRIPT_INPUT_BYTES_MAX {
+            // No command is called so; the error repeats the arguments behind the name.
+            session.input_bytes_max = SCRIPT_INPUT_BYTES_MAX;
+            return false;
+        }
         let shown = if session.store.monitors.any() {
             monitors::beginning(&head)
         } else {

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::flushes::Flushing;
 use super::lanes;
 use super::session::{Gate, Session};
 use super::upstream::{Owed, Recipient, Role, Upstream};
@@ -22,6 +23,8 @@ pub struct Job {
     pub context: Context,
     /// When the request was taken, by the worker's clock.
     pub since_us: u32,
+    /// Its flush, if it is one.
+    flushing: Option<Flushing>,
     /// What it is and how the app asked for it, for the store's logs.
     pub command: Option<&'static Command>,
     pub noted: Option<Arguments>,
@@ -100,6 +103,8 @@ impl Worker {
             namespace: session.namespace.clone(),
             protocol: session.protocol,
         };
+        let flushing = matches!(task, Task::Flush(_))
+            .then(|| Flushing::begin(&self.environment, &session.store, 1));
         let step = task.begin(&context);
         let store = session.store.number;
         if let Some(lanes) = lanes::of(&mut self.stores, Some(store)) {
@@ -110,6 +115,7 @@ impl Worker {
             store,
             task,
             context,
+            flushing,
             since_us: self.now_us,
             command: self.current,
             noted: self.noted.take(),
@@ -187,7 +193,7 @@ impl Worker {
                 request,
             } if is_page(&request) => self.want_page(key, request),
             Step::Done(bytes) => {
-                if let Some(job) = self.remove_job(key) {
+                if let Some(mut job) = self.remove_job(key) {
                     if scoped::found_too_many(&bytes) {
                         self.audit(job.session, Reason::Names, "more names than are gathered");
                     }
@@ -195,6 +201,9 @@ impl Worker {
                         self.not_filled(job.session, &bytes);
                     } else {
                         self.finish_job(&job, &bytes);
+                    }
+                    if let Some(flushing) = job.flushing.take() {
+                        self.flushes_over(flushing, bytes == b"+OK\r\n");
                     }
                 }
             }

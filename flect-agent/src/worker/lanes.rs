@@ -357,7 +357,7 @@ impl Worker {
             session.entry.named().database = database;
         }
         if let Some(tracking) = session.tracking_after.take() {
-            session.tracking = tracking;
+            session.track(tracking);
         }
         match session.lane {
             Lane::Own(upstream) => {

@@ -201,7 +201,13 @@ impl Worker {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
-        let Some(executing) = session.executing.pop_front() else {
+        let Some(mut executing) = session.executing.pop_front() else {
+            return;
+        };
+        if let Some(flushing) = executing.flushing.take() {
+            self.flushes_over(flushing, !refused);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         if !refused {

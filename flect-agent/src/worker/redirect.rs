@@ -106,7 +106,7 @@ impl Worker {
         }
         match &mut session.transaction {
             Some(transaction) => transaction.tracking = Some(change.after),
-            None => session.tracking = change.after,
+            None => session.track(change.after),
         }
         if sent {
             let plan = ReplyPlan::Verbatim;

@@ -1,6 +1,8 @@
 //! From the server's bytes to the sessions: every frame goes to whom it is owed, its names taken
 //! out.
 
+mod owner;
+
 use std::io::{ErrorKind, Read};
 
 use super::Worker;
@@ -13,8 +15,8 @@ use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, IN_FLIGHT_M
 use super::upstream::{Recipient, Role, Upstream};
 use crate::integrity::Verdict;
 use crate::metrics::lookups::Head;
-use crate::resp::Protocol;
 use crate::rewrite::reply::{Advance, ReplyPlan};
+use owner::{Owner, owner};
 
 /// Reads that one connection gets in a turn.
 const READS_PER_TURN: usize = 4;
@@ -28,16 +30,6 @@ const ERROR_BYTES_LOOKED_AT: usize = 48;
 
 /// The replies cannot be attributed any more.
 struct Broken(&'static str);
-
-/// To whom the next frame belongs.
-enum Owner {
-    /// The front of the queue.
-    Front,
-    /// A message or invalidation for the session whose connection this is.
-    Unasked,
-    /// Too few bytes to tell.
-    Unknown,
-}
 
 impl Worker {
     pub(super) fn read_upstreams(&mut self) {
@@ -191,6 +183,7 @@ impl Worker {
                     Recipient::Greeting
                     | Recipient::Listening
                     | Recipient::Heard(_)
+                    | Recipient::Untold(_)
                     | Recipient::Switched(..),
                 )
                 | None => {
@@ -257,6 +250,10 @@ impl Worker {
                 self.take_event(key);
                 return Ok(());
             }
+            if let (true, Role::Own(session)) = (upstream.unheard, upstream.role) {
+                self.kept_from(session);
+                return Ok(());
+            }
             let broken = upstream.rewriter.tells_broken_redirection();
             if let Some(session) = session_key.and_then(|key| self.sessions.get_mut(key)) {
                 session.tracking.broken |= broken;
@@ -315,6 +312,9 @@ impl Worker {
             Recipient::Greeting => self.greeted(key),
             Recipient::Listening => self.listening(key),
             Recipient::Heard(session) => self.heard(session),
+            Recipient::Untold(session) => {
+                self.tell_untold(session);
+            }
             Recipient::Switched(session, protocol) => self.switched(key, session, protocol),
             Recipient::ServerId => self.take_server_id(key),
             Recipient::Exists => {
@@ -386,8 +386,9 @@ fn begin_frame(
 ) -> Result<bool, Broken> {
     match owner(upstream, sessions, bytes) {
         Owner::Unknown => Ok(false),
-        Owner::Unasked => {
+        owner @ (Owner::Unasked | Owner::Unheard) => {
             upstream.unasked = true;
+            upstream.unheard = matches!(owner, Owner::Unheard);
             upstream.muted = false;
             if let Role::Own(session) = upstream.role
                 && let Some(session) = sessions.get(session)
@@ -434,54 +435,9 @@ fn begin_frame(
 fn recipient(upstream: &Upstream) -> Option<Recipient> {
     if upstream.unasked {
         return match upstream.role {
-            Role::Own(session) => Some(Recipient::Session(session)),
+            Role::Own(session) if !upstream.unheard => Some(Recipient::Session(session)),
             _ => None,
         };
     }
     upstream.owed.front().map(|owed| owed.to)
 }
-
-/// RESP3 marks what was not asked for, confirmations of SUBSCRIBE included; in RESP2 a subscriber's
-/// connection carries nothing but confirmations, messages, PONG and errors.
-fn owner(upstream: &Upstream, sessions: &super::Arena<Session>, bytes: &[u8]) -> Owner {
-    let may_be_message = match upstream.protocol {
-        Protocol::Resp3 => bytes[0] == b'>',
-        Protocol::Resp2 => {
-            bytes[0] == b'*'
-                && matches!(upstream.role, Role::Own(session)
-                    if sessions.get(session).is_some_and(|s| s.subscribed.any()))
-        }
-    };
-    if !may_be_message {
-        return Owner::Front;
-    }
-    match first_word(bytes) {
-        None => Owner::Unknown,
-        Some(b"message" | b"pmessage" | b"smessage" | b"invalidate" | b"tracking-redir-broken") => {
-            Owner::Unasked
-        }
-        Some(_) if upstream.protocol == Protocol::Resp2 => Owner::Front,
-        // A confirmation: owed when it was asked for. The server also sends `sunsubscribe` by
-        // itself when a slot moves away.
-        Some(_) => match upstream.owed.front() {
-            Some(front) if front.plan == ReplyPlan::Pubsub => Owner::Front,
-            _ => Owner::Unasked,
-        },
-    }
-}
-
-/// The first element of an array or push of strings, such as `message`.
-fn first_word(bytes: &[u8]) -> Option<&[u8]> {
-    let line = |bytes: &'_ [u8]| bytes.iter().position(|b| *b == b'\n');
-    let head = line(bytes)? + 1;
-    let length_end = line(&bytes[head..])? + head;
-    let length: usize = std::str::from_utf8(bytes.get(head + 1..length_end - 1)?)
-        .ok()?
-        .parse()
-        .ok()?;
-    let start = length_end + 1;
-    bytes.get(start..start.checked_add(length)?)
-}
-
-#[cfg(test)]
-mod tests;

@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use super::arena::Key;
 use super::clients::Errand;
 use super::events::{concerns_channel, concerns_pattern};
+use super::flushes::Flushed;
 use super::outbox::Outbox;
 use super::redirect::{Asker, Found};
 use super::tracking::Tracking;
@@ -130,6 +131,8 @@ pub struct Session {
     /// What CLIENT LIST tells of it.
     pub doing: Doing,
     pub tracking: Tracking,
+    /// What it is to be told of flushes.
+    pub flushed: Flushed,
     /// What a queued CLIENT TRACKING makes of it if the EXEC under way succeeds.
     pub tracking_after: Option<Tracking>,
     /// What has been found out about the session that invalidations shall go to.

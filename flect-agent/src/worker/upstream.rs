@@ -46,6 +46,8 @@ pub struct Upstream {
     pub guard: Guard,
     /// The frame being read is a push or a pub/sub message that no request asked for.
     pub unasked: bool,
+    /// It is one that no session is told.
+    pub unheard: bool,
     /// The frame being read is dropped, as CLIENT REPLY asks for.
     pub muted: bool,
     /// There may be bytes to read.
@@ -199,6 +201,8 @@ pub enum Recipient {
     Switched(Key<Session>, Protocol),
     /// A listener's PSUBSCRIBE.
     Listening,
+    /// A PING behind what the session is to be told of before it is told of a flush.
+    Untold(Key<Session>),
     /// A listener's PING, behind all that the session shall have heard of.
     Heard(Key<Session>),
 }
@@ -225,6 +229,7 @@ impl Upstream {
             rewriter: ReplyRewriter::default(),
             guard: Guard::default(),
             unasked: false,
+            unheard: false,
             muted: false,
             readable: false,
             hung_up: false,

@@ -9,12 +9,14 @@ use std::hash::BuildHasher;
 
 use super::Worker;
 use super::arena::Key;
+use super::flushes::Flushing;
 use super::forward::Outcome;
 use super::session::{Gate, Session, Transaction};
 use crate::commands::{Command, Names, Scoped};
 use crate::resp::request::Request;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::ReplyPlan;
+use crate::rewrite::words::is;
 use crate::scoped::{Run, Task, database};
 use crate::scripts::GENERIC;
 use crate::store::{Namespace, Prefix};
@@ -47,6 +49,7 @@ impl Worker {
         let prefix = session.store.prefix.clone();
         let transaction = session.transaction.as_mut()?;
         mention(transaction, scoped, request, &prefix, &namespace, databases);
+        transaction.flushes += usize::from(flushes(scoped, request));
         let own = &namespace.keys()[prefix.as_str().len()..];
         let mut last = namespace.keys().to_vec();
         match needs {
@@ -86,12 +89,18 @@ impl Worker {
 
     /// Before EXEC: whether the names that the transaction needs must be fetched first, or could not be.
     pub(super) fn before_exec(&mut self, key: Key<Session>) -> Option<Outcome> {
-        let transaction = self.sessions.get_mut(key)?.transaction.as_mut()?;
+        let session = self.sessions.get_mut(key)?;
+        let transaction = session.transaction.as_mut()?;
         if let Some(error) = transaction.unfilled.take() {
             self.abort(key, &error);
             return Some(Outcome::Taken);
         }
         if !transaction.queued.is_due() {
+            if transaction.flushes > 0 && transaction.flushing.is_none() {
+                let flushing =
+                    Flushing::begin(&self.environment, &session.store, transaction.flushes);
+                transaction.flushing = Some(flushing);
+            }
             return None;
         }
         if !self.idle_or_wait(key) || !self.turn_or_wait(key) {
@@ -128,6 +137,14 @@ enum Needs<'a> {
     /// Those of the session's database that match.
     Names(&'a [u8]),
     Everything,
+}
+
+/// Whether a queued command will flush: one with other arguments will be an error.
+fn flushes(scoped: Scoped, request: &Request<'_>) -> bool {
+    let known = |mode: &[u8]| is(mode, b"async") || is(mode, b"sync");
+    matches!(scoped, Scoped::FlushDb | Scoped::FlushAll)
+        && request.argc() <= 2
+        && request.get(1).is_none_or(known)
 }
 
 /// What stands behind the prefix of a script in a transaction: where it will find the names, and note

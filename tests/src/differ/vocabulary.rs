@@ -107,7 +107,9 @@ const EVENTS: &[&[u8]] = &[
     b"incrby",
     b"*",
 ];
-const EVENT_FLAGS: &[&[u8]] = &[b"KEA", b"KEA", b"KEA", b"KEAn", b"Kg$xls", b"Ehztdn", b"AK"];
+const EVENT_FLAGS: &[&[u8]] = &[
+    b"KEA", b"KEA", b"KEA", b"KEAmn", b"Kg$xls", b"Ehztdn", b"AK",
+];
 const PLACES: &[&str] = &[
     "13.361389 38.115556",
     "15.087269 37.502669",

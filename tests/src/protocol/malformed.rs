@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::pair::{Pair, SILENCE, Side, shown};
 
 /// Left out are two that differ: `*1\r\n\0`, where Valkey looks for the end of the line as in a C
-/// string and waits, and an unknown command whose name is longer than the agent's buffer, which is
-/// not repeated in the error.
+/// string and waits, and an unknown command whose name is longer than the 1 MiB that the agent looks
+/// at, behind which the error repeats no arguments.
 ///
 /// Inputs that Valkey answers by its own rules (`processInlineBuffer`, `processMultibulkBuffer` and
 /// `processCommand` in its source). Each is sent on a connection of its own.
@@ -153,6 +153,7 @@ fn long_inputs() -> Vec<Vec<u8>> {
         name(128),
         name(129),
         name(10_000),
+        name(200_000),
         long(b"*2\r\n$3\r\nfoo\r\n$1000\r\n", 1000, b"\r\n"),
         // A large value, and after it what is no argument.
         long(

@@ -172,3 +172,39 @@ pub fn nothing_is_left_behind(pair: &Pair) -> Result<()> {
     ensure!(!info.contains("db0"), "{info}");
     Ok(())
 }
+
+/// The server tracks the names for a transaction where a script that may not write reads them; nobody is told
+/// when they go, and everybody of what else goes.
+pub fn nobody_is_told_of_them(pair: &Pair) -> Result<()> {
+    let mut wire = pair.connect(Side::Store)?;
+    wire.command(&["SET", "k", "1"])?;
+    let mut subscriber = pair.connect(Side::Store)?;
+    let id = subscriber.command(&["CLIENT", "ID"])?.text();
+    subscriber.command(&["SUBSCRIBE", "__redis__:invalidate"])?;
+    let mut own = pair.connect(Side::Store)?;
+    own.command(&["HELLO", "3"])?;
+    own.command(&["CLIENT", "TRACKING", "ON"])?;
+    let mut redirected = pair.connect(Side::Store)?;
+    redirected.command(&["CLIENT", "TRACKING", "ON", "REDIRECT", &id])?;
+    for tracking in [&mut own, &mut redirected] {
+        tracking.command(&["MULTI"])?;
+        tracking.command(&["EVAL_RO", "return #redis.call('KEYS', 'none')", "0"])?;
+        tracking.command(&["DBSIZE"])?;
+        let got = tracking.command(&["EXEC"])?.text();
+        ensure!(got == "[0, 1]", "{got}");
+        tracking.command(&["GET", "k"])?;
+    }
+    let mut operator = pair.operator(Side::Store)?;
+    let pattern = format!("{}/0:*", pair.bed.prefix("store1")?);
+    let names = operator.command(&["KEYS", &pattern])?;
+    ensure!(names.items().len() == 2, "{}", names.text());
+    for name in names.items() {
+        let gone = operator.command(&["DEL", &name.text()])?.text();
+        ensure!(gone == "1", "DEL: {gone}");
+    }
+    wire.command(&["SET", "k", "2"])?;
+    let told = [own.read()?.text(), subscriber.read()?.text()];
+    let expect = ["[invalidate, [k]]", "[message, __redis__:invalidate, [k]]"];
+    ensure!(told == expect, "{told:?}");
+    Ok(())
+}

@@ -3,7 +3,7 @@
 //! Invariant: a name is decided by its first bytes, so that the rest of it can stream.
 
 use super::super::reply::roles::Name;
-use crate::store::Namespace;
+use crate::store::{HIDDEN, Namespace};
 
 /// What [`strip`] found.
 pub(super) enum Stripped {
@@ -49,12 +49,13 @@ fn exactly(prefix: &[u8], known: &[u8], whole: bool) -> Stripped {
     }
 }
 
-/// `{k7m2x}:` or `{k7m2x}/3:`.
+/// `{k7m2x}:` or `{k7m2x}/3:`; the agent's own names are no app's business.
 fn any_database(prefix: &[u8], known: &[u8], whole: bool) -> Stripped {
     let Some(rest) = known.strip_prefix(prefix) else {
         return exactly(prefix, known, whole);
     };
     let digits = match rest {
+        rest if rest.starts_with(HIDDEN) => return Stripped::Foreign,
         [b':', ..] => return Stripped::Bytes(prefix.len() + 1),
         [b'/', rest @ ..] => rest
             .iter()

@@ -2,7 +2,9 @@
 //!
 //! Invariant: a message of a kind unknown here is refused, for it may hold names anywhere.
 
+use super::names::store_prefix;
 use super::roles::{Name, Role};
+use crate::store::{HIDDEN, Namespace};
 
 /// An acknowledgement of a subscription or of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +52,9 @@ pub(super) enum Word {
     Nameless,
 }
 
-/// The channel of a server's own making. It has no prefix, and a store's channels all have one, so an
-/// app's channel of that name is another.
-pub(super) const INVALIDATION_CHANNEL: &[u8] = b"__redis__:invalidate";
+/// The channel of invalidations in RESP2, of a server's own making. It has no prefix, and a store's channels
+/// all have one, so an app's channel of that name is another.
+pub const INVALIDATION_CHANNEL: &[u8] = b"__redis__:invalidate";
 
 /// The longest kind is `tracking-redir-broken`.
 pub(super) const WORD_BYTES_MAX: usize = 32;
@@ -85,5 +87,32 @@ impl Word {
             (Self::Invalidate, 1) | (Self::Invalidation, 2) => Role::Names(Name::AnyDatabase),
             _ => Role::Verbatim,
         }
+    }
+}
+
+/// How a message begins that tells of one name: to a session, and to a subscriber in RESP2.
+const INVALIDATIONS_OF_ONE: [&[u8]; 2] = [
+    b">2\r\n$10\r\ninvalidate\r\n*1\r\n$",
+    b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$",
+];
+
+/// Whether a message tells that a name of the agent's own is no longer what it was; `None`: too few bytes
+/// to tell. The server tracks what a session's own commands read, the names too that the agent leaves for
+/// them. It tells of these one at a time: beginnings of names, of which it tells several at once, are asked
+/// for in databases that apps have.
+#[must_use]
+pub fn tells_of_agent(message: &[u8], namespace: &Namespace) -> Option<bool> {
+    let mut heads = INVALIDATIONS_OF_ONE.iter();
+    let Some(head) = heads.find(|head| message.starts_with(head) || head.starts_with(message))
+    else {
+        return Some(false);
+    };
+    let rest = message.strip_prefix(*head)?;
+    let name = &rest[memchr::memchr(b'\n', rest)? + 1..];
+    let own = [store_prefix(namespace), HIDDEN].concat();
+    let known = name.len().min(own.len());
+    match name[..known] == own[..known] {
+        true if known < own.len() => None,
+        same => Some(same),
     }
 }

@@ -1,5 +1,6 @@
 //! Replies: tables, each whole and cut at every byte.
 
+mod messages;
 mod properties;
 
 use super::*;
@@ -211,6 +212,7 @@ fn foreign_names_are_never_passed_on() {
     check(Pubsub, ">3 $7 message $5 {t}:a $1 x ", foreign);
     check(Pubsub, ">2 $10 invalidate *1 $5 {t}:a ", foreign);
     check(Pubsub, ">2 $10 invalidate *1 $3 {s} ", foreign);
+    check(Pubsub, ">2 $10 invalidate *2 $5 {s}:a $7 {s}/0:a ", foreign);
 }
 
 #[test]
@@ -263,68 +265,6 @@ fn transactions_have_a_plan_for_each_reply() {
     );
     check(Exec(vec![]), "*0 ", Ok("*0 "));
     check(Exec(vec![Name]), "-EXECABORT^no ", Ok("-EXECABORT^no "));
-}
-
-#[test]
-fn messages_name_channels_as_the_client_does() {
-    use ReplyPlan::Pubsub;
-    for kind in ['*', '>'] {
-        let check = |input: &str, expect: &str, ack: Option<Ack>| {
-            let input = lines(&format!("{kind}{input}"));
-            for cuts in [vec![], every_byte(&input)] {
-                let (out, summary) = run(&Pubsub, &input, &cuts, 3).unwrap();
-                assert_eq!(
-                    String::from_utf8(out).unwrap(),
-                    String::from_utf8(lines(&format!("{kind}{expect}"))).unwrap()
-                );
-                assert_eq!(summary, ack);
-            }
-        };
-        let ack = |kind, count| Some(Ack { kind, count });
-        check(
-            "3 $7 message $5 {s}:c $5 {s}:p ",
-            "3 $7 message $1 c $5 {s}:p ",
-            None,
-        );
-        check(
-            "3 $8 smessage $5 {s}:c $1 p ",
-            "3 $8 smessage $1 c $1 p ",
-            None,
-        );
-        check(
-            "4 $8 pmessage $6 {s}:c* $6 {s}:cc $1 p ",
-            "4 $8 pmessage $2 c* $2 cc $1 p ",
-            None,
-        );
-        check(
-            "3 $9 subscribe $5 {s}:c :1 ",
-            "3 $9 subscribe $1 c :1 ",
-            ack(AckKind::Subscribe, 1),
-        );
-        check(
-            "3 $10 psubscribe $5 {s}:c :2 ",
-            "3 $10 psubscribe $1 c :2 ",
-            ack(AckKind::Psubscribe, 2),
-        );
-        check(
-            "3 $11 unsubscribe $-1 :0 ",
-            "3 $11 unsubscribe $-1 :0 ",
-            ack(AckKind::Unsubscribe, 0),
-        );
-        check(
-            "3 $12 sunsubscribe $5 {s}:c :12 ",
-            "3 $12 sunsubscribe $1 c :12 ",
-            ack(AckKind::Sunsubscribe, 12),
-        );
-        check(
-            "2 $10 invalidate *3 $5 {s}:a $7 {s}/3:b $8 {s}/12:c ",
-            "2 $10 invalidate *3 $1 a $1 b $1 c ",
-            None,
-        );
-        check("2 $10 invalidate _ ", "2 $10 invalidate _ ", None);
-        check("2 $10 invalidate *-1 ", "2 $10 invalidate *-1 ", None);
-        check("2 $4 pong $5 {s}:a ", "2 $4 pong $5 {s}:a ", None);
-    }
 }
 
 #[test]

@@ -120,6 +120,8 @@ pub struct Own {
     pub states: States,
     /// Patterns that they subscribe to.
     pub patterns: usize,
+    /// Scripts that the app knows.
+    pub scripts: usize,
     /// What is counted of its commands.
     pub stats: Stats,
     /// Commands, bytes in and bytes out in a second.
@@ -148,6 +150,7 @@ impl Own {
             clients: store.sessions(),
             states,
             patterns: store.patterns.distinct(),
+            scripts: store.scripts.count(),
             rates: store.rates.take(&stats),
             stats,
             measured: store.measured(),
@@ -220,6 +223,7 @@ impl Own {
             "keyspace_hits" => self.stats.hits.to_string(),
             "keyspace_misses" => self.stats.misses.to_string(),
             "rdb_changes_since_last_save" => self.stats.changes.to_string(),
+            "number_of_cached_scripts" => self.scripts.to_string(),
             "pubsub_patterns" => self.patterns.to_string(),
             _ => return None,
         })

@@ -57,6 +57,7 @@ impl Worker {
                 | Recipient::Switched(..)
                 | Recipient::ServerId
                 | Recipient::Exists
+                | Recipient::Untold(_)
                 | Recipient::Listening => {}
             }
         }

@@ -5,6 +5,7 @@ use crate::commands::Command;
 use crate::rewrite::reply::ReplyPlan;
 use crate::scoped::Queued;
 use crate::scripts::{Declared, Sha, Walks};
+use crate::worker::flushes::Flushing;
 use crate::worker::tracking::Tracking;
 
 /// Between MULTI and EXEC.
@@ -27,6 +28,10 @@ pub struct Transaction {
     pub ends: bool,
     /// What MONITOR shows of it at EXEC: databases, and arguments as they are shown.
     pub shown: Vec<(u32, Vec<u8>)>,
+    /// How many of the queued commands flush.
+    pub flushes: usize,
+    /// They begin: EXEC is next to be sent.
+    pub flushing: Option<Flushing>,
     /// Scripts whose texts it brings: known to the app once EXEC has run them.
     pub scripts: Vec<Brought>,
 }
@@ -49,6 +54,8 @@ pub struct Executing {
     pub queued: Vec<(u32, Vec<u8>)>,
     /// EXEC itself, if anybody watched when it was sent.
     pub own: Option<Vec<u8>>,
+    /// Flushes that are over once it has happened.
+    pub flushing: Option<Flushing>,
     /// Scripts that are known once it has happened.
     pub scripts: Vec<Brought>,
 }
