@@ -9,12 +9,11 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-
 use crate::commands::Learnt;
 use crate::config;
 use crate::environment::settings::events;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
+use crate::reach::{Link, Reach, Times, TlsError, UpstreamAddress};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::scripts::{self, FunctionNames};
@@ -43,6 +42,9 @@ pub enum AdminError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// TLS cannot be spoken as the configuration says.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The server cannot be reached or refuses the operator.
     #[error("Valkey at {address}: {cause}")]
     Server {
@@ -61,8 +63,8 @@ pub enum AdminError {
 
 /// The operator's connection.
 pub struct Admin {
-    connection: ConnectionManager,
-    registry: Registry<ConnectionManager>,
+    connection: Link,
+    registry: Registry<Link>,
     address: String,
     key: UserKey,
     /// Commands that this server knows, lower case, subcommands as `container|sub`.
@@ -84,14 +86,12 @@ impl Admin {
             address: address.clone(),
             cause,
         };
-        let client = client(valkey)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(ANSWER_WITHIN))
-            .set_connection_timeout(Some(ANSWER_WITHIN))
-            .set_number_of_retries(1);
-        let mut connection = ConnectionManager::new_with_config(client, config)
-            .await
-            .map_err(server)?;
+        let times = Times {
+            answer: ANSWER_WITHIN,
+            connect: ANSWER_WITHIN,
+        };
+        let opened = Link::open(Reach::of(valkey)?, login(valkey)?, times).await;
+        let mut connection = opened.map_err(server)?;
         let facts = facts::facts(&mut connection).await.map_err(server)?;
         scripts::of_release(facts.release);
         let mut registry = Registry::open(connection.clone()).await?;
@@ -152,14 +152,23 @@ impl Admin {
     }
 
     /// What stores there are.
-    pub fn registry(&mut self) -> &mut Registry<ConnectionManager> {
+    pub fn registry(&mut self) -> &mut Registry<Link> {
         &mut self.registry
     }
 
     /// The operator's connection itself; clones share it.
     #[must_use]
-    pub fn connection(&self) -> ConnectionManager {
+    pub fn connection(&self) -> Link {
         self.connection.clone()
+    }
+
+    /// Where the server is that this connection leads to, for others to connect to.
+    ///
+    /// # Errors
+    /// When its name cannot be looked up.
+    pub async fn places(&self) -> Result<Vec<UpstreamAddress>, AdminError> {
+        let located = self.connection.locate().await;
+        located.map_err(|error| self.server(error.into()))
     }
 
     /// A store as the data path sees it, with its users in place.
@@ -442,34 +451,19 @@ impl Admin {
     }
 }
 
-/// How the operator connects.
+/// How the operator logs in.
 ///
 /// # Errors
 /// When the password file cannot be used.
-pub fn client(valkey: &config::Valkey) -> Result<redis::Client, AdminError> {
-    let server = |cause| AdminError::Server {
-        address: valkey.reached_at(),
-        cause,
-    };
-    let mut info = redis::RedisConnectionInfo::default().set_username(&valkey.user);
-    if let Some(path) = &valkey.password_file {
-        info = info.set_password(read_password(path)?);
-    } else if valkey.user == "default" {
+pub fn login(valkey: &config::Valkey) -> Result<redis::RedisConnectionInfo, AdminError> {
+    let login = redis::RedisConnectionInfo::default();
+    match &valkey.password_file {
+        Some(path) => Ok(login
+            .set_username(&valkey.user)
+            .set_password(read_password(path)?)),
         // Without a password there is nothing to authenticate with; the user is the default.
-        info = redis::RedisConnectionInfo::default();
-    }
-    let info = redis::IntoConnectionInfo::into_connection_info(place(valkey))
-        .map_err(server)?
-        .set_redis_settings(info);
-    redis::Client::open(info).map_err(server)
-}
-
-/// Where a client of the operator's connects.
-#[must_use]
-pub fn place(valkey: &config::Valkey) -> redis::ConnectionAddr {
-    match &valkey.socket {
-        Some(path) => redis::ConnectionAddr::Unix(path.clone()),
-        None => redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port),
+        None if valkey.user == "default" => Ok(login),
+        None => Ok(login.set_username(&valkey.user)),
     }
 }
 

@@ -10,6 +10,7 @@ mod metrics;
 mod pattern;
 mod principal;
 mod reload;
+mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,9 +23,10 @@ pub use log::{Levels, Log, LogFormat};
 pub use metrics::{Loopback, Metrics};
 pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
+pub use tls::Tls;
 
 use crate::audit;
-use crate::environment::{Defaults, UpstreamAddress};
+use crate::environment::Defaults;
 use crate::interception::Acceleration;
 use crate::store::Slug;
 
@@ -72,6 +74,8 @@ pub struct Valkey {
     /// A file that holds the user's password and nothing else; nobody but its owner and group may
     /// read it.
     pub password_file: Option<PathBuf>,
+    /// Whether and how flect speaks TLS to it; apps never do.
+    pub tls: Option<Tls>,
 }
 
 /// `[intercept]`.
@@ -180,6 +184,35 @@ fn default_user() -> String {
 }
 
 impl Valkey {
+    /// A server at this address, as its default user without a password.
+    #[must_use]
+    pub fn at(address: Endpoint) -> Self {
+        Self {
+            environment: default_environment(),
+            address,
+            socket: None,
+            user: default_user(),
+            password_file: None,
+            tls: None,
+        }
+    }
+
+    /// Whether its values go together.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<(), String> {
+        let Some(tls) = &self.tls else {
+            return Ok(());
+        };
+        if self.socket.is_some() {
+            return Err(
+                "valkey.socket: nothing is encrypted on it; leave it out, or valkey.tls".to_owned(),
+            );
+        }
+        tls.check()
+    }
+
     /// Where flect connects, for people.
     #[must_use]
     pub fn reached_at(&self) -> String {
@@ -187,18 +220,6 @@ impl Valkey {
             Some(path) => path.display().to_string(),
             None => self.address.to_string(),
         }
-    }
-
-    /// Where flect connects, to be tried in turn. A name is looked up.
-    ///
-    /// # Errors
-    /// What the resolver says.
-    pub fn upstream_addresses(&self) -> std::io::Result<Vec<UpstreamAddress>> {
-        if let Some(path) = &self.socket {
-            return Ok(vec![UpstreamAddress::Unix(path.as_path().into())]);
-        }
-        let addresses = self.address.resolve()?;
-        Ok(addresses.into_iter().map(UpstreamAddress::Tcp).collect())
     }
 }
 
@@ -289,6 +310,7 @@ impl Config {
                 self.valkey.environment
             ));
         }
+        self.valkey.check()?;
         self.check_listeners()?;
         self.agent.metrics.check()?;
         for (index, app) in self.apps.iter().enumerate() {

@@ -23,6 +23,7 @@ impl Config {
             socket,
             user,
             password_file,
+            tls,
         } = newer.valkey;
         let old = &self.valkey;
         keep("valkey.environment", old.environment == environment);
@@ -31,6 +32,7 @@ impl Config {
         let valkey = Valkey {
             user,
             password_file,
+            tls,
             ..old.clone()
         };
         let old = &self.intercept;

@@ -40,7 +40,7 @@ impl Companions {
         let connection = admin.connection();
         let changed = self.changed.clone();
         self.tasks
-            .spawn(follow::listen(config.valkey.clone(), changed));
+            .spawn(follow::listen(connection.clone(), changed));
         let busy_seconds = config.limits.busy_seconds;
         self.tasks
             .spawn(warden::run(connection.clone(), busy_seconds));

@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
+use flect_agent::environment::Environment;
 use flect_agent::environment::settings::events;
-use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
@@ -47,7 +47,7 @@ pub struct Keeper {
     config: Arc<Config>,
     admin: Admin,
     workers: Arc<Vec<Handle>>,
-    integrity: Arc<Integrity>,
+    environment: Arc<Environment>,
     node: Arc<Node>,
     stores: Stores,
     /// The registry as it was last read and applied in full.
@@ -72,7 +72,7 @@ impl Keeper {
         node: Arc<Node>,
         mut admin: Admin,
         workers: Arc<Vec<Handle>>,
-        integrity: Arc<Integrity>,
+        environment: Arc<Environment>,
         changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
         let config = node.config.load_full();
@@ -83,7 +83,7 @@ impl Keeper {
             config,
             admin,
             workers,
-            integrity,
+            environment,
             node,
             stores: Stores::new(limits),
             backup: Backup::default(),
@@ -244,7 +244,9 @@ impl Keeper {
         }
         let snapshot = backup.snapshot()?;
         let records = snapshot.stores.values();
-        self.integrity.know(records.map(|record| &record.prefix));
+        self.environment
+            .integrity
+            .know(records.map(|record| &record.prefix));
         // First what takes rights away: that needs nothing of the server.
         self.stores.retire(&self.config, &snapshot, &self.workers);
         self.publish(&snapshot);

@@ -52,9 +52,9 @@ impl Failure {
             }
             if let Some(cause) = cause.downcast_ref::<AdminError>() {
                 return match cause {
-                    AdminError::Server { .. } | AdminError::PasswordFile { .. } => {
-                        Self::Unreachable
-                    }
+                    AdminError::Server { .. }
+                    | AdminError::PasswordFile { .. }
+                    | AdminError::Tls(_) => Self::Unreachable,
                     AdminError::Registry(cause) => Self::of_registry(cause),
                     AdminError::Refused(_) => Self::Failed,
                 };

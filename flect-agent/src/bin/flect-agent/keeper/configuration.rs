@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use flect_agent::admin::{self, Admin, AdminError};
 use flect_agent::config::{self, Config};
 use flect_agent::environment::Defaults;
+use flect_agent::reach::Reach;
 use flect_agent::worker::Message;
 
 use super::Keeper;
@@ -25,6 +26,8 @@ impl Keeper {
                 admin.knows(&self.backup),
                 "its credentials lead to another registry of stores: start the agent again to serve that"
             );
+            // Connections that the workers make from now on show the certificates that are new, too.
+            self.environment.whereabouts.set(admin.places().await?);
             self.admin = admin;
             self.credentials = credentials;
             tracing::info!(
@@ -77,21 +80,21 @@ impl Keeper {
     }
 }
 
-/// What the operator's connection logs in with. The password file may hold another password though its name is
-/// the same.
+/// What the operator's connection logs in with. Files may have other contents though their names are the same.
 #[derive(PartialEq, Eq)]
 pub(super) struct Credentials {
+    reach: Reach,
     user: Option<String>,
     password: Option<String>,
 }
 
 impl Credentials {
     pub(super) fn of(valkey: &config::Valkey) -> anyhow::Result<Self> {
-        let client = admin::client(valkey).context("the operator's credentials")?;
-        let settings = client.get_connection_info().redis_settings();
+        let login = admin::login(valkey).context("the operator's credentials")?;
         Ok(Self {
-            user: settings.username().map(str::to_owned),
-            password: settings.password().map(str::to_owned),
+            reach: Reach::of(valkey)?,
+            user: login.username().map(str::to_owned),
+            password: login.password().map(str::to_owned),
         })
     }
 }
