@@ -6,14 +6,13 @@ mod learn;
 mod users;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::commands::Learnt;
 use crate::config;
 use crate::environment::settings::events;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
-use crate::reach::{Link, Reach, Times, TlsError, UpstreamAddress};
+use crate::reach::{Link, Login, Reach, ReachError, Times, UpstreamAddress};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::scripts::{self, FunctionNames};
@@ -34,17 +33,9 @@ pub const GRANTED_PATTERNS_MAX: usize = 4096;
 /// Why the agent cannot work with its Valkey.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The password file cannot be used.
-    #[error("password file {path}: {reason}")]
-    PasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not, and what to do.
-        reason: String,
-    },
-    /// TLS cannot be spoken as the configuration says.
+    /// What the configuration names cannot be used.
     #[error("{0}")]
-    Tls(#[from] TlsError),
+    Reach(#[from] ReachError),
     /// The server cannot be reached or refuses the operator.
     #[error("Valkey at {address}: {cause}")]
     Server {
@@ -90,7 +81,8 @@ impl Admin {
             answer: ANSWER_WITHIN,
             connect: ANSWER_WITHIN,
         };
-        let opened = Link::open(Reach::of(valkey)?, login(valkey)?, times).await;
+        let login = Login::of_operator(valkey).map_err(ReachError::from)?;
+        let opened = Link::open(Reach::of(valkey)?, login.to_redis(), times).await;
         let mut connection = opened.map_err(server)?;
         let facts = facts::facts(&mut connection).await.map_err(server)?;
         scripts::of_release(facts.release);
@@ -167,7 +159,11 @@ impl Admin {
     /// # Errors
     /// When its name cannot be looked up.
     pub async fn places(&self) -> Result<Vec<UpstreamAddress>, AdminError> {
-        let located = self.connection.locate().await;
+        let located = match self.connection.address() {
+            // It has said that it is the primary; another may by now.
+            Some(address) if self.connection.is_followed() => Ok(vec![address]),
+            _ => self.connection.locate().await,
+        };
         located.map_err(|error| self.server(error.into()))
     }
 
@@ -449,39 +445,4 @@ impl Admin {
             cause,
         }
     }
-}
-
-/// How the operator logs in.
-///
-/// # Errors
-/// When the password file cannot be used.
-pub fn login(valkey: &config::Valkey) -> Result<redis::RedisConnectionInfo, AdminError> {
-    let login = redis::RedisConnectionInfo::default();
-    match &valkey.password_file {
-        Some(path) => Ok(login
-            .set_username(&valkey.user)
-            .set_password(read_password(path)?)),
-        // Without a password there is nothing to authenticate with; the user is the default.
-        None if valkey.user == "default" => Ok(login),
-        None => Ok(login.set_username(&valkey.user)),
-    }
-}
-
-/// The operator's password, from a file that not everybody can read.
-fn read_password(path: &std::path::Path) -> Result<String, AdminError> {
-    use std::os::unix::fs::MetadataExt;
-    let complaint = |reason: String| AdminError::PasswordFile {
-        path: path.to_owned(),
-        reason,
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| complaint(error.to_string()))?;
-    if metadata.mode() & 0o007 != 0 {
-        return Err(complaint(format!(
-            "everybody may use it (mode {:o}); run: chmod o= {}",
-            metadata.mode() & 0o777,
-            path.display()
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| complaint(error.to_string()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -10,6 +10,7 @@ mod metrics;
 mod pattern;
 mod principal;
 mod reload;
+mod sentinel;
 mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,6 +24,7 @@ pub use log::{Levels, Log, LogFormat};
 pub use metrics::{Loopback, Metrics};
 pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
+pub use sentinel::Sentinel;
 pub use tls::Tls;
 
 use crate::audit;
@@ -76,6 +78,12 @@ pub struct Valkey {
     pub password_file: Option<PathBuf>,
     /// Whether and how flect speaks TLS to it; apps never do.
     pub tls: Option<Tls>,
+    /// The primary and its replicas, as flect reaches them: it finds the primary among them. `address` then only
+    /// says what apps connect to.
+    #[serde(default)]
+    pub nodes: Vec<Endpoint>,
+    /// The Sentinels that know the primary; the same then goes for `address`.
+    pub sentinel: Option<Sentinel>,
 }
 
 /// `[intercept]`.
@@ -87,9 +95,9 @@ pub struct Intercept {
     pub enabled: bool,
     /// The managed root: the cgroup, as a path below the cgroup v2 mount, under which apps live.
     pub cgroup: CgroupPath,
-    /// Intercepted destinations; empty means the addresses of `valkey.address`.
+    /// Intercepted destinations; empty means the addresses of `valkey.address` and `valkey.nodes`.
     pub addresses: Vec<Network>,
-    /// Intercepted destination ports; empty means the port of `valkey.address`.
+    /// Intercepted destination ports; empty means the ports of `valkey.address` and `valkey.nodes`.
     pub ports: Vec<u16>,
     /// The agent's own port on loopback.
     pub listen_port: u16,
@@ -194,6 +202,8 @@ impl Valkey {
             user: default_user(),
             password_file: None,
             tls: None,
+            nodes: Vec::new(),
+            sentinel: None,
         }
     }
 
@@ -202,23 +212,51 @@ impl Valkey {
     /// # Errors
     /// What does not.
     pub fn check(&self) -> Result<(), String> {
-        let Some(tls) = &self.tls else {
-            return Ok(());
-        };
-        if self.socket.is_some() {
+        let is_single = self.nodes.is_empty() && self.sentinel.is_none();
+        if self.socket.is_some() && !(self.tls.is_none() && is_single) {
             return Err(
-                "valkey.socket: nothing is encrypted on it; leave it out, or valkey.tls".to_owned(),
+                "valkey.socket: it leads to one server and nothing is encrypted on it; leave it out, \
+                 or valkey.tls, valkey.nodes and valkey.sentinel"
+                    .to_owned(),
             );
         }
-        tls.check()
+        if !self.nodes.is_empty() && self.sentinel.is_some() {
+            return Err(
+                "valkey.nodes and valkey.sentinel: choose who says where the primary is".to_owned(),
+            );
+        }
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
+        match &self.sentinel {
+            Some(sentinel) => sentinel.check(self.tls.is_some()),
+            None => Ok(()),
+        }
+    }
+
+    /// What apps connect to, and the nodes that they must not reach by themselves.
+    fn apart(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.address).chain(&self.nodes)
     }
 
     /// Where flect connects, for people.
     #[must_use]
     pub fn reached_at(&self) -> String {
-        match &self.socket {
-            Some(path) => path.display().to_string(),
-            None => self.address.to_string(),
+        let list = |places: &[Endpoint]| {
+            let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+            places.join(", ")
+        };
+        match (&self.socket, &self.sentinel) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(sentinel)) => {
+                format!(
+                    "{} by Sentinels {}",
+                    sentinel.master,
+                    list(&sentinel.addresses)
+                )
+            }
+            (None, None) if self.nodes.is_empty() => self.address.to_string(),
+            (None, None) => list(&self.nodes),
         }
     }
 }
@@ -362,7 +400,10 @@ impl Config {
     #[must_use]
     pub fn intercept_ports(&self) -> Vec<u16> {
         if self.intercept.ports.is_empty() {
-            vec![self.valkey.address.port]
+            let mut ports: Vec<u16> = self.valkey.apart().map(|place| place.port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            ports
         } else {
             self.intercept.ports.clone()
         }
@@ -374,11 +415,17 @@ impl Config {
     /// When `valkey.address` is a name that cannot be resolved.
     pub fn intercept_networks(&self) -> std::io::Result<Vec<IpNet>> {
         if self.intercept.addresses.is_empty() {
-            let addresses = self.valkey.address.resolve()?;
+            let mut addresses = Vec::new();
+            for place in self.valkey.apart() {
+                addresses.extend(place.resolve()?);
+            }
             if addresses.iter().any(|address| address.ip().is_loopback()) {
                 return Ok(loopback().to_vec());
             }
-            Ok(addresses.into_iter().map(|a| IpNet::from(a.ip())).collect())
+            let mut networks: Vec<_> = addresses.iter().map(|a| IpNet::from(a.ip())).collect();
+            networks.sort_unstable();
+            networks.dedup();
+            Ok(networks)
         } else {
             Ok(self.intercept.addresses.iter().map(|n| n.0).collect())
         }

@@ -32,9 +32,9 @@ pub enum TransferError {
     /// A server cannot be reached or refuses.
     #[error("{0}")]
     Server(#[from] redis::RedisError),
-    /// TLS cannot be spoken as the configuration says.
+    /// What the configuration names cannot be used.
     #[error(transparent)]
-    Tls(#[from] crate::reach::TlsError),
+    Reach(#[from] crate::reach::ReachError),
     /// The file.
     #[error("{0}")]
     File(#[from] DumpError),

@@ -180,6 +180,7 @@ pub fn spawn(
         pages_wanted: VecDeque::new(),
         librarians: Vec::new(),
         next_address: 0,
+        doubted: None,
         unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -250,6 +251,8 @@ pub(crate) struct Worker {
     librarians: Vec<Key<Upstream>>,
     /// How many connections did not come about, which says the address to try next.
     next_address: usize,
+    /// When the control side was last told that this may not be the primary.
+    doubted: Option<Duration>,
     /// How long no further connection is tried.
     unreachable: Backoff,
     /// Sessions that may have something to do.
@@ -384,6 +387,7 @@ impl Worker {
                 Message::Clients(message) => self.take_from_worker(message),
                 Message::Pin { store, id, asker } => self.pin(store, id, asker),
                 Message::Pinned(Ticket(key), found) => self.pinned(key, found),
+                Message::Moved => self.follow_valkey(),
                 Message::Dismiss(app) => self.dismiss(&app),
                 Message::Count(asker) => self.tell_census(asker),
                 Message::Stop => return false,

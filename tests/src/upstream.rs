@@ -1,7 +1,9 @@
 //! How the agent reaches its Valkey: TLS with certificates of both sides, and what becomes of apps when the
-//! server is not who it should be.
+//! server is not who it should be, hands its place to another, or refuses.
 
 mod certificates;
+mod refusals;
+mod replicas;
 mod tls;
 
 use anyhow::Result;
@@ -15,6 +17,8 @@ type Body = fn() -> Result<()>;
 pub fn trials() -> Vec<Trial> {
     tls::BODIES
         .iter()
+        .chain(&replicas::BODIES)
+        .chain(&refusals::BODIES)
         .map(|&(name, body)| {
             Trial::test(format!("upstream::{name}"), move || {
                 body().map_err(|error| Failed::from(format!("{error:#}")))

@@ -13,6 +13,7 @@ use redis::{
 };
 use tokio::task::JoinHandle;
 
+use super::primary::{Standing, standing};
 use super::{Backoff, Reach, Stream, UpstreamAddress, dial};
 
 /// How long a server is left alone after it could not be reached: an agent's start and `flect` wait for it.
@@ -84,6 +85,36 @@ impl Link {
     /// What the resolver says.
     pub async fn locate(&self) -> io::Result<Vec<UpstreamAddress>> {
         self.0.reach.locate().await
+    }
+
+    /// Whether it leads to one of several servers that change places.
+    #[must_use]
+    pub fn is_followed(&self) -> bool {
+        self.0.reach.is_followed()
+    }
+
+    /// Lets go of a server that is no primary any more, and connects where there is no connection.
+    ///
+    /// # Errors
+    /// When no primary is found, or it cannot be used.
+    pub async fn look_for_primary(&self) -> io::Result<()> {
+        if let Some(here) = self.address() {
+            let left = match self.0.reach.watched().await? {
+                Some(watched) => !watched.contains(&here),
+                None => self.standing().await == Some(Standing::Replica),
+            };
+            // It may have come to another meanwhile.
+            if left && self.address() == Some(here) {
+                self.abandon();
+            }
+        }
+        self.ready().await.map(drop).map_err(io::Error::other)
+    }
+
+    /// What the server says of itself, if it says anything.
+    async fn standing(&self) -> Option<Standing> {
+        let role: RedisResult<Value> = redis::cmd("ROLE").query_async(&mut self.clone()).await;
+        standing(&role.ok()?)
     }
 
     /// A connection of its own that hears messages, to where this one leads.

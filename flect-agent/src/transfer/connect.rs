@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use redis::RedisConnectionInfo;
-
 use super::TransferError;
 use crate::config::{Endpoint, Valkey};
 use crate::environment::Credentials;
-use crate::reach::{Link, Reach, Times};
+use crate::reach::{Link, Login, Reach, Times};
 
 const TIMES: Times = Times {
     // Values of hundreds of megabytes take seconds each.
@@ -127,13 +125,8 @@ fn decoded(text: &str) -> Option<String> {
 /// # Errors
 /// When it cannot be reached or refuses the password.
 pub async fn connect_to(source: &Source) -> Result<Link, TransferError> {
-    let mut login = RedisConnectionInfo::default().set_db(i64::from(source.database));
-    if let Some(user) = &source.user {
-        login = login.set_username(user);
-    }
-    if let Some(password) = &source.password {
-        login = login.set_password(password);
-    }
+    let login = Login::new(source.user.clone(), source.password.clone());
+    let login = login.to_redis().set_db(i64::from(source.database));
     let endpoint = Endpoint {
         host: source.host.clone(),
         port: source.port,
@@ -147,9 +140,7 @@ pub async fn connect_to(source: &Source) -> Result<Link, TransferError> {
 /// When it cannot be reached or does not know the user.
 pub async fn connect_as(valkey: &Valkey, credentials: &Credentials) -> Result<Link, TransferError> {
     // A store's user may not say CLIENT SETINFO to the server itself, nor need it: its refusal is passed over.
-    let login = RedisConnectionInfo::default()
-        .set_username(&credentials.user)
-        .set_password(&credentials.password);
+    let login = Login::from(credentials).to_redis();
     Ok(Link::open(Reach::of(valkey)?, login, TIMES).await?)
 }
 

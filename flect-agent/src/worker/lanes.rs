@@ -4,7 +4,7 @@
 //! server takes one of its own from a small pool and gives it back clean. A session changes
 //! connections only while it is owed nothing, so its requests take effect in their order.
 
-mod connecting;
+pub(super) mod connecting;
 mod ending;
 
 use std::collections::VecDeque;

@@ -328,9 +328,9 @@ async fn connect(config: &Config, supervisor: &Supervisor) -> Admin {
             Ok(admin) => return admin,
             Err(error) => {
                 let remedy = match &error {
-                    AdminError::PasswordFile { .. } | AdminError::Tls(_) => "mend the file",
+                    AdminError::Reach(_) => "mend the file",
                     _ => {
-                        "check valkey.address (or valkey.socket), valkey.tls, valkey.user and valkey.password_file"
+                        "check valkey.address (or socket, nodes, sentinel), valkey.tls, valkey.user and valkey.password_file"
                     }
                 };
                 tracing::error!(%error, remedy, "Valkey cannot be used; trying again");

@@ -16,6 +16,7 @@ mod metrics;
 mod monitoring;
 mod node;
 mod page;
+mod pursuit;
 mod refusals;
 mod reload;
 mod serving;

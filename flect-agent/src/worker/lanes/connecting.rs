@@ -5,15 +5,27 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
-use super::super::Worker;
 use super::super::arena::Key;
 use super::super::upstream::{Role, State, Upstream};
+use super::super::{Request, Worker};
 use crate::environment::Credentials;
 use crate::resp::Protocol;
 
 /// How long a server may take to take a connection. The kernel itself would try for two minutes, while the
 /// sessions that wait learn nothing; clients that connect by themselves wait for 5 to 10 seconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// One look for the primary serves all connections that were refused meanwhile.
+const DOUBT_EVERY: Duration = Duration::from_millis(100);
+
+/// How errors begin that only a server sends that is no primary, or has just ceased to be one. Scripts may
+/// say the same, which costs a look.
+const NO_PRIMARY: [&[u8]; 3] = [b"READONLY ", b"MASTERDOWN ", b"UNBLOCKED "];
+
+/// Whether an error shows that the server is no primary.
+pub(in crate::worker) fn tells_of_no_primary(error: &[u8]) -> bool {
+    NO_PRIMARY.iter().any(|begin| error.starts_with(begin))
+}
 
 impl Worker {
     /// Begins a connection. `None` when no address can even be tried.
@@ -63,6 +75,7 @@ impl Worker {
         tracing::warn!(address, %error, "Valkey cannot be reached");
         self.next_address += 1;
         self.unreachable.note(Instant::now(), false);
+        self.doubt();
     }
 
     pub(in crate::worker) fn upstream_event(
@@ -99,6 +112,30 @@ impl Worker {
         if event.is_writable() {
             self.queue_flush_upstream(key);
         }
+    }
+
+    /// The server takes no writes or is gone: somebody shall look where the primary is.
+    pub(in crate::worker) fn doubt(&mut self) {
+        let is_told = |at: Duration| self.now.saturating_sub(at) < DOUBT_EVERY;
+        if !self.doubted.is_some_and(is_told) {
+            self.doubted = Some(self.now);
+            // The control side ends only with the process.
+            let _ = self.control.send(Request::Doubt);
+        }
+    }
+
+    /// Valkey is elsewhere. Who waits for a reply of the server that was left sees its connection end, as if
+    /// that server had; the others go on.
+    pub(in crate::worker) fn follow_valkey(&mut self) {
+        let places = self.environment.whereabouts.all();
+        for key in self.upstreams.keys() {
+            let upstream = self.upstreams.get(key);
+            if upstream.is_some_and(|upstream| !places.contains(&upstream.address)) {
+                self.fail_upstream(key);
+            }
+        }
+        self.next_address = 0;
+        self.unreachable.note(Instant::now(), true);
     }
 
     /// Gives up what the server has not taken for too long.

@@ -41,7 +41,10 @@ impl Worker {
     /// The server has ended a connection, or it broke.
     pub(in crate::worker) fn upstream_ended(&mut self, key: Key<Upstream>, error: &io::Error) {
         match self.upstreams.get(key).map(|upstream| upstream.state) {
-            Some(State::Open) => tracing::debug!(%error, "an upstream connection ended"),
+            Some(State::Open) => {
+                tracing::debug!(%error, "an upstream connection ended");
+                self.doubt();
+            }
             // Most often the certificates of either side.
             _ => self.not_reached(error),
         }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use flect_agent::admin::{self, Admin, AdminError};
+use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::{self, Config};
 use flect_agent::environment::Defaults;
-use flect_agent::reach::Reach;
+use flect_agent::reach::{Login, Reach};
 use flect_agent::worker::Message;
 
 use super::Keeper;
@@ -27,8 +27,12 @@ impl Keeper {
                 "its credentials lead to another registry of stores: start the agent again to serve that"
             );
             // Connections that the workers make from now on show the certificates that are new, too.
-            self.environment.whereabouts.set(admin.places().await?);
+            let places = admin.places().await?;
             self.admin = admin;
+            // Its users may be missing there, if it is another server: the next look tells the workers.
+            if !self.admin.connection().is_followed() {
+                self.environment.whereabouts.set(places);
+            }
             self.credentials = credentials;
             tracing::info!(
                 user = config.valkey.user,
@@ -84,18 +88,14 @@ impl Keeper {
 #[derive(PartialEq, Eq)]
 pub(super) struct Credentials {
     reach: Reach,
-    user: Option<String>,
-    password: Option<String>,
+    login: Login,
 }
 
 impl Credentials {
     pub(super) fn of(valkey: &config::Valkey) -> anyhow::Result<Self> {
-        let login = admin::login(valkey).context("the operator's credentials")?;
-        Ok(Self {
-            reach: Reach::of(valkey)?,
-            user: login.username().map(str::to_owned),
-            password: login.password().map(str::to_owned),
-        })
+        let login = Login::of_operator(valkey).context("the operator's credentials")?;
+        let reach = Reach::of(valkey)?;
+        Ok(Self { reach, login })
     }
 }
 

@@ -136,6 +136,8 @@ async fn serve(
                     let _ = admin.ensure_librarian().await;
                     let _ = admin.ensure_users(&store).await;
                 }
+                // The operator's connection follows when it is used.
+                Some(Request::Doubt) => {}
                 None => return Ok(()),
             },
             _ = interrupt() => interrupted.store(true, Ordering::Relaxed),
