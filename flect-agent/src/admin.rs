@@ -6,15 +6,13 @@ mod learn;
 mod users;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
-
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 
 use crate::commands::Learnt;
 use crate::config;
 use crate::environment::settings::events;
 use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
+use crate::reach::{Link, Login, Reach, ReachError, Times, UpstreamAddress};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::scripts::{self, FunctionNames};
@@ -35,14 +33,9 @@ pub const GRANTED_PATTERNS_MAX: usize = 4096;
 /// Why the agent cannot work with its Valkey.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// The password file cannot be used.
-    #[error("password file {path}: {reason}")]
-    PasswordFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not, and what to do.
-        reason: String,
-    },
+    /// What the configuration names cannot be used.
+    #[error("{0}")]
+    Reach(#[from] ReachError),
     /// The server cannot be reached or refuses the operator.
     #[error("Valkey at {address}: {cause}")]
     Server {
@@ -61,8 +54,8 @@ pub enum AdminError {
 
 /// The operator's connection.
 pub struct Admin {
-    connection: ConnectionManager,
-    registry: Registry<ConnectionManager>,
+    connection: Link,
+    registry: Registry<Link>,
     address: String,
     key: UserKey,
     /// Commands that this server knows, lower case, subcommands as `container|sub`.
@@ -84,14 +77,13 @@ impl Admin {
             address: address.clone(),
             cause,
         };
-        let client = client(valkey)?;
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(ANSWER_WITHIN))
-            .set_connection_timeout(Some(ANSWER_WITHIN))
-            .set_number_of_retries(1);
-        let mut connection = ConnectionManager::new_with_config(client, config)
-            .await
-            .map_err(server)?;
+        let times = Times {
+            answer: ANSWER_WITHIN,
+            connect: ANSWER_WITHIN,
+        };
+        let login = Login::of_operator(valkey).map_err(ReachError::from)?;
+        let opened = Link::open(Reach::of(valkey)?, login.to_redis(), times).await;
+        let mut connection = opened.map_err(server)?;
         let facts = facts::facts(&mut connection).await.map_err(server)?;
         scripts::of_release(facts.release);
         let mut registry = Registry::open(connection.clone()).await?;
@@ -152,14 +144,27 @@ impl Admin {
     }
 
     /// What stores there are.
-    pub fn registry(&mut self) -> &mut Registry<ConnectionManager> {
+    pub fn registry(&mut self) -> &mut Registry<Link> {
         &mut self.registry
     }
 
     /// The operator's connection itself; clones share it.
     #[must_use]
-    pub fn connection(&self) -> ConnectionManager {
+    pub fn connection(&self) -> Link {
         self.connection.clone()
+    }
+
+    /// Where the server is that this connection leads to, for others to connect to.
+    ///
+    /// # Errors
+    /// When its name cannot be looked up.
+    pub async fn places(&self) -> Result<Vec<UpstreamAddress>, AdminError> {
+        let located = match self.connection.address() {
+            // It has said that it is the primary; another may by now.
+            Some(address) if self.connection.is_followed() => Ok(vec![address]),
+            _ => self.connection.locate().await,
+        };
+        located.map_err(|error| self.server(error.into()))
     }
 
     /// A store as the data path sees it, with its users in place.
@@ -440,54 +445,4 @@ impl Admin {
             cause,
         }
     }
-}
-
-/// How the operator connects.
-///
-/// # Errors
-/// When the password file cannot be used.
-pub fn client(valkey: &config::Valkey) -> Result<redis::Client, AdminError> {
-    let server = |cause| AdminError::Server {
-        address: valkey.reached_at(),
-        cause,
-    };
-    let mut info = redis::RedisConnectionInfo::default().set_username(&valkey.user);
-    if let Some(path) = &valkey.password_file {
-        info = info.set_password(read_password(path)?);
-    } else if valkey.user == "default" {
-        // Without a password there is nothing to authenticate with; the user is the default.
-        info = redis::RedisConnectionInfo::default();
-    }
-    let info = redis::IntoConnectionInfo::into_connection_info(place(valkey))
-        .map_err(server)?
-        .set_redis_settings(info);
-    redis::Client::open(info).map_err(server)
-}
-
-/// Where a client of the operator's connects.
-#[must_use]
-pub fn place(valkey: &config::Valkey) -> redis::ConnectionAddr {
-    match &valkey.socket {
-        Some(path) => redis::ConnectionAddr::Unix(path.clone()),
-        None => redis::ConnectionAddr::Tcp(valkey.address.host.clone(), valkey.address.port),
-    }
-}
-
-/// The operator's password, from a file that not everybody can read.
-fn read_password(path: &std::path::Path) -> Result<String, AdminError> {
-    use std::os::unix::fs::MetadataExt;
-    let complaint = |reason: String| AdminError::PasswordFile {
-        path: path.to_owned(),
-        reason,
-    };
-    let metadata = std::fs::metadata(path).map_err(|error| complaint(error.to_string()))?;
-    if metadata.mode() & 0o007 != 0 {
-        return Err(complaint(format!(
-            "everybody may use it (mode {:o}); run: chmod o= {}",
-            metadata.mode() & 0o777,
-            path.display()
-        )));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| complaint(error.to_string()))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -10,6 +10,8 @@ mod metrics;
 mod pattern;
 mod principal;
 mod reload;
+mod sentinel;
+mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -22,9 +24,11 @@ pub use log::{Levels, Log, LogFormat};
 pub use metrics::{Loopback, Metrics};
 pub use pattern::{CgroupPattern, InvalidPattern};
 pub use principal::Principal;
+pub use sentinel::Sentinel;
+pub use tls::Tls;
 
 use crate::audit;
-use crate::environment::{Defaults, UpstreamAddress};
+use crate::environment::Defaults;
 use crate::interception::Acceleration;
 use crate::store::Slug;
 
@@ -72,6 +76,14 @@ pub struct Valkey {
     /// A file that holds the user's password and nothing else; nobody but its owner and group may
     /// read it.
     pub password_file: Option<PathBuf>,
+    /// Whether and how flect speaks TLS to it; apps never do.
+    pub tls: Option<Tls>,
+    /// The primary and its replicas, as flect reaches them: it finds the primary among them. `address` then only
+    /// says what apps connect to.
+    #[serde(default)]
+    pub nodes: Vec<Endpoint>,
+    /// The Sentinels that know the primary; the same then goes for `address`.
+    pub sentinel: Option<Sentinel>,
 }
 
 /// `[intercept]`.
@@ -83,9 +95,9 @@ pub struct Intercept {
     pub enabled: bool,
     /// The managed root: the cgroup, as a path below the cgroup v2 mount, under which apps live.
     pub cgroup: CgroupPath,
-    /// Intercepted destinations; empty means the addresses of `valkey.address`.
+    /// Intercepted destinations; empty means the addresses of `valkey.address` and `valkey.nodes`.
     pub addresses: Vec<Network>,
-    /// Intercepted destination ports; empty means the port of `valkey.address`.
+    /// Intercepted destination ports; empty means the ports of `valkey.address` and `valkey.nodes`.
     pub ports: Vec<u16>,
     /// The agent's own port on loopback.
     pub listen_port: u16,
@@ -180,25 +192,72 @@ fn default_user() -> String {
 }
 
 impl Valkey {
-    /// Where flect connects, for people.
+    /// A server at this address, as its default user without a password.
     #[must_use]
-    pub fn reached_at(&self) -> String {
-        match &self.socket {
-            Some(path) => path.display().to_string(),
-            None => self.address.to_string(),
+    pub fn at(address: Endpoint) -> Self {
+        Self {
+            environment: default_environment(),
+            address,
+            socket: None,
+            user: default_user(),
+            password_file: None,
+            tls: None,
+            nodes: Vec::new(),
+            sentinel: None,
         }
     }
 
-    /// Where flect connects, to be tried in turn. A name is looked up.
+    /// Whether its values go together.
     ///
     /// # Errors
-    /// What the resolver says.
-    pub fn upstream_addresses(&self) -> std::io::Result<Vec<UpstreamAddress>> {
-        if let Some(path) = &self.socket {
-            return Ok(vec![UpstreamAddress::Unix(path.as_path().into())]);
+    /// What does not.
+    pub fn check(&self) -> Result<(), String> {
+        let is_single = self.nodes.is_empty() && self.sentinel.is_none();
+        if self.socket.is_some() && !(self.tls.is_none() && is_single) {
+            return Err(
+                "valkey.socket: it leads to one server and nothing is encrypted on it; leave it out, \
+                 or valkey.tls, valkey.nodes and valkey.sentinel"
+                    .to_owned(),
+            );
         }
-        let addresses = self.address.resolve()?;
-        Ok(addresses.into_iter().map(UpstreamAddress::Tcp).collect())
+        if !self.nodes.is_empty() && self.sentinel.is_some() {
+            return Err(
+                "valkey.nodes and valkey.sentinel: choose who says where the primary is".to_owned(),
+            );
+        }
+        if let Some(tls) = &self.tls {
+            tls.check()?;
+        }
+        match &self.sentinel {
+            Some(sentinel) => sentinel.check(self.tls.is_some()),
+            None => Ok(()),
+        }
+    }
+
+    /// What apps connect to, and the nodes that they must not reach by themselves.
+    fn apart(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.address).chain(&self.nodes)
+    }
+
+    /// Where flect connects, for people.
+    #[must_use]
+    pub fn reached_at(&self) -> String {
+        let list = |places: &[Endpoint]| {
+            let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+            places.join(", ")
+        };
+        match (&self.socket, &self.sentinel) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(sentinel)) => {
+                format!(
+                    "{} by Sentinels {}",
+                    sentinel.master,
+                    list(&sentinel.addresses)
+                )
+            }
+            (None, None) if self.nodes.is_empty() => self.address.to_string(),
+            (None, None) => list(&self.nodes),
+        }
     }
 }
 
@@ -289,6 +348,7 @@ impl Config {
                 self.valkey.environment
             ));
         }
+        self.valkey.check()?;
         self.check_listeners()?;
         self.agent.metrics.check()?;
         for (index, app) in self.apps.iter().enumerate() {
@@ -340,7 +400,10 @@ impl Config {
     #[must_use]
     pub fn intercept_ports(&self) -> Vec<u16> {
         if self.intercept.ports.is_empty() {
-            vec![self.valkey.address.port]
+            let mut ports: Vec<u16> = self.valkey.apart().map(|place| place.port).collect();
+            ports.sort_unstable();
+            ports.dedup();
+            ports
         } else {
             self.intercept.ports.clone()
         }
@@ -352,11 +415,17 @@ impl Config {
     /// When `valkey.address` is a name that cannot be resolved.
     pub fn intercept_networks(&self) -> std::io::Result<Vec<IpNet>> {
         if self.intercept.addresses.is_empty() {
-            let addresses = self.valkey.address.resolve()?;
+            let mut addresses = Vec::new();
+            for place in self.valkey.apart() {
+                addresses.extend(place.resolve()?);
+            }
             if addresses.iter().any(|address| address.ip().is_loopback()) {
                 return Ok(loopback().to_vec());
             }
-            Ok(addresses.into_iter().map(|a| IpNet::from(a.ip())).collect())
+            let mut networks: Vec<_> = addresses.iter().map(|a| IpNet::from(a.ip())).collect();
+            networks.sort_unstable();
+            networks.dedup();
+            Ok(networks)
         } else {
             Ok(self.intercept.addresses.iter().map(|n| n.0).collect())
         }

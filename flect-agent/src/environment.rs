@@ -3,7 +3,6 @@
 //! Invariant: whatever holds an [`App`] has been identified; a session is built from one and never
 //! from a name or an address.
 
-mod address;
 mod attention;
 mod descriptors;
 mod entry;
@@ -11,6 +10,7 @@ mod limits;
 mod pause;
 pub mod settings;
 mod store;
+mod whereabouts;
 
 use std::fmt;
 use std::sync::atomic;
@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::commands;
 use crate::integrity::Integrity;
+pub use crate::reach::UpstreamAddress;
 use crate::worker::mailbox::Mailboxes;
-pub use address::UpstreamAddress;
 pub use attention::Monitors;
 pub use descriptors::Descriptors;
 pub use entry::{Entry, Live, Look, Named, States};
@@ -27,6 +27,7 @@ pub use limits::{Defaults, Limits};
 pub use pause::Pause;
 pub use settings::{Setting, Settings};
 pub use store::{Patterns, Share, Store};
+pub use whereabouts::Whereabouts;
 
 /// A user of the shared Valkey. Its `Debug` output hides the password.
 #[derive(Clone)]
@@ -64,8 +65,8 @@ pub struct ServerFacts {
 /// One shared Valkey.
 #[derive(Debug)]
 pub struct Environment {
-    /// Its addresses, tried in turn.
-    pub addresses: Vec<UpstreamAddress>,
+    /// Where it is now.
+    pub whereabouts: Whereabouts,
     /// What it says of itself.
     pub facts: ServerFacts,
     /// The user of the agent's own store-wide work: it may list names, and read no value.
@@ -76,15 +77,6 @@ pub struct Environment {
     pub librarian: Credentials,
     /// The sessions of this node.
     pub directory: Directory,
-}
-
-impl Environment {
-    /// Whether the Valkey is reached over a unix socket.
-    #[must_use]
-    pub fn has_unix_socket(&self) -> bool {
-        let mut addresses = self.addresses.iter();
-        addresses.any(|address| matches!(address, UpstreamAddress::Unix(_)))
-    }
 }
 
 /// Each change made under such a lock is one call, so a panic elsewhere cannot leave it half done.

@@ -89,7 +89,7 @@ pub struct Integrity {
     enabled: bool,
     /// The ids of all stores of the environment.
     ids: ArcSwap<HashSet<Box<[u8]>>>,
-    addresses: Vec<Finder<'static>>,
+    addresses: ArcSwap<Vec<Finder<'static>>>,
 }
 
 /// The longest name of another store or user, which may be cut by the end of what is there: the user of
@@ -104,7 +104,7 @@ impl Integrity {
         Self {
             enabled,
             ids: ArcSwap::default(),
-            addresses: addresses.into_iter().map(finder).collect(),
+            addresses: ArcSwap::from_pointee(addresses.into_iter().map(finder).collect()),
         }
     }
 
@@ -122,10 +122,26 @@ impl Integrity {
         self.ids.store(std::sync::Arc::new(ids));
     }
 
+    /// The shared server has this address, `host:port`, from now on as well.
+    pub fn hide(&self, address: &str) {
+        self.addresses.rcu(|known| {
+            let mut all: Vec<Finder<'static>> = Vec::clone(known);
+            if !all.iter().any(|it| it.needle() == address.as_bytes()) {
+                all.push(Finder::new(address.as_bytes()).into_owned());
+            }
+            all
+        });
+    }
+
     /// Whether an error's text names the server's address, or what [`Self::foreign_in`] finds.
     #[must_use]
     pub fn in_error(&self, bytes: &[u8]) -> bool {
-        self.foreign_in(bytes) || self.addresses.iter().any(|it| it.find(bytes).is_some())
+        self.foreign_in(bytes)
+            || self
+                .addresses
+                .load()
+                .iter()
+                .any(|it| it.find(bytes).is_some())
     }
 
     /// Whether names of any store, or of one of the agent's users, stand in `bytes`.
@@ -146,11 +162,9 @@ impl Integrity {
     /// So many bytes at the end of an error that goes on may belong to such a name.
     #[must_use]
     pub fn wide_bytes(&self) -> usize {
-        let addresses = self.addresses.iter().map(|it| it.needle().len());
-        addresses
-            .chain([FOREIGN_BYTES_MAX])
-            .max()
-            .unwrap_or_default()
+        let addresses = self.addresses.load();
+        let lengths = addresses.iter().map(|it| it.needle().len());
+        lengths.chain([FOREIGN_BYTES_MAX]).max().unwrap_or_default()
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`environment`] | the shared Valkey, its stores and apps, as the data path sees them |
 //! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`diagnosis`] | what an app is told of slow and large commands: SLOWLOG, LATENCY |
+//! | [`reach`] | how the shared Valkey is reached: TCP, TLS, unix sockets |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
@@ -51,6 +52,7 @@ pub mod interception;
 pub mod keyspace;
 pub mod manifest;
 pub mod metrics;
+pub mod reach;
 pub mod registry;
 pub mod resp;
 pub mod rewrite;

@@ -32,6 +32,9 @@ pub enum TransferError {
     /// A server cannot be reached or refuses.
     #[error("{0}")]
     Server(#[from] redis::RedisError),
+    /// What the configuration names cannot be used.
+    #[error(transparent)]
+    Reach(#[from] crate::reach::ReachError),
     /// The file.
     #[error("{0}")]
     File(#[from] DumpError),

@@ -58,6 +58,7 @@ use crate::commands::Command;
 use crate::diagnosis::Arguments;
 use crate::environment::{Environment, Store};
 use crate::metrics::meter::Sampler;
+use crate::reach::Backoff;
 pub use accepted::{Accepted, EARLY_BYTES_MAX};
 use arena::{Arena, Key};
 pub use census::{Census, Lanes};
@@ -81,6 +82,11 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often a slow reader in front of others is looked at.
 const STALL_TICK: Duration = Duration::from_millis(50);
+
+/// How long a worker begins no connection to Valkey after one could not be made: long enough that an app that
+/// tries again all the time costs next to nothing, and shorter than clients' own pauses.
+const UNREACHABLE_FIRST: Duration = Duration::from_millis(10);
+const UNREACHABLE_MAX: Duration = Duration::from_millis(250);
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -175,6 +181,8 @@ pub fn spawn(
         pages_wanted: VecDeque::new(),
         librarians: Vec::new(),
         next_address: 0,
+        doubted: None,
+        unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
         runnable: Vec::new(),
         readable: Vec::new(),
         flush_sessions: Vec::new(),
@@ -203,7 +211,7 @@ pub fn spawn(
         .name(format!("worker-{number}"))
         .spawn(move || {
             // Less confined than it says, it must not serve; the daemon ends on a panic.
-            let unix_sockets = worker.environment.has_unix_socket();
+            let unix_sockets = worker.environment.whereabouts.has_unix_socket();
             crate::confinement::worker(unix_sockets).expect("a worker gives its rights up");
             worker.run();
         })?;
@@ -242,8 +250,12 @@ pub(crate) struct Worker {
     pages_wanted: VecDeque<(Key<Job>, Vec<u8>)>,
     /// Connections of the librarian that nobody waits for.
     librarians: Vec<Key<Upstream>>,
-    /// The address that the next connection tries first.
+    /// How many connections did not come about, which says the address to try next.
     next_address: usize,
+    /// When the control side was last told that this may not be the primary.
+    doubted: Option<Duration>,
+    /// How long no further connection is tried.
+    unreachable: Backoff,
     /// Sessions that may have something to do.
     runnable: Vec<Key<Session>>,
     /// Upstream connections that may have something to read.
@@ -376,6 +388,7 @@ impl Worker {
                 Message::Clients(message) => self.take_from_worker(message),
                 Message::Pin { store, id, asker } => self.pin(store, id, asker),
                 Message::Pinned(Ticket(key), found) => self.pinned(key, found),
+                Message::Moved => self.follow_valkey(),
                 Message::Dismiss(app) => self.dismiss(&app),
                 Message::Count(asker) => self.tell_census(asker),
                 Message::Stop => return false,
@@ -386,6 +399,7 @@ impl Worker {
 
     fn tick(&mut self, now: Instant) {
         self.close_idle_lanes(now);
+        self.give_up_connecting(now);
         self.look_after_listeners();
         self.look_after_stalls(now);
         self.forget_ended();

@@ -294,6 +294,14 @@ impl Bed {
         self.start_agent_of(self.programs()?)
     }
 
+    /// Waits until an agent that was spawned is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the message holds its log.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        self.wait_ready(agent::READY_SECONDS_MAX)
+    }
+
     fn start_agent_of(&self, programs: &Programs) -> Result<()> {
         ensure!(
             !self.inner.has_agent(),

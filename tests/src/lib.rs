@@ -37,6 +37,7 @@
 //! | `resources` | stores that take all they can get |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `setting` | what trials are held with: a version of Valkey, a way of the bytes |
+//! | `upstream` | how the agent reaches its Valkey: TLS, certificates |
 //! | `versions` | the trials that depend on the version of Valkey, on the further ones |
 //! | `views` | `flect top`, and the status page in a browser |
 //! | `smoke` | end-to-end trials that touch every part once |
@@ -109,6 +110,8 @@ pub mod sessions;
 pub mod setting;
 #[cfg(feature = "trials")]
 pub mod smoke;
+#[cfg(feature = "trials")]
+pub mod upstream;
 #[cfg(feature = "trials")]
 pub mod versions;
 #[cfg(feature = "trials")]

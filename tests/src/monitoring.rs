@@ -6,7 +6,7 @@ mod http;
 mod logs;
 mod metrics;
 mod readiness;
-mod reload;
+pub mod reload;
 mod rules;
 mod supervised;
 pub mod text;

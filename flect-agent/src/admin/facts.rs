@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redis::aio::ConnectionManager;
-
 use crate::environment::ServerFacts;
+use crate::reach::Link;
 
 /// A field of an INFO reply, as it stands there.
 #[must_use]
@@ -14,7 +13,7 @@ pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
         .map(str::trim_end)
 }
 
-pub(super) async fn facts(connection: &mut ConnectionManager) -> redis::RedisResult<ServerFacts> {
+pub(super) async fn facts(connection: &mut Link) -> redis::RedisResult<ServerFacts> {
     let info: String = redis::cmd("INFO")
         .arg("server")
         .query_async(connection)
@@ -73,9 +72,7 @@ fn release(text: &str) -> Option<crate::commands::Version> {
     Some(crate::commands::Version { major, minor })
 }
 
-pub(super) async fn commands(
-    connection: &mut ConnectionManager,
-) -> redis::RedisResult<HashSet<String>> {
+pub(super) async fn commands(connection: &mut Link) -> redis::RedisResult<HashSet<String>> {
     let names: Vec<String> = redis::cmd("COMMAND")
         .arg("LIST")
         .query_async(connection)

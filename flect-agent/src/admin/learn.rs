@@ -29,6 +29,8 @@ impl Admin {
                 .await;
             reply.map_err(|cause| self.server(cause))?
         };
+        // Whoever has other commands may be another server, which has been told nothing.
+        self.new_keys_told = false;
         self.learnt = commands::learn(&unknown, &frame(described));
         Ok(())
     }

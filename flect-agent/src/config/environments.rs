@@ -138,6 +138,8 @@ impl Folders {
             let file: File = toml::from_str(&text)
                 .map_err(|error| invalid(&path)(error.to_string().trim_end().to_owned()))?;
             for (name, mut valkey) in file.environment {
+                let wrong = |message| format!("environment.{name}: {message}");
+                valkey.check().map_err(wrong).map_err(invalid(&path))?;
                 valkey.environment.clone_from(&name);
                 let file = path.clone();
                 all.insert(name, Known { valkey, file });

@@ -23,14 +23,20 @@ impl Config {
             socket,
             user,
             password_file,
+            tls,
+            nodes,
+            sentinel,
         } = newer.valkey;
         let old = &self.valkey;
         keep("valkey.environment", old.environment == environment);
         keep("valkey.address", old.address == address);
         keep("valkey.socket", old.socket == socket);
+        keep("valkey.nodes", old.nodes == nodes);
+        keep("valkey.sentinel", old.sentinel == sentinel);
         let valkey = Valkey {
             user,
             password_file,
+            tls,
             ..old.clone()
         };
         let old = &self.intercept;

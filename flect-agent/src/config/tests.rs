@@ -38,6 +38,21 @@ fn mistakes_are_named_with_their_place() {
         "unknown field `pasword_file`",
     );
     check(
+        "[valkey.tls]\ncertficate = 'c'\n",
+        "line 4, column 1",
+        "unknown field `certficate`",
+    );
+    check(
+        "[valkey.tls]\ncertificate = 'c'\n",
+        "valkey.tls.key",
+        "needs both",
+    );
+    check(
+        "socket = '/s'\n[valkey.tls]\n",
+        "valkey.socket",
+        "leave it out",
+    );
+    check(
         "[intercept]\nports = [70000]\n",
         "line 4, column 10",
         "70000",

@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
-
 use super::TransferError;
-use crate::config::Valkey;
+use crate::config::{Endpoint, Valkey};
 use crate::environment::Credentials;
+use crate::reach::{Link, Login, Reach, Times};
 
-/// How long one answer may take: values of hundreds of megabytes take seconds each.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
-
-/// How long connecting may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(6);
+const TIMES: Times = Times {
+    // Values of hundreds of megabytes take seconds each.
+    answer: Duration::from_secs(120),
+    connect: Duration::from_secs(6),
+};
 
 /// Another server's database.
 #[derive(Clone)]
@@ -126,43 +124,24 @@ fn decoded(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// When it cannot be reached or refuses the password.
-pub async fn connect_to(source: &Source) -> Result<ConnectionManager, TransferError> {
-    let mut login = RedisConnectionInfo::default().set_db(i64::from(source.database));
-    if let Some(user) = &source.user {
-        login = login.set_username(user);
-    }
-    if let Some(password) = &source.password {
-        login = login.set_password(password);
-    }
-    connect(ConnectionAddr::Tcp(source.host.clone(), source.port), login).await
+pub async fn connect_to(source: &Source) -> Result<Link, TransferError> {
+    let login = Login::new(source.user.clone(), source.password.clone());
+    let login = login.to_redis().set_db(i64::from(source.database));
+    let endpoint = Endpoint {
+        host: source.host.clone(),
+        port: source.port,
+    };
+    Ok(Link::open(Reach::plain(endpoint), login, TIMES).await?)
 }
 
 /// Connects to the environment's Valkey as a store's own user.
 ///
 /// # Errors
 /// When it cannot be reached or does not know the user.
-pub async fn connect_as(
-    valkey: &Valkey,
-    credentials: &Credentials,
-) -> Result<ConnectionManager, TransferError> {
-    let login = RedisConnectionInfo::default()
-        .set_username(&credentials.user)
-        .set_password(&credentials.password);
-    connect(crate::admin::place(valkey), login).await
-}
-
-async fn connect(
-    address: ConnectionAddr,
-    login: RedisConnectionInfo,
-) -> Result<ConnectionManager, TransferError> {
-    // A store's user may not say CLIENT SETINFO to the server itself, nor need it.
-    let info = address.into_connection_info()?.set_redis_settings(login);
-    let client = redis::Client::open(info)?;
-    let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(ANSWER_WITHIN))
-        .set_connection_timeout(Some(CONNECT_WITHIN))
-        .set_number_of_retries(1);
-    Ok(ConnectionManager::new_with_config(client, config).await?)
+pub async fn connect_as(valkey: &Valkey, credentials: &Credentials) -> Result<Link, TransferError> {
+    // A store's user may not say CLIENT SETINFO to the server itself, nor need it: its refusal is passed over.
+    let login = Login::from(credentials).to_redis();
+    Ok(Link::open(Reach::of(valkey)?, login, TIMES).await?)
 }
 
 #[cfg(test)]

@@ -4,14 +4,13 @@
 //! server takes one of its own from a small pool and gives it back clean. A session changes
 //! connections only while it is owed nothing, so its requests take effect in their order.
 
+pub(super) mod connecting;
 mod ending;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use mio::{Interest, Token};
 
 use super::Worker;
 use super::arena::Key;
@@ -21,7 +20,7 @@ use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
 use super::unblock::Early;
 use super::upstream::{Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
-use crate::environment::{Credentials, Store};
+use crate::environment::Store;
 use crate::metrics::Meter;
 use crate::resp::Protocol;
 
@@ -212,84 +211,17 @@ impl Worker {
         Some(key)
     }
 
-    /// Begins a connection. `None` when no address can even be tried.
-    pub(super) fn connect(
-        &mut self,
-        credentials: &Credentials,
-        role: Role,
-        protocol: Protocol,
-        store: Option<usize>,
-    ) -> Option<Key<Upstream>> {
-        let addresses = &self.environment.addresses;
-        let address = addresses[self.next_address % addresses.len()].clone();
-        let upstream = match Upstream::connect(address.clone(), credentials, role, protocol, store)
-        {
-            Ok(upstream) => upstream,
-            Err(error) => {
-                tracing::warn!(%address, %error, "Valkey cannot be reached");
-                self.next_address += 1;
-                return None;
-            }
-        };
-        let key = self.upstreams.insert(upstream);
-        self.count_upstreams();
-        self.environment.directory.descriptors.take();
-        let upstream = self.upstreams.get_mut(key)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let token = Token(key.index() * 2 + 1);
-        if let Err(error) = self
-            .poll
-            .registry()
-            .register(&mut upstream.socket, token, interest)
-        {
-            tracing::warn!(%error, "an upstream connection could not be watched");
-            self.close_upstream(key);
-            return None;
-        }
-        Some(key)
-    }
-
-    pub(super) fn upstream_event(&mut self, key: Key<Upstream>, event: &mio::event::Event) {
-        let Some(upstream) = self.upstreams.get_mut(key) else {
-            return;
-        };
-        if upstream.state == State::Connecting {
-            if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
-                tracing::warn!(%error, "Valkey cannot be reached");
-                self.next_address += 1;
-                self.fail_upstream(key);
-                return;
-            }
-            if !event.is_writable() || !upstream.socket.is_connected() {
-                return;
-            }
-            upstream.state = State::Greeting;
-            let hello = std::mem::take(&mut upstream.hello);
-            // A new connection takes a few hundred bytes at once.
-            if upstream.socket.write_all(&hello).is_err() {
-                self.fail_upstream(key);
-                return;
-            }
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            upstream.readable = true;
-            upstream.hung_up |= event.is_read_closed() || event.is_error();
-            self.readable.push(key);
-        }
-        if event.is_writable() {
-            self.queue_flush_upstream(key);
-        }
-    }
-
     pub(super) fn flush_upstream(&mut self, key: Key<Upstream>) {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;
         };
-        if upstream.state != State::Open {
-            return;
-        }
-        match upstream.out.flush(&mut upstream.socket) {
-            Ok(_) => {
+        // Before the connection is open, only its handshake has something to send.
+        let sent = match upstream.state {
+            State::Open => upstream.out.flush(&mut upstream.socket).map(drop),
+            State::Connecting | State::Greeting => Ok(()),
+        };
+        match sent.and_then(|()| upstream.socket.flush()) {
+            Ok(()) => {
                 if upstream.out.len() < UPSTREAM_OUT_BYTES_MAX / 2 {
                     for session in std::mem::take(&mut upstream.waiting) {
                         self.open_gate(session, Gate::Upstream);

@@ -38,6 +38,8 @@ pub enum Message {
     },
     /// The answer.
     Pinned(Ticket, redirect::Found),
+    /// Valkey is elsewhere: connections to other places end.
+    Moved,
     /// The app of this name may do less than before: end its sessions.
     Dismiss(Arc<str>),
     /// Somebody wants to know what the worker has, or that its loop turns.
@@ -78,6 +80,8 @@ pub enum Request {
         /// For which command.
         job: JobTicket,
     },
+    /// The server takes no writes, or cannot be reached: it may not be the primary any more.
+    Doubt,
     /// The server does not know the agent's users any more (it has been restarted, say).
     UsersMissing,
 }

@@ -226,6 +226,7 @@ impl Worker {
             return;
         }
         upstream.state = State::Open;
+        self.unreachable.note(std::time::Instant::now(), true);
         self.queue_flush_upstream(key);
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;

@@ -49,11 +49,14 @@ impl Worker {
             }
             match upstream.socket.read(&mut scratch) {
                 Ok(0) => {
-                    self.fail_upstream(key);
+                    self.upstream_ended(key, &ErrorKind::UnexpectedEof.into());
                     break;
                 }
                 Ok(count) => {
-                    if count < scratch.len() && !upstream.hung_up {
+                    if count < scratch.len()
+                        && !upstream.hung_up
+                        && upstream.socket.is_emptied_by_short_reads()
+                    {
                         // A short read has emptied the socket; more bytes bring an event.
                         upstream.readable = false;
                     }
@@ -64,8 +67,7 @@ impl Worker {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::debug!(%error, "an upstream connection broke while reading");
-                    self.fail_upstream(key);
+                    self.upstream_ended(key, &error);
                     break;
                 }
             }

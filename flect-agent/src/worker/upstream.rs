@@ -5,6 +5,7 @@
 //! trusted any more.
 
 mod socket;
+mod tls;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

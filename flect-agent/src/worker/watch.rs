@@ -8,6 +8,7 @@
 use super::Worker;
 use super::arena::Key;
 use super::jobs::Job;
+use super::lanes::connecting::tells_of_no_primary;
 use super::session::{Lane, Session};
 use super::upstream::{Owed, Upstream};
 use crate::commands::{self, Command, Flags, Policy};
@@ -38,6 +39,9 @@ impl Worker {
         from: u64,
         (head, error): (Head, Option<&[u8]>),
     ) {
+        if error.is_some_and(tells_of_no_primary) {
+            self.doubt();
+        }
         let Some(session) = self.sessions.get(key) else {
             return;
         };

@@ -11,6 +11,7 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::SIGKILL;
 
+use super::Bed;
 use super::cleanup::Inner;
 use super::ports::{self, Reserved};
 use super::{agent, place};
@@ -20,6 +21,19 @@ const START_SECONDS_MAX: u64 = 60;
 
 /// The server's unix socket, in the bed's folder.
 pub const SOCKET: &str = "valkey.sock";
+
+impl Bed {
+    /// Starts a further process beside Valkey, outside of what the agent manages; it ends with the bed.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn adopt_beside_valkey(&self, mut command: Command, what: &str) -> Result<()> {
+        if let Some(groups) = self.inner.groups() {
+            place::in_cgroup(&mut command, groups.valkey())?;
+        }
+        self.inner.adopt(command, what)
+    }
+}
 
 /// A running valkey-server.
 #[derive(Debug)]

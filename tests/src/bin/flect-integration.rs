@@ -10,8 +10,8 @@ use flect_tests::bed::cleanup;
 use flect_tests::{
     chaos, child, cli, clients, confinement, containers, control, data, differ, documentation,
     equality, hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator,
-    package, protocol, recording, resources, sdk, seed, sessions, smoke, tools, versions, views,
-    wide, worker,
+    package, protocol, recording, resources, sdk, seed, sessions, smoke, tools, upstream, versions,
+    views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -92,6 +92,7 @@ fn of_the_host() -> Vec<Trial> {
         hostile::trials(),
         libraries::trials(),
         differ::trials(),
+        upstream::trials(),
         versions::trials(),
         chaos::trials(),
         containers::trials(),

@@ -17,6 +17,7 @@ use crate::bed::{APP1, Bed, UNCLAIMED};
 use crate::smoke::{check, output};
 use crate::wire::Wire;
 
+/// The trials of this module.
 pub const TRIALS: [(&str, Body); 6] = [
     (
         "reload_changes_apps_and_leaves_others",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flect_agent::environment::{App, Directory, Environment, UpstreamAddress};
+use flect_agent::environment::{App, Directory, Environment, UpstreamAddress, Whereabouts};
 use flect_agent::integrity::Integrity;
 use flect_agent::worker::{self, Accepted, Message};
 
@@ -73,7 +73,7 @@ pub fn ends(node: &mut Node) -> Result<()> {
     for (what, request, reply) in TALKS {
         let server = TcpListener::bind("127.0.0.1:0")?;
         let environment = Arc::new(Environment {
-            addresses: vec![UpstreamAddress::Tcp(server.local_addr()?)],
+            whereabouts: Whereabouts::new(vec![UpstreamAddress::Tcp(server.local_addr()?)]),
             facts: flect_agent::environment::ServerFacts {
                 server: "redis".to_owned(),
                 version: "7.2.4".to_owned(),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use flect_agent::admin::Admin;
 use flect_agent::commands::Learnt;
 use flect_agent::config;
-use flect_agent::environment::{App, Directory, Environment, Store, UpstreamAddress};
+use flect_agent::environment::{App, Directory, Environment, Store, UpstreamAddress, Whereabouts};
 use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Limits, Record, TokenDigest};
 use flect_agent::store::Slug;
@@ -48,22 +48,13 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let valkey = config::Valkey {
-            environment: "default".to_owned(),
-            address: bed
-                .address()
-                .to_string()
-                .try_into()
-                .map_err(anyhow::Error::msg)?,
-            user: "default".to_owned(),
-            socket: None,
-            password_file: None,
-        };
+        let address = bed.address().to_string().try_into();
+        let valkey = config::Valkey::at(address.map_err(anyhow::Error::msg)?);
         let mut admin = runtime.block_on(Admin::connect(&valkey))?;
         let housekeeper = runtime.block_on(admin.ensure_housekeeper())?;
         let librarian = runtime.block_on(admin.ensure_librarian())?;
         let environment = Arc::new(Environment {
-            addresses: vec![UpstreamAddress::Tcp(bed.address())],
+            whereabouts: Whereabouts::new(vec![UpstreamAddress::Tcp(bed.address())]),
             facts: admin.facts().clone(),
             housekeeper,
             integrity: Arc::new(Integrity::new(true, [bed.address().to_string()])),

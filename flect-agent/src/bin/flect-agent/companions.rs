@@ -1,5 +1,5 @@
-//! What runs beside the keeper over connections of the operator's: hearing of changes, ending scripts that
-//! take too long, measuring stores.
+//! What runs beside the keeper over connections of the operator's: hearing of changes, following the primary,
+//! ending scripts that take too long, measuring stores.
 //!
 //! Invariant: dropped, they end; so others with new credentials can take their place.
 
@@ -12,12 +12,16 @@ use flect_agent::config::Config;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::{follow, warden};
+use crate::{follow, pursuit, warden};
 
 /// Those that run.
 pub struct Companions {
     /// Who hears of changes.
     changed: Arc<Notify>,
+    /// Whom a worker tells that its server may not be the primary.
+    doubted: Arc<Notify>,
+    /// Who hears that it is another one.
+    moved: Arc<Notify>,
     /// What tells this agent from all others of the environment, in the registry.
     name: String,
     tasks: JoinSet<()>,
@@ -27,6 +31,8 @@ impl Companions {
     pub fn start(config: &Config, admin: &Admin, changed: Arc<Notify>) -> Self {
         let mut companions = Self {
             changed,
+            doubted: Arc::default(),
+            moved: Arc::default(),
             name: own_name(),
             tasks: JoinSet::new(),
         };
@@ -39,13 +45,28 @@ impl Companions {
         self.tasks.abort_all();
         let connection = admin.connection();
         let changed = self.changed.clone();
+        let (doubted, moved) = (self.doubted.clone(), self.moved.clone());
         self.tasks
-            .spawn(follow::listen(config.valkey.clone(), changed));
+            .spawn(pursuit::run(connection.clone(), doubted, moved));
+        self.tasks
+            .spawn(follow::listen(connection.clone(), changed));
         let busy_seconds = config.limits.busy_seconds;
         self.tasks
             .spawn(warden::run(connection.clone(), busy_seconds));
         self.tasks
             .spawn(accountant::run(connection, self.name.clone()));
+    }
+}
+
+impl Companions {
+    /// A worker has met a server that takes no writes, or none at all.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
+    }
+
+    /// Where it is told that the server may be another one.
+    pub fn moved(&self) -> Arc<Notify> {
+        self.moved.clone()
     }
 }
 

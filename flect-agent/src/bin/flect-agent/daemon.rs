@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -10,9 +10,10 @@ use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit::{self, Subject};
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
-use flect_agent::environment::{Directory, Environment};
+use flect_agent::environment::{Directory, Environment, Whereabouts};
 use flect_agent::integrity::Integrity;
 use flect_agent::interception::{Announcer, Claimants, Interception, Settings, WatchEvent};
+use flect_agent::reach::Backoff;
 use flect_agent::worker::{self, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -34,7 +35,7 @@ use crate::{control, serving, supervisor};
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
 
-/// How long to wait before Valkey is tried again; doubled up to the maximum.
+/// How long to wait, about, before Valkey is tried again; doubled up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -119,16 +120,16 @@ async fn serve(
     }
 
     let mut admin = connect(&config, &supervisor).await;
-    let addresses = config.valkey.upstream_addresses()?;
-    let hidden = addresses.iter().map(ToString::to_string);
+    let places = admin.places().await?;
+    let hidden = places.iter().map(ToString::to_string);
     // Over a unix socket its addresses are still the server's own. Without a resolver there is one name less.
     let resolved = config.valkey.address.resolve().unwrap_or_default();
     let hidden = hidden.chain(resolved.iter().map(ToString::to_string));
     let hidden = hidden.chain([config.valkey.address.to_string()]);
     let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
-        addresses,
-        integrity: integrity.clone(),
+        whereabouts: Whereabouts::new(places),
+        integrity,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
         librarian: admin.ensure_librarian().await?,
@@ -141,7 +142,7 @@ async fn serve(
         node.clone(),
         admin,
         workers.clone(),
-        integrity,
+        environment.clone(),
         changed.clone(),
     );
     let keeper = keeper.await?;
@@ -329,23 +330,22 @@ async fn sweep(groups: Arc<RunGroups>) {
 /// Connects to Valkey, as long as it takes: connections wait in the backlog meanwhile, and with
 /// the hooks in place none of them can go astray.
 async fn connect(config: &Config, supervisor: &Supervisor) -> Admin {
-    let mut pause = RETRY_FIRST;
+    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX);
     loop {
         match Admin::connect(&config.valkey).await {
             Ok(admin) => return admin,
             Err(error) => {
                 let remedy = match &error {
-                    AdminError::PasswordFile { .. } => "mend the file",
+                    AdminError::Reach(_) => "mend the file",
                     _ => {
-                        "check valkey.address (or valkey.socket), valkey.user and valkey.password_file"
+                        "check valkey.address (or socket, nodes, sentinel), valkey.tls, valkey.user and valkey.password_file"
                     }
                 };
                 tracing::error!(%error, remedy, "Valkey cannot be used; trying again");
                 supervisor.starting(&format!("Valkey cannot be used: {error}; trying again"));
             }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        tokio::time::sleep(backoff.note(Instant::now(), false)).await;
     }
 }
 

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flect_agent::admin;
-use flect_agent::config::Valkey;
+use flect_agent::reach::Link;
 use flect_agent::registry::CHANGES;
 use futures_util::StreamExt;
 use tokio::sync::Notify;
@@ -15,10 +14,10 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Wakes `changed` after every change that is heard of, for ever. The connection is its own, since
 /// one that subscribes can do nothing else.
-pub async fn listen(valkey: Valkey, changed: Arc<Notify>) {
+pub async fn listen(link: Link, changed: Arc<Notify>) {
     let mut complained = false;
     loop {
-        match subscribe(&valkey).await {
+        match subscribe(&link).await {
             Ok(mut messages) => {
                 complained = false;
                 // What happened before the subscription was not heard.
@@ -37,10 +36,8 @@ pub async fn listen(valkey: Valkey, changed: Arc<Notify>) {
     }
 }
 
-async fn subscribe(valkey: &Valkey) -> anyhow::Result<redis::aio::PubSubStream> {
-    // Made anew each time: the password file may have changed.
-    let client = admin::client(valkey)?;
-    let mut connection = client.get_async_pubsub().await?;
+async fn subscribe(link: &Link) -> anyhow::Result<redis::aio::PubSubStream> {
+    let mut connection = link.listener().await?;
     connection.subscribe(CHANGES).await?;
     Ok(connection.into_on_message())
 }

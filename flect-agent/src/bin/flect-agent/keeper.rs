@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
+use flect_agent::environment::Environment;
 use flect_agent::environment::settings::events;
-use flect_agent::integrity::Integrity;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
@@ -47,7 +47,7 @@ pub struct Keeper {
     config: Arc<Config>,
     admin: Admin,
     workers: Arc<Vec<Handle>>,
-    integrity: Arc<Integrity>,
+    environment: Arc<Environment>,
     node: Arc<Node>,
     stores: Stores,
     /// The registry as it was last read and applied in full.
@@ -72,7 +72,7 @@ impl Keeper {
         node: Arc<Node>,
         mut admin: Admin,
         workers: Arc<Vec<Handle>>,
-        integrity: Arc<Integrity>,
+        environment: Arc<Environment>,
         changed: Arc<Notify>,
     ) -> anyhow::Result<Self> {
         let config = node.config.load_full();
@@ -83,7 +83,7 @@ impl Keeper {
             config,
             admin,
             workers,
-            integrity,
+            environment,
             node,
             stores: Stores::new(limits),
             backup: Backup::default(),
@@ -114,6 +114,7 @@ impl Keeper {
         let mut poll = tokio::time::interval(POLL_EVERY);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut polls = 0_u32;
+        let moved = self.companions.moved();
         loop {
             tokio::select! {
                 () = changed.notified() => self.look_at_registry().await?,
@@ -123,6 +124,10 @@ impl Keeper {
                     let _ = taken.send(self.take(config).await.map_err(|error| format!("{error:#}")));
                 }
                 () = until(self.changes.next_at()) => self.keep_settings().await,
+                () = moved.notified() => {
+                    let reachable = self.look_at_server().await;
+                    self.node.set_reachable(reachable);
+                }
                 _ = poll.tick() => {
                     if polls.is_multiple_of(POLLS_PER_LOOK) {
                         let reachable = self.look_at_server().await;
@@ -140,8 +145,9 @@ impl Keeper {
         }
     }
 
-    /// Whether the server answers. Another run of it has lost users and settings.
+    /// Whether the server answers. Another run of it has lost users and settings, and so has another server.
     async fn look_at_server(&mut self) -> bool {
+        let place = self.admin.connection().address();
         let Ok(run_id) = self.admin.run_id().await else {
             return false;
         };
@@ -164,9 +170,45 @@ impl Keeper {
                 // Users of removed stores may have come back with the server.
                 self.stores.exhume();
                 self.run_id = run_id;
+            } else {
+                // Nobody is sent there before everything is in place.
+                return true;
             }
         }
+        if place.is_some() && place == self.admin.connection().address() {
+            self.lead_workers().await;
+        }
         true
+    }
+
+    /// Lets the workers connect to where the operator's connection leads, which has the agent's users. What they
+    /// have elsewhere ends: apps see what they would see of a server that is no primary any more.
+    async fn lead_workers(&mut self) {
+        let Ok(places) = self.admin.places().await else {
+            return;
+        };
+        let whereabouts = &self.environment.whereabouts;
+        if *whereabouts.all() == places {
+            return;
+        }
+        let shown: Vec<String> = places.iter().map(ToString::to_string).collect();
+        let shown = shown.join(", ");
+        // Names may have other addresses by now while the server is the same.
+        if self.admin.connection().is_followed() {
+            tracing::warn!(
+                primary = shown,
+                "Valkey has another primary; sessions follow"
+            );
+        } else {
+            tracing::info!(addresses = shown, "Valkey has other addresses");
+        }
+        for place in &places {
+            self.environment.integrity.hide(&place.to_string());
+        }
+        whereabouts.set(places);
+        for worker in self.workers.iter() {
+            worker.send(Message::Moved);
+        }
     }
 
     /// Learns the commands of the server that the table has not; whether that worked.
@@ -244,7 +286,9 @@ impl Keeper {
         }
         let snapshot = backup.snapshot()?;
         let records = snapshot.stores.values();
-        self.integrity.know(records.map(|record| &record.prefix));
+        self.environment
+            .integrity
+            .know(records.map(|record| &record.prefix));
         // First what takes rights away: that needs nothing of the server.
         self.stores.retire(&self.config, &snapshot, &self.workers);
         self.publish(&snapshot);
@@ -333,6 +377,7 @@ impl Keeper {
                 self.changes.add(store, &changes, worker, job);
                 self.keep_settings().await;
             }
+            Request::Doubt => self.companions.doubt(),
             Request::UsersMissing => {
                 if self
                     .repaired_at

@@ -17,6 +17,7 @@ mod metrics;
 mod monitoring;
 mod node;
 mod page;
+mod pursuit;
 mod refusals;
 mod reload;
 mod serving;

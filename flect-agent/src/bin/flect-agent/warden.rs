@@ -7,13 +7,13 @@
 use std::time::{Duration, Instant};
 
 use flect_agent::audit::{self, Reason, Subject};
-use redis::aio::ConnectionManager;
+use flect_agent::reach::Link;
 
 /// How often the server is asked whether it is busy: some times in the shortest limit, a second.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Looks after the server until the process ends; 0 seconds are no limit.
-pub async fn run(mut connection: ConnectionManager, busy_seconds_max: u32) {
+pub async fn run(mut connection: Link, busy_seconds_max: u32) {
     if busy_seconds_max == 0 {
         return;
     }
@@ -34,13 +34,13 @@ pub async fn run(mut connection: ConnectionManager, busy_seconds_max: u32) {
     }
 }
 
-async fn is_busy(connection: &mut ConnectionManager) -> bool {
+async fn is_busy(connection: &mut Link) -> bool {
     let pong: redis::RedisResult<String> = redis::cmd("PING").query_async(connection).await;
     matches!(pong, Err(error) if error.code() == Some("BUSY"))
 }
 
 /// A script or a function: the server knows which, and refuses the other word.
-async fn end(connection: &mut ConnectionManager) {
+async fn end(connection: &mut Link) {
     let mut killed = false;
     for word in ["SCRIPT", "FUNCTION"] {
         let result: redis::RedisResult<String> =

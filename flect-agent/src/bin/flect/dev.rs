@@ -122,15 +122,14 @@ fn create_stores(
     let needed = variables.bound.iter().filter(|v| v.source == Source::Flect);
     let slugs: Vec<&Slug> = needed.map(|variable| &variable.kv.name).collect();
     let tokens = folder.tokens(&slugs)?;
+    let address = Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port: server.port(),
+    };
     let valkey = Valkey {
         environment: ENVIRONMENT.to_owned(),
-        address: Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: server.port(),
-        },
-        socket: None,
-        user: "default".to_owned(),
         password_file: Some(folder.password_file()),
+        ..Valkey::at(address)
     };
     block_on(async {
         let mut admin = Admin::connect(&valkey).await?;

@@ -52,9 +52,7 @@ impl Failure {
             }
             if let Some(cause) = cause.downcast_ref::<AdminError>() {
                 return match cause {
-                    AdminError::Server { .. } | AdminError::PasswordFile { .. } => {
-                        Self::Unreachable
-                    }
+                    AdminError::Server { .. } | AdminError::Reach(_) => Self::Unreachable,
                     AdminError::Registry(cause) => Self::of_registry(cause),
                     AdminError::Refused(_) => Self::Failed,
                 };

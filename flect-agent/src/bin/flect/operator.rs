@@ -68,8 +68,8 @@ fn explained(error: anyhow::Error, valkey: &Valkey) -> anyhow::Error {
 
 /// The agent's refusal, if it is the agent who answers.
 fn agents_words(valkey: &Valkey) -> Option<String> {
-    if valkey.socket.is_some() {
-        // No connection over a unix socket is intercepted.
+    if valkey.socket.is_some() || valkey.tls.is_some() {
+        // No connection over a unix socket is intercepted; with TLS, the agent's words are its error.
         return None;
     }
     let address = valkey.address.resolve().ok()?.into_iter().next()?;

@@ -1,11 +1,12 @@
 //! How upstream connections end, and what becomes of whom they owe a reply.
 
+use std::io;
 use std::sync::atomic::Ordering;
 
 use super::super::admission::TOO_MANY_CLIENTS;
 use super::super::arena::Key;
 use super::super::session::{Lane, Session};
-use super::super::upstream::{Owed, Recipient, Role, Upstream};
+use super::super::upstream::{Owed, Recipient, Role, State, Upstream};
 use super::super::{Request, Worker};
 use crate::audit::{self, Reason, Subject};
 
@@ -32,9 +33,22 @@ impl Worker {
         Some(upstream)
     }
 
-    pub(super) fn count_upstreams(&self) {
+    pub(in crate::worker) fn count_upstreams(&self) {
         self.upstream_count
             .store(self.upstreams.len(), Ordering::Relaxed);
+    }
+
+    /// The server has ended a connection, or it broke.
+    pub(in crate::worker) fn upstream_ended(&mut self, key: Key<Upstream>, error: &io::Error) {
+        match self.upstreams.get(key).map(|upstream| upstream.state) {
+            Some(State::Open) => {
+                tracing::debug!(%error, "an upstream connection ended");
+                self.doubt();
+            }
+            // Most often the certificates of either side.
+            _ => self.not_reached(error),
+        }
+        self.fail_upstream(key);
     }
 
     /// A connection is gone: sessions that are owed a reply on it see what they would see of a

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use flect_agent::admin::{self, Admin, AdminError};
+use flect_agent::admin::{Admin, AdminError};
 use flect_agent::config::{self, Config};
 use flect_agent::environment::Defaults;
+use flect_agent::reach::{Login, Reach};
 use flect_agent::worker::Message;
 
 use super::Keeper;
@@ -25,7 +26,13 @@ impl Keeper {
                 admin.knows(&self.backup),
                 "its credentials lead to another registry of stores: start the agent again to serve that"
             );
+            // Connections that the workers make from now on show the certificates that are new, too.
+            let places = admin.places().await?;
             self.admin = admin;
+            // Its users may be missing there, if it is another server: the next look tells the workers.
+            if !self.admin.connection().is_followed() {
+                self.environment.whereabouts.set(places);
+            }
             self.credentials = credentials;
             tracing::info!(
                 user = config.valkey.user,
@@ -77,22 +84,18 @@ impl Keeper {
     }
 }
 
-/// What the operator's connection logs in with. The password file may hold another password though its name is
-/// the same.
+/// What the operator's connection logs in with. Files may have other contents though their names are the same.
 #[derive(PartialEq, Eq)]
 pub(super) struct Credentials {
-    user: Option<String>,
-    password: Option<String>,
+    reach: Reach,
+    login: Login,
 }
 
 impl Credentials {
     pub(super) fn of(valkey: &config::Valkey) -> anyhow::Result<Self> {
-        let client = admin::client(valkey).context("the operator's credentials")?;
-        let settings = client.get_connection_info().redis_settings();
-        Ok(Self {
-            user: settings.username().map(str::to_owned),
-            password: settings.password().map(str::to_owned),
-        })
+        let login = Login::of_operator(valkey).context("the operator's credentials")?;
+        let reach = Reach::of(valkey)?;
+        Ok(Self { reach, login })
     }
 }
 

@@ -13,6 +13,7 @@ const AREA: &str = "environment";
 
 /// Commands that the agent and `flect` send as the operator, with arguments that stand for all.
 const OPERATOR_COMMANDS: &[&[&str]] = &[
+    &["ROLE"],
     &["ACL", "SETUSER", "flect.x"],
     &["ACL", "GETUSER", "flect.x"],
     &["ACL", "DELUSER", "flect.x"],

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use flect_agent::admin::Admin;
 use flect_agent::config::environments::Folders;
-use flect_agent::config::{Endpoint, Valkey};
+use flect_agent::config::{Endpoint, Tls, Valkey};
 use serde_json::json;
 use toml::{Table, Value};
 
@@ -30,6 +30,38 @@ pub struct Args {
     /// A file that holds the user's password and nothing else, and that not everybody may read
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Speak TLS to it; the other --tls options say so as well
+    #[arg(long)]
+    tls: bool,
+    /// The authorities that may have signed its certificate, a PEM file [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The certificate to show it, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// That certificate's key, a PEM file that not everybody may read
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// The name that its certificate must have [default: the host of the address]
+    #[arg(long, value_name = "NAME")]
+    tls_server_name: Option<String>,
+}
+
+impl Args {
+    /// `[environment.NAME.tls]`, with whole paths.
+    fn tls(&self) -> anyhow::Result<Option<Tls>> {
+        let whole = |path: &PathBuf| {
+            path.canonicalize()
+                .with_context(|| path.display().to_string())
+        };
+        let tls = Tls {
+            ca: self.tls_ca.as_ref().map(whole).transpose()?,
+            certificate: self.tls_certificate.as_ref().map(whole).transpose()?,
+            key: self.tls_key.as_ref().map(whole).transpose()?,
+            server_name: self.tls_server_name.clone(),
+        };
+        Ok((self.tls || tls != Tls::default()).then_some(tls))
+    }
 }
 
 fn endpoint(text: &str) -> Result<Endpoint, String> {
@@ -52,15 +84,21 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("password file {}", path.display()))?,
         ),
     };
+    let tls = args.tls()?;
     let valkey = Valkey {
         environment: args.name.clone(),
-        address: args.address.clone(),
         socket: args.unix_socket.clone(),
         user: args.user.clone(),
         password_file: password_file.clone(),
+        tls: tls.clone(),
+        ..Valkey::at(args.address.clone())
     };
+    valkey.check().map_err(anyhow::Error::msg)?;
     block_on(async { Ok(Admin::connect(&valkey).await?) })?;
     let mut entry = Table::new();
+    if let Some(tls) = &tls {
+        entry.insert("tls".into(), Value::Table(table(tls)?));
+    }
     entry.insert("address".into(), args.address.to_string().into());
     if let Some(path) = &args.unix_socket {
         let path = path.to_str().context("the socket's path is not UTF-8")?;
@@ -82,6 +120,25 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         format!("environment {} is known ({})", args.name, file.display())
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn table(tls: &Tls) -> anyhow::Result<Table> {
+    let mut table = Table::new();
+    let files = [
+        ("ca", &tls.ca),
+        ("certificate", &tls.certificate),
+        ("key", &tls.key),
+    ];
+    for (name, path) in files {
+        if let Some(path) = path {
+            let path = path.to_str().context("a file's path is not UTF-8")?;
+            table.insert(name.into(), path.into());
+        }
+    }
+    if let Some(name) = &tls.server_name {
+        table.insert("server_name".into(), name.clone().into());
+    }
+    Ok(table)
 }
 
 /// Forgets an environment.

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use flect_agent::dump::{Header, Part, Reader, Summary};
+use flect_agent::reach::Link;
 use flect_agent::registry::{Limits, Record};
 use flect_agent::store::Slug;
 use flect_agent::transfer::{Conflict, Restored, Restorer, connect_as, is_empty};
-use redis::aio::ConnectionManager;
 use serde_json::json;
 
 use super::progress::{Progress, keys};
@@ -134,7 +134,7 @@ async fn write(
     input: &Input,
     summary: &Summary,
     mut place: Option<Place>,
-    restorer: &mut Restorer<ConnectionManager>,
+    restorer: &mut Restorer<Link>,
     rate: Option<Rate>,
 ) -> anyhow::Result<()> {
     let bar = Progress::new("importing");
@@ -282,7 +282,7 @@ impl Target {
     }
 
     /// Writes as the store's own user.
-    async fn restorer(&mut self, args: &Args) -> anyhow::Result<Restorer<ConnectionManager>> {
+    async fn restorer(&mut self, args: &Args) -> anyhow::Result<Restorer<Link>> {
         let admin = &mut self.operator.admin;
         let store = admin.store(0, &self.name, &self.record).await?;
         let connection = connect_as(&self.operator.valkey, &store.credentials).await?;

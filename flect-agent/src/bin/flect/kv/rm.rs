@@ -216,7 +216,7 @@ async fn delete(
 }
 
 async fn forget(
-    registry: &mut Registry<redis::aio::ConnectionManager>,
+    registry: &mut Registry<flect_agent::reach::Link>,
     removal: &Removal,
 ) -> anyhow::Result<()> {
     Ok(registry.forget(removal).await?)

@@ -139,7 +139,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// What the server uses and may use.
-async fn memory(connection: &mut redis::aio::ConnectionManager) -> anyhow::Result<(u64, u64)> {
+async fn memory(connection: &mut flect_agent::reach::Link) -> anyhow::Result<(u64, u64)> {
     let info: String = redis::cmd("INFO")
         .arg("memory")
         .query_async(connection)

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use flect_agent::keyspace::info_field;
+use flect_agent::reach::Link;
 use flect_agent::store::Prefix;
 use flect_agent::transfer::{Choice, Source, connect_to, copy_live};
-use redis::aio::ConnectionManager;
 
 use super::{Args, Target, report};
 use crate::Global;
@@ -61,10 +61,7 @@ pub fn run(global: &Global, args: &Args, from: &str) -> anyhow::Result<ExitCode>
 }
 
 /// The stores that live in the very database that is copied: an app's old keys may stand beside them.
-async fn neighbours(
-    target: &mut Target,
-    other: &mut ConnectionManager,
-) -> anyhow::Result<Vec<Prefix>> {
+async fn neighbours(target: &mut Target, other: &mut Link) -> anyhow::Result<Vec<Prefix>> {
     let mut own = target.operator.admin.connection();
     let here = info_field(&mut own, "server", "run_id").await?;
     let there = info_field(other, "server", "run_id").await?;

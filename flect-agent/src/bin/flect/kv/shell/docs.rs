@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use flect_agent::reach::Link;
 use redis::Value;
-use redis::aio::ConnectionManager;
 
 /// Arguments inside arguments; the server's own have four levels.
 const DEPTH_MAX: usize = 8;
@@ -25,7 +25,7 @@ pub struct Doc {
 
 impl Docs {
     /// Asks the server; empty when it is too old to tell.
-    pub async fn of_server(connection: &mut ConnectionManager) -> Self {
+    pub async fn of_server(connection: &mut Link) -> Self {
         let reply = redis::cmd("COMMAND")
             .arg("DOCS")
             .query_async::<Value>(connection)

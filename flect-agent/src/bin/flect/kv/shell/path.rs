@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
-use flect_agent::environment::{App, Directory, Environment};
+use flect_agent::environment::{App, Directory, Environment, Whereabouts};
 use flect_agent::integrity::Integrity;
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Message, Request};
@@ -78,10 +78,10 @@ async fn serve(
     record.limits.commands_per_second = None;
     let admin = &mut operator.admin;
     let store = Arc::new(admin.store(0, slug, &record).await?);
-    let addresses = operator.valkey.upstream_addresses()?;
+    let whereabouts = Whereabouts::new(admin.places().await?);
     let asked = operator.valkey.address.resolve()?[0];
     let environment = Arc::new(Environment {
-        addresses,
+        whereabouts,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
         // Whoever has the operator's rights may see the server's own names.
@@ -136,6 +136,8 @@ async fn serve(
                     let _ = admin.ensure_librarian().await;
                     let _ = admin.ensure_users(&store).await;
                 }
+                // The operator's connection follows when it is used.
+                Some(Request::Doubt) => {}
                 None => return Ok(()),
             },
             _ = interrupt() => interrupted.store(true, Ordering::Relaxed),

@@ -1,0 +1,157 @@
+//! How upstream connections begin, and what a worker does while Valkey cannot be reached.
+
+use std::io::{self, Write as _};
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Token};
+
+use super::super::arena::Key;
+use super::super::upstream::{Role, State, Upstream};
+use super::super::{Request, Worker};
+use crate::environment::Credentials;
+use crate::resp::Protocol;
+
+/// How long a server may take to take a connection. The kernel itself would try for two minutes, while the
+/// sessions that wait learn nothing; clients that connect by themselves wait for 5 to 10 seconds.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// One look for the primary serves all connections that were refused meanwhile.
+const DOUBT_EVERY: Duration = Duration::from_millis(100);
+
+/// How errors begin that only a server sends that is no primary, or has just ceased to be one. Scripts may
+/// say the same, which costs a look.
+const NO_PRIMARY: [&[u8]; 3] = [b"READONLY ", b"MASTERDOWN ", b"UNBLOCKED "];
+
+/// Whether an error shows that the server is no primary.
+pub(in crate::worker) fn tells_of_no_primary(error: &[u8]) -> bool {
+    NO_PRIMARY.iter().any(|begin| error.starts_with(begin))
+}
+
+impl Worker {
+    /// Begins a connection. `None` when no address can even be tried.
+    pub(in crate::worker) fn connect(
+        &mut self,
+        credentials: &Credentials,
+        role: Role,
+        protocol: Protocol,
+        store: Option<usize>,
+    ) -> Option<Key<Upstream>> {
+        let now = Instant::now();
+        if self.unreachable.is_early(now) {
+            return None;
+        }
+        let address = self.environment.whereabouts.after(self.next_address)?;
+        let upstream = match Upstream::connect(address.clone(), credentials, role, protocol, store)
+        {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                self.not_reached(&error);
+                return None;
+            }
+        };
+        let key = self.upstreams.insert(upstream);
+        self.count_upstreams();
+        self.environment.directory.descriptors.take();
+        let upstream = self.upstreams.get_mut(key)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let token = Token(key.index() * 2 + 1);
+        if let Err(error) = self
+            .poll
+            .registry()
+            .register(&mut upstream.socket, token, interest)
+        {
+            tracing::warn!(%error, "an upstream connection could not be watched");
+            self.close_upstream(key);
+            return None;
+        }
+        Some(key)
+    }
+
+    /// A connection has not come about. Others are not tried for a while: their sessions learn at once what they
+    /// would learn of a server that is away, and a server that comes back is not overrun.
+    pub(in crate::worker) fn not_reached(&mut self, error: &io::Error) {
+        let address = self.environment.whereabouts.after(self.next_address);
+        let address = address.map(|address| address.to_string());
+        tracing::warn!(address, %error, "Valkey cannot be reached");
+        self.next_address += 1;
+        self.unreachable.note(Instant::now(), false);
+        self.doubt();
+    }
+
+    pub(in crate::worker) fn upstream_event(
+        &mut self,
+        key: Key<Upstream>,
+        event: &mio::event::Event,
+    ) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        if upstream.state == State::Connecting {
+            if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
+                self.not_reached(&error);
+                self.fail_upstream(key);
+                return;
+            }
+            if !event.is_writable() || !upstream.socket.is_connected() {
+                return;
+            }
+            upstream.state = State::Greeting;
+            let hello = std::mem::take(&mut upstream.hello);
+            // A new connection takes a few hundred bytes at once.
+            if let Err(error) = upstream.socket.write_all(&hello) {
+                self.not_reached(&error);
+                self.fail_upstream(key);
+                return;
+            }
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            upstream.readable = true;
+            upstream.hung_up |= event.is_read_closed() || event.is_error();
+            self.readable.push(key);
+        }
+        if event.is_writable() {
+            self.queue_flush_upstream(key);
+        }
+    }
+
+    /// The server takes no writes or is gone: somebody shall look where the primary is.
+    pub(in crate::worker) fn doubt(&mut self) {
+        let is_told = |at: Duration| self.now.saturating_sub(at) < DOUBT_EVERY;
+        if !self.doubted.is_some_and(is_told) {
+            self.doubted = Some(self.now);
+            // The control side ends only with the process.
+            let _ = self.control.send(Request::Doubt);
+        }
+    }
+
+    /// Valkey is elsewhere. Who waits for a reply of the server that was left sees its connection end, as if
+    /// that server had; the others go on.
+    pub(in crate::worker) fn follow_valkey(&mut self) {
+        let places = self.environment.whereabouts.all();
+        for key in self.upstreams.keys() {
+            let upstream = self.upstreams.get(key);
+            if upstream.is_some_and(|upstream| !places.contains(&upstream.address)) {
+                self.fail_upstream(key);
+            }
+        }
+        self.next_address = 0;
+        self.unreachable.note(Instant::now(), true);
+    }
+
+    /// Gives up what the server has not taken for too long.
+    pub(in crate::worker) fn give_up_connecting(&mut self, now: Instant) {
+        let upstreams = self.upstreams.keys().into_iter();
+        let late: Vec<_> = upstreams
+            .filter(|key| {
+                self.upstreams.get(*key).is_some_and(|upstream| {
+                    upstream.state == State::Connecting
+                        && now.duration_since(upstream.idle_since) >= CONNECT_WITHIN
+                })
+            })
+            .collect();
+        for key in late {
+            self.not_reached(&io::ErrorKind::TimedOut.into());
+            self.fail_upstream(key);
+        }
+    }
+}

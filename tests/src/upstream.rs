@@ -1,0 +1,28 @@
+//! How the agent reaches its Valkey: TLS with certificates of both sides, and what becomes of apps when the
+//! server is not who it should be, hands its place to another, or refuses.
+
+mod certificates;
+mod refusals;
+mod replicas;
+mod tls;
+
+use anyhow::Result;
+use libtest_mimic::{Failed, Trial};
+
+/// A trial that makes what it needs.
+type Body = fn() -> Result<()>;
+
+/// The trials of this module.
+#[must_use]
+pub fn trials() -> Vec<Trial> {
+    tls::BODIES
+        .iter()
+        .chain(&replicas::BODIES)
+        .chain(&refusals::BODIES)
+        .map(|&(name, body)| {
+            Trial::test(format!("upstream::{name}"), move || {
+                body().map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect()
+}
