@@ -25,7 +25,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flect_ebpf::Memory;
 
@@ -33,7 +33,7 @@ use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 use crate::weakened::{Weakness, has};
 use kernel::Map;
-use watch::{Watched, Watcher};
+use watch::{Watcher, Watching};
 
 pub use error::{IdentifyError, InterceptionError};
 pub use monitor::{Fill, Monitor};
@@ -60,6 +60,8 @@ pub struct Settings {
     pub namespaces_max: u32,
     /// Which app a cgroup is.
     pub claimants: Claimants,
+    /// Where the verdict of the self-test is kept from one start to the next, in a folder of the agent's own.
+    pub verdict: Option<PathBuf>,
     /// Folder of the pinned programs, links and maps, on a bpffs.
     pub pin: PathBuf,
 }
@@ -139,9 +141,8 @@ pub struct Interception {
     monitor: Arc<Monitor>,
     #[cfg(feature = "weakened")]
     guessed: weaknesses::LastIdentity,
-    /// Until the watcher takes it.
-    watched: Option<Watched>,
-    watcher: Option<Watcher>,
+    own_namespace: u64,
+    watching: Mutex<Watching>,
 }
 
 /// What [`detach`] removed.
@@ -160,8 +161,8 @@ impl Interception {
         Self::attach_inheriting(mount, settings, Vec::new())
     }
 
-    /// As [`Interception::attach`], with the listening sockets of a predecessor: those that fit are
-    /// used instead of new ones, so that connections in their backlog are not lost.
+    /// As [`Interception::attach`], with the listening sockets of a predecessor, of any network namespace: those
+    /// that fit are used instead of new ones, so that connections in their backlog are not lost.
     ///
     /// # Errors
     /// As [`Interception::attach`].
@@ -181,21 +182,47 @@ impl Interception {
 
     /// Starts the thread that opens listeners in workloads' network namespaces as they appear.
     ///
-    /// The thread ends when the `Interception` is dropped. A second call does nothing.
+    /// The thread ends when the `Interception` is dropped, or with [`Interception::rest`]. A second call does
+    /// nothing.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn watch(
-        &mut self,
+        &self,
         on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> Result<(), InterceptionError> {
-        if let Some(watched) = self.watched.take() {
+        let mut watching = self.watching();
+        if let Watching::Not(_) = &*watching
+            && let Watching::Not(watched) = std::mem::take(&mut *watching)
+        {
             let watcher = Watcher::start(watched, on_event).map_err(pins::step(
                 "start the thread that watches network namespaces",
             ))?;
-            self.watcher = Some(watcher);
+            *watching = Watching::By(watcher);
         }
         Ok(())
+    }
+
+    /// Ends that thread, so that from now on no listener comes or goes, and gives second descriptors of all
+    /// that there are: for a successor, which may be in another process.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors. The thread has ended then all the same.
+    pub fn rest(&self) -> io::Result<Vec<TcpListener>> {
+        let mut watching = self.watching();
+        let watched = match std::mem::take(&mut *watching) {
+            Watching::Not(watched) => watched,
+            Watching::By(watcher) => watcher.end()?,
+            Watching::Ended => return Err(io::Error::other("the thread of namespaces failed")),
+        };
+        let copies = watched.namespaces.copies();
+        *watching = Watching::Not(watched);
+        copies
+    }
+
+    /// Each change is one step, so a panic elsewhere cannot leave it half done.
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is behind an accepted socket; answers once per socket.
@@ -222,6 +249,12 @@ impl Interception {
             netns_cookie: memory.netns_cookie,
             socket_cookie: memory.socket_cookie,
         })
+    }
+
+    /// The cookie of the agent's own network namespace.
+    #[must_use]
+    pub fn own_namespace(&self) -> u64 {
+        self.own_namespace
     }
 
     /// How many intercepted connections wait for the agent's end of their handshake: none, but for a

@@ -57,42 +57,66 @@ impl fmt::Debug for Watched {
     }
 }
 
+/// Whether the thread runs.
+#[derive(Debug, Default)]
+pub(super) enum Watching {
+    /// It does not, and has this to begin with.
+    Not(Box<Watched>),
+    /// It does.
+    By(Watcher),
+    /// It has failed.
+    #[default]
+    Ended,
+}
+
 /// The running thread; dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Watcher {
     stop: OwnedFd,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Box<Watched>>>,
 }
 
 impl Watcher {
     pub(super) fn start(
-        watched: Watched,
+        mut watched: Box<Watched>,
         on_event: impl FnMut(WatchEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         let stopped = stop.try_clone()?;
         let thread = std::thread::Builder::new()
             .name("namespaces".into())
-            .spawn(move || run(watched, &stopped, on_event))?;
+            .spawn(move || {
+                run(&mut watched, &stopped, on_event);
+                watched
+            })?;
         Ok(Self {
             stop,
             thread: Some(thread),
         })
     }
+
+    /// Ends the thread, and gives what it worked with.
+    pub(super) fn end(mut self) -> io::Result<Box<Watched>> {
+        rustix::io::write(&self.stop, &1u64.to_ne_bytes())?;
+        let thread = self.thread.take();
+        thread
+            .and_then(|thread| thread.join().ok())
+            .ok_or_else(|| io::Error::other("the thread of namespaces panicked"))
+    }
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let told = rustix::io::write(&self.stop, &1u64.to_ne_bytes());
-        if told.is_ok()
-            && let Some(thread) = self.thread.take()
-        {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        if rustix::io::write(&self.stop, &1u64.to_ne_bytes()).is_ok() {
             let _panicked = thread.join();
         }
     }
 }
 
-fn run(mut watched: Watched, stop: &OwnedFd, mut on_event: impl FnMut(WatchEvent)) {
+fn run(watched: &mut Watched, stop: &OwnedFd, mut on_event: impl FnMut(WatchEvent)) {
     let mut logged = Logged::default();
     let mut next_sweep = Instant::now() + SWEEP_INTERVAL;
     loop {
