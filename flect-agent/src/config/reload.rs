@@ -69,6 +69,7 @@ impl Config {
             socket,
             create_stores,
             operators,
+            drain_seconds,
             status_page,
             integrity,
             audit,
@@ -87,6 +88,7 @@ impl Config {
         let agent = Agent {
             create_stores,
             operators,
+            drain_seconds,
             log: Log {
                 format: old.log.format,
                 levels,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use flect_agent::commands::Learnt;
@@ -14,6 +14,7 @@ use flect_agent::interception::{AccelerationVerdict, Monitor};
 use flect_agent::store::Prefix;
 use flect_agent::worker::Handle;
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use crate::page::Page;
 use crate::refusals::Refusals;
@@ -46,6 +47,7 @@ pub struct Node {
     pub page: Arc<Page>,
     reachable: AtomicBool,
     running: OnceLock<Running>,
+    closing: watch::Sender<bool>,
 }
 
 /// What a store holds, as the registry's `usage` has it.
@@ -65,6 +67,17 @@ pub struct Running {
     pub environment: Arc<Environment>,
     /// Where explicit mode listens.
     pub explicit: Vec<SocketAddr>,
+}
+
+/// Tells that this agent gives up its places.
+pub struct Closing(watch::Receiver<bool>);
+
+impl Closing {
+    /// Returns when it does.
+    pub async fn told(&mut self) {
+        // The node is gone only with the process.
+        let _ = self.0.wait_for(|closing| *closing).await;
+    }
 }
 
 impl Node {
@@ -89,7 +102,21 @@ impl Node {
             page,
             reachable: AtomicBool::new(false),
             running: OnceLock::new(),
+            closing: watch::Sender::new(false),
         }
+    }
+
+    /// For a thread that has a place which only one process can have: it gives the place up when this tells it
+    /// to, and drops this then.
+    pub fn closing(&self) -> Closing {
+        Closing(self.closing.subscribe())
+    }
+
+    /// Tells them to, and waits until all have, or for as long as given.
+    pub async fn close(&self, within: Duration) {
+        self.closing.send_replace(true);
+        // What is late is in the way of the next agent, which tries again.
+        let _ = tokio::time::timeout(within, self.closing.closed()).await;
     }
 
     /// Connections are served from now on.

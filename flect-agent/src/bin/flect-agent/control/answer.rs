@@ -101,6 +101,13 @@ impl Desk {
         self.judge(peer).kind == Kind::Operator
     }
 
+    /// Whether the peer may take over the service, and with it the apps' connections: root, or the agent's own
+    /// user, where no app lives.
+    pub fn is_heir(&self, peer: &Peer) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        (peer.uid == 0 || peer.uid == own) && self.is_operator(peer) && peer.is_there()
+    }
+
     /// Answers one line.
     pub async fn answer(&self, peer: &Arc<Peer>, line: &[u8]) -> Value {
         let request = match serde_json::from_slice(line) {
