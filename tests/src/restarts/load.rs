@@ -305,7 +305,7 @@ fn transaction(client: &mut Client) {
             client.counted += 1;
             let expected = client.counted.to_string();
             let items = answers[0].items();
-            client.expect("EXEC", &texts(&items), &[expected]);
+            client.expect("EXEC", &texts(items), &[expected]);
         }
         None => client.settle("EXEC"),
     }

@@ -75,8 +75,16 @@ pub struct Closing(watch::Receiver<bool>);
 impl Closing {
     /// Returns when it does.
     pub async fn told(&mut self) {
-        // The node is gone only with the process.
-        let _ = self.0.wait_for(|closing| *closing).await;
+        if self.0.wait_for(|closing| *closing).await.is_err() {
+            // The node is gone without having told: so is the process, soon.
+            std::future::pending().await
+        }
+    }
+
+    /// It never does.
+    #[cfg(test)]
+    pub fn never() -> Self {
+        Self(watch::channel(false).1)
     }
 }
 

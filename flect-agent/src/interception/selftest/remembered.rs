@@ -10,8 +10,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::AccelerationVerdict;
 use super::super::object::HASH;
-use super::super::{AccelerationVerdict, Check};
 
 /// A verdict of all scenarios in both directions has some KiB.
 const BYTES_MAX: u64 = 64 * 1024;
@@ -98,7 +98,7 @@ pub(super) fn remember(path: &Path, verdict: &AccelerationVerdict) {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::super::super::Acceleration;
+    use super::super::super::{Acceleration, Check};
     use super::*;
 
     #[test]
