@@ -136,6 +136,8 @@ pub struct Agent {
     pub create_stores: bool,
     /// Who may ask the control socket for everything, beside root and the agent's own user.
     pub operators: Vec<Principal>,
+    /// Seconds that sessions may take to leave an agent that another follows.
+    pub drain_seconds: u32,
     /// Where the status page listens.
     pub status_page: StatusPage,
     /// Whether replies are searched for names of the server's own before they leave.
@@ -283,6 +285,7 @@ impl Default for Agent {
             socket: "/run/flect/agent.sock".into(),
             create_stores: false,
             operators: Vec::new(),
+            drain_seconds: 30,
             status_page: StatusPage::default(),
             integrity: true,
             audit: audit::Settings::default(),

@@ -25,7 +25,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flect_ebpf::Memory;
 
@@ -33,7 +33,7 @@ use crate::audit::Reason;
 use crate::cgroup::{CgroupId, CgroupMount};
 use crate::weakened::{Weakness, has};
 use kernel::Map;
-use watch::{Watched, Watcher, Wishes};
+use watch::{Watcher, Watching};
 
 pub use error::{IdentifyError, InterceptionError};
 pub use monitor::{Fill, Monitor};
@@ -60,6 +60,8 @@ pub struct Settings {
     pub namespaces_max: u32,
     /// Which app a cgroup is.
     pub claimants: Claimants,
+    /// Where the verdict of the self-test is kept from one start to the next, in a folder of the agent's own.
+    pub verdict: Option<PathBuf>,
     /// Folder of the pinned programs, links and maps, on a bpffs.
     pub pin: PathBuf,
 }
@@ -173,26 +175,9 @@ pub enum AnnounceError {
         /// The kernel's answer.
         cause: io::Error,
     },
-    /// The thread that opens listeners has ended.
-    #[error("the agent is ending")]
-    Ending,
-}
-
-/// Lets listeners be opened before their workload runs, for hooks of container runtimes.
-#[derive(Clone, Debug)]
-pub struct Announcer(Wishes);
-
-impl Announcer {
-    /// Opens listeners in the network namespace of a process, unless there are some: when `answer` is told
-    /// so, connects from there are accepted. It is told by the watching thread, so be quick; it is dropped
-    /// where that thread has ended.
-    pub fn announce(
-        &self,
-        process: u32,
-        answer: impl FnOnce(Result<Arrival, AnnounceError>) + Send + 'static,
-    ) {
-        self.0.open(process, Box::new(answer));
-    }
+    /// No listener comes or goes now: another agent takes over.
+    #[error("the agent is being followed by another")]
+    Resting,
 }
 
 /// The hooks in place. Dropping it leaves them so: intercepted connects are then refused.
@@ -205,9 +190,8 @@ pub struct Interception {
     monitor: Arc<Monitor>,
     #[cfg(feature = "weakened")]
     guessed: weaknesses::LastIdentity,
-    /// Until the watcher takes it.
-    watched: Option<Watched>,
-    watcher: Option<Watcher>,
+    own_namespace: u64,
+    watching: Mutex<Watching>,
 }
 
 /// What [`detach`] removed.
@@ -226,8 +210,8 @@ impl Interception {
         Self::attach_inheriting(mount, settings, Vec::new())
     }
 
-    /// As [`Interception::attach`], with the listening sockets of a predecessor: those that fit are
-    /// used instead of new ones, so that connections in their backlog are not lost.
+    /// As [`Interception::attach`], with the listening sockets of a predecessor, of any network namespace: those
+    /// that fit are used instead of new ones, so that connections in their backlog are not lost.
     ///
     /// # Errors
     /// As [`Interception::attach`].
@@ -247,23 +231,61 @@ impl Interception {
 
     /// Starts the thread that opens listeners in workloads' network namespaces as they appear.
     ///
-    /// The thread ends when the `Interception` is dropped. A second call answers none.
+    /// The thread ends when the `Interception` is dropped, or with [`Interception::rest`]. A second call does
+    /// nothing.
     ///
     /// # Errors
     /// When the thread cannot be started.
     pub fn watch(
-        &mut self,
+        &self,
         on_event: impl FnMut(WatchEvent) + Send + 'static,
-    ) -> Result<Option<Announcer>, InterceptionError> {
-        let Some(watched) = self.watched.take() else {
-            return Ok(None);
+    ) -> Result<(), InterceptionError> {
+        let mut watching = self.watching();
+        if let Watching::Not(_) = &*watching
+            && let Watching::Not(watched) = std::mem::take(&mut *watching)
+        {
+            let watcher = Watcher::start(watched, on_event).map_err(pins::step(
+                "start the thread that watches network namespaces",
+            ))?;
+            *watching = Watching::By(watcher);
+        }
+        Ok(())
+    }
+
+    /// Opens listeners in the network namespace of a process, unless there are some, before its workload runs:
+    /// when `answer` is told so, connects from there are accepted. It is told by the watching thread, so be
+    /// quick; it is dropped where that thread ends meanwhile.
+    pub fn announce(
+        &self,
+        process: u32,
+        answer: impl FnOnce(Result<Arrival, AnnounceError>) + Send + 'static,
+    ) {
+        match &*self.watching() {
+            Watching::By(watcher) => watcher.open(process, Box::new(answer)),
+            Watching::Not(_) | Watching::Ended => answer(Err(AnnounceError::Resting)),
+        }
+    }
+
+    /// Ends that thread, so that from now on no listener comes or goes, and gives second descriptors of all
+    /// that there are: for a successor, which may be in another process.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors. The thread has ended then all the same.
+    pub fn rest(&self) -> io::Result<Vec<TcpListener>> {
+        let mut watching = self.watching();
+        let watched = match std::mem::take(&mut *watching) {
+            Watching::Not(watched) => watched,
+            Watching::By(watcher) => watcher.end()?,
+            Watching::Ended => return Err(io::Error::other("the thread of namespaces failed")),
         };
-        let watcher = Watcher::start(watched, on_event).map_err(pins::step(
-            "start the thread that watches network namespaces",
-        ))?;
-        let announcer = Announcer(watcher.wishes());
-        self.watcher = Some(watcher);
-        Ok(Some(announcer))
+        let copies = watched.namespaces.copies();
+        *watching = Watching::Not(watched);
+        copies
+    }
+
+    /// Each change is one step, so a panic elsewhere cannot leave it half done.
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is behind an accepted socket; answers once per socket.
@@ -290,6 +312,12 @@ impl Interception {
             netns_cookie: memory.netns_cookie,
             socket_cookie: memory.socket_cookie,
         })
+    }
+
+    /// The cookie of the agent's own network namespace.
+    #[must_use]
+    pub fn own_namespace(&self) -> u64 {
+        self.own_namespace
     }
 
     /// How many intercepted connections wait for the agent's end of their handshake: none, but for a

@@ -32,6 +32,7 @@ mod monitors;
 mod observe;
 mod outbox;
 mod pace;
+mod parting;
 mod pausing;
 mod redirect;
 mod replies;
@@ -69,6 +70,7 @@ pub use mailbox::Mailbox;
 #[cfg(test)]
 pub(crate) use mailbox::entry_for_tests;
 pub use message::{JobTicket, Message, Request, Ticket};
+pub use parting::{Leaving, Parted, Parting, Said};
 use session::Session;
 use unblock::Unblocking;
 use upstream::Upstream;
@@ -172,6 +174,8 @@ pub fn spawn(
         upstreams: Arena::new(),
         jobs: Arena::new(),
         unblockings: Arena::new(),
+        departure: None,
+        rests: false,
         held: Vec::new(),
         monitors: Vec::new(),
         told: Vec::new(),
@@ -235,6 +239,10 @@ pub(crate) struct Worker {
     upstreams: Arena<Upstream>,
     jobs: Arena<Job>,
     unblockings: Arena<Unblocking>,
+    /// Sessions are to leave this process.
+    departure: Option<parting::Departure>,
+    /// Some can go on elsewhere, so they take no more requests here.
+    rests: bool,
     /// Sessions that wait for the end of their store's pause.
     held: Vec<Key<Session>>,
     /// Sessions that monitor.
@@ -297,7 +305,11 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         let mut last_tick = self.now;
         loop {
-            let tick = if self.stalls > 0 { STALL_TICK } else { TICK };
+            let tick = if self.stalls > 0 || self.departure.is_some() {
+                STALL_TICK
+            } else {
+                TICK
+            };
             let timeout = match self.pace {
                 _ if self.has_work() => Duration::ZERO,
                 Some(wait) => wait.min(tick),
@@ -320,6 +332,7 @@ impl Worker {
             self.deliver_lines();
             self.flush_upstreams();
             self.flush_sessions();
+            self.depart();
             if self.now - last_tick >= tick {
                 last_tick = self.now;
                 self.tick(Instant::now());
@@ -391,6 +404,7 @@ impl Worker {
                 Message::Moved => self.follow_valkey(),
                 Message::Dismiss(app) => self.dismiss(&app),
                 Message::Count(asker) => self.tell_census(asker),
+                Message::Leave(leaving) => self.leave(leaving),
                 Message::Stop => return false,
             }
         }

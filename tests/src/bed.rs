@@ -22,6 +22,8 @@ pub mod neighbour;
 pub mod place;
 pub mod ports;
 pub mod relay;
+mod succession;
+pub mod supervisor;
 pub mod valkey;
 
 use std::collections::HashMap;

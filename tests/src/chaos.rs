@@ -109,6 +109,8 @@ pub fn run(builder: Builder, settings: &Settings, tell: impl Fn(&str)) -> Result
         .valkey_option("--appendonly", "yes")
         .valkey_option("--appendfsync", "always")
         .workers(2)
+        // What cannot be handed over is not waited for long.
+        .agent_keys("drain_seconds = 1")
         .agent_later()
         .start()?;
     let traces = [bed.pins(), bed.folder().to_owned(), bed.cgroup("app1")?];

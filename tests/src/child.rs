@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::bed::{connector, neighbour};
+use crate::bed::{connector, neighbour, supervisor};
 use crate::chaos::crowd;
 
 /// What a role does with its arguments.
@@ -31,9 +31,10 @@ pub fn command(role: &str, args: &[&str]) -> Result<Command> {
 }
 
 /// The roles that the bed and chaos need.
-const ROLES: [(&str, Role); 3] = [
+const ROLES: [(&str, Role); 4] = [
     (neighbour::ROLE, neighbour::role),
     (connector::ROLE, connector::role),
+    (supervisor::ROLE, supervisor::role),
     (crowd::ROLE, crowd::role),
 ];
 

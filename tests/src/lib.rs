@@ -11,6 +11,7 @@
 //! | [`pair`] | a store and a private Valkey side by side: what differs is a bug |
 //! | [`differ`] | random sequences of requests on both, and every reply compared |
 //! | [`chaos`] | faults while clients keep a ledger, compared with Valkey's data |
+//! | [`restarts`] | agents that follow each other while clients are at work |
 //! | `scenario` | conversations as text, held with both |
 //! | `protocol` | malformed input, long pipelines, large values, slow readers, ends of connections |
 //! | `sessions` | transactions, blocking, pub/sub, and the connection's own state |
@@ -57,6 +58,7 @@ pub mod witness;
 
 pub mod chaos;
 pub mod differ;
+pub mod restarts;
 
 #[cfg(feature = "trials")]
 pub mod cli;

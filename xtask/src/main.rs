@@ -10,6 +10,7 @@ mod differ;
 mod fuzz;
 mod instructions;
 mod package;
+mod restarts;
 mod sandbox;
 mod sanitize;
 mod setup;
@@ -59,6 +60,8 @@ enum Task {
     Sanitize(sanitize::Args),
     /// Inject faults while clients of several stores keep an exact ledger
     Chaos(chaos::Args),
+    /// Let agents follow each other while clients are at work, and count what these see
+    Restarts(restarts::Args),
     /// Run every test: unit, property and integration tests, here and in virtual machines
     Test(test::Args),
     /// Run the integration tests in virtual machines with other kernels
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Instructions(args) => instructions::run(&args),
         Task::Sanitize(args) => sanitize::run(&args),
         Task::Chaos(args) => chaos::run(&args),
+        Task::Restarts(args) => restarts::run(&args),
         Task::Test(args) => test::run(&args),
         Task::VmTest(args) => vm_test::run(&args),
     };

@@ -83,6 +83,7 @@ impl Config {
             socket,
             create_stores,
             operators,
+            drain_seconds,
             status_page,
             integrity,
             audit,
@@ -101,6 +102,7 @@ impl Config {
         let agent = Agent {
             create_stores,
             operators,
+            drain_seconds,
             log: Log {
                 format: old.log.format,
                 levels,

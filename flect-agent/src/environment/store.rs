@@ -282,12 +282,27 @@ impl Store {
 
     /// One more session, with its CLIENT ID; `None` when there are as many as may be.
     pub fn enter(&self) -> Option<u64> {
+        self.may_enter()
+            .then(|| self.client_ids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// One more session that another process gave this CLIENT ID, if there may be one.
+    pub fn enter_again(&self, id: u64) -> bool {
+        self.skip_ids(id);
+        self.may_enter()
+    }
+
+    /// No session is given an id up to this one: another process has.
+    pub fn skip_ids(&self, id: u64) {
+        self.client_ids.fetch_max(id, Ordering::Relaxed);
+    }
+
+    fn may_enter(&self) -> bool {
         let most = self.limits.connections();
         let enter = |open: usize| (most == 0 || open < most).then_some(open + 1);
         self.sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter)
-            .ok()?;
-        Some(self.client_ids.fetch_add(1, Ordering::Relaxed) + 1)
+            .is_ok()
     }
 
     /// One session less.
@@ -357,6 +372,14 @@ mod tests {
         store.leave();
         assert_eq!(store.enter(), Some(3), "ids are not used twice");
         assert_eq!(store.sessions(), 2);
+        assert!(
+            !store.enter_again(9),
+            "the limit holds for those that go on"
+        );
+        store.leave();
+        assert!(store.enter_again(9));
+        store.leave();
+        assert_eq!(store.enter(), Some(10));
     }
 
     #[test]

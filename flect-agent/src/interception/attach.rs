@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Address, Config, NETWORKS_MAX,
@@ -23,7 +24,7 @@ use super::monitor::Monitor;
 use super::namespaces::{Living, Namespaces, Shares, living_in};
 use super::object::{HASH, HOOKS, Hook, LAYOUT, Object, Place, SK_MSG_PROGRAM};
 use super::pins::{Pins, step};
-use super::watch::Watched;
+use super::watch::{Watched, Watching};
 use super::weaknesses::leaves_out;
 use super::{Acceleration, AccelerationVerdict, Interception, InterceptionError, Settings};
 use super::{destroy, selftest};
@@ -62,18 +63,18 @@ fn put_in_place(
 
     let managed_root = mount.directory(&settings.managed_root)?;
     let living = living_in(&managed_root);
+    let owner = |cgroup: &Path| settings.claimants.of(&mount.below(cgroup)?);
     let (mut namespaces, mut listeners) = Namespaces::open(
         object.map("NAMESPACES")?,
         object.map("HANDSHAKES")?,
         settings.listen_port,
         Shares::new(settings.namespaces_max),
         inherited,
+        &|inode| owner(&living.get(&inode)?.cgroup),
     )?;
     listeners.extend(
         namespaces
-            .enter_all(&living, &|cgroup| {
-                settings.claimants.of(&mount.below(cgroup)?)
-            })
+            .enter_all(&living, &owner)
             .into_iter()
             .flat_map(|(_, opened)| opened),
     );
@@ -91,6 +92,7 @@ fn put_in_place(
     if has(Weakness::Pins) {
         links.clear();
     }
+    pins.retire_others()?;
     if !has(Weakness::OldConnections) {
         end_old_connections(&mount, settings, living);
     }
@@ -110,15 +112,15 @@ fn put_in_place(
         monitor: Arc::new(Monitor::new(links, &object)?),
         #[cfg(feature = "weakened")]
         guessed: super::weaknesses::LastIdentity::default(),
-        watched: Some(Watched {
+        own_namespace: namespaces.own_cookie(),
+        watching: Mutex::new(Watching::Not(Box::new(Watched {
             claimants: settings.claimants.clone(),
             events: object.take_events()?,
             namespaces,
             mount,
             managed_root,
             looked: None,
-        }),
-        watcher: None,
+        }))),
     })
 }
 
@@ -173,9 +175,11 @@ fn verdict(mount: &CgroupMount, settings: &Settings) -> AccelerationVerdict {
         Acceleration::On => forced(true, "on: both directions, as configured"),
         Acceleration::Off => forced(false, "off: as configured"),
         // What stands in the way of the test stands in the way of the hooks, or is no reason to fail.
-        Acceleration::Auto => selftest::run(mount).unwrap_or_else(|error| {
-            forced(false, &format!("off: the self-test cannot run: {error}"))
-        }),
+        Acceleration::Auto => {
+            selftest::verdict(mount, settings.verdict.as_deref()).unwrap_or_else(|error| {
+                forced(false, &format!("off: the self-test cannot run: {error}"))
+            })
+        }
     }
 }
 

@@ -13,10 +13,10 @@ pub enum InterceptionError {
         "this flect-agent was built without its BPF programs; run `cargo xtask setup`, then `cargo xtask build`"
     )]
     NoPrograms,
-    /// Pins of another agent version are in place.
+    /// The pin folder holds what is not the agent's. (Hooks of another agent version are exchanged.)
     #[error(
-        "{} holds hooks of schema {found}, this agent has schema {ours}: run `flect-agent detach` and start again \
-         (until then the old hooks refuse intercepted connections)", pin.display()
+        "{} holds '{found}', which is no folder of hooks such as {ours}: remove it, or choose another intercept.pin \
+         (what hooks there are refuse intercepted connections)", pin.display()
     )]
     OtherSchema {
         /// The pin folder.

@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use std::mem::{size_of, size_of_val, zeroed};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// `enum bpf_attach_type` of include/uapi/linux/bpf.h.
@@ -319,6 +320,21 @@ pub(super) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(cookie)
+}
+
+/// The inode of a socket's network namespace on nsfs, by which `/proc/PID/ns/net` names it too (`SIOCGSKNS`, 4.9:
+/// `sock_ioctl` in net/socket.c; it asks for CAP_NET_ADMIN).
+pub(super) fn netns_inode(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    /// include/uapi/linux/sockios.h; libc does not have it for every target.
+    const SIOCGSKNS: libc::c_ulong = 0x894C;
+    // SAFETY: the request takes no argument and gives a new descriptor.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor; nobody else knows it.
+    let namespace = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(std::fs::File::from(namespace).metadata()?.ino())
 }
 
 /// Keeps a listener from taking data in the SYN, also where `net.ipv4.tcp_fastopen` gives it to every

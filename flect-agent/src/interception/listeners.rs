@@ -4,13 +4,14 @@
 //! a thread of its own that enters the namespace and ends there: no thread that goes on to do anything
 //! else is ever in a foreign namespace.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::kernel;
 use crate::weakened::{Weakness, has};
@@ -36,7 +37,7 @@ pub(super) fn open_here(port: u16, inherited: &mut Vec<TcpListener>) -> io::Resu
         inherited
             .iter()
             .position(|listener| {
-                listener.local_addr().is_ok_and(|local| local == address)
+                is_listening(listener, address)
                     && kernel::netns_cookie(listener.as_fd()).is_ok_and(|own| own == netns_cookie)
             })
             .map(|index| inherited.swap_remove(index))
@@ -70,6 +71,48 @@ pub(super) fn open_here(port: u16, inherited: &mut Vec<TcpListener>) -> io::Resu
             },
         },
     })
+}
+
+/// Whether connections to an address still come in at this socket.
+fn is_listening(listener: &TcpListener, address: SocketAddr) -> bool {
+    listener.local_addr().is_ok_and(|local| local == address)
+        && SockRef::from(listener).is_listener().unwrap_or(false)
+}
+
+/// A predecessor's listeners of other namespaces than this process's own, with what names each namespace
+/// ([`kernel::netns_inode`]). What is not one for this port, or was shut down, is dropped.
+pub(super) fn adopt(
+    port: u16,
+    own_cookie: u64,
+    inherited: &mut Vec<TcpListener>,
+) -> io::Result<Vec<(Listeners, u64)>> {
+    let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    let mut found: HashMap<u64, (Listeners, u64)> = HashMap::new();
+    for listener in inherited.drain(..) {
+        let netns_cookie = kernel::netns_cookie(listener.as_fd())?;
+        let is_v4 = is_listening(&listener, v4);
+        if netns_cookie == own_cookie || !is_v4 && !is_listening(&listener, v6) {
+            continue;
+        }
+        let inode = kernel::netns_inode(listener.as_fd())?;
+        let none = || {
+            let listeners = Listeners {
+                netns_cookie,
+                v4: None,
+                v6: None,
+            };
+            (listeners, inode)
+        };
+        let (listeners, _) = found.entry(netns_cookie).or_insert_with(none);
+        let place = if is_v4 {
+            &mut listeners.v4
+        } else {
+            &mut listeners.v6
+        };
+        *place = Some(listener);
+    }
+    Ok(found.into_values().collect())
 }
 
 /// Keeps the kernel from giving the port away by itself, to a socket that listens or connects without bind: no

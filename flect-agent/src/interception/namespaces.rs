@@ -91,13 +91,15 @@ struct Open {
 }
 
 impl Namespaces {
-    /// Opens the listeners of the agent's own namespace and forgets those of a predecessor.
+    /// Opens the listeners of the agent's own namespace, takes over those of a predecessor that were handed
+    /// over, wherever they are, and forgets the others. `owner` tells the app of a namespace's inode.
     pub(super) fn open(
         map: Map<u64, Namespace>,
         handshakes: Map<u64, i64>,
         listen_port: u16,
         shares: Shares,
         inherited: &mut Vec<TcpListener>,
+        owner: &dyn Fn(u64) -> Option<String>,
     ) -> Result<(Self, Vec<TcpListener>), InterceptionError> {
         let own = listeners::open_here(listen_port, inherited).map_err(step(format!(
             "listen on 127.0.0.1:{listen_port} and [::1]:{listen_port}"
@@ -115,13 +117,31 @@ impl Namespaces {
             open: HashMap::new(),
         };
         let reading = "update the map of network namespaces";
+        let adopted = listeners::adopt(listen_port, own.netns_cookie, inherited)
+            .map_err(step("take over a predecessor's listeners"))?;
+        let is_adopted = |cookie| adopted.iter().any(|(it, _)| it.netns_cookie == cookie);
         for cookie in this.map.keys(NAMESPACES_MAX).map_err(step(reading))? {
-            if cookie != own.netns_cookie {
+            if cookie != own.netns_cookie && !is_adopted(cookie) {
                 this.map.remove(&cookie).map_err(step(reading))?;
             }
         }
-        let sockets = this.register(own, inode, None).map_err(step(reading))?;
+        let mut sockets = this.register(own, inode, None).map_err(step(reading))?;
+        for (listeners, inode) in adopted {
+            let owner = owner(inode);
+            let adopted = this.register(listeners, inode, owner);
+            sockets.extend(adopted.map_err(step(reading))?);
+        }
         Ok((this, sockets))
+    }
+
+    pub(super) fn own_cookie(&self) -> u64 {
+        self.own_cookie
+    }
+
+    /// Second descriptors of all listeners, for a successor.
+    pub(super) fn copies(&self) -> io::Result<Vec<TcpListener>> {
+        let listeners = self.open.values().flat_map(|open| &open.listeners);
+        listeners.map(TcpListener::try_clone).collect()
     }
 
     pub(super) fn is_open(&self, cookie: u64) -> bool {

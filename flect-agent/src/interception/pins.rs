@@ -28,6 +28,8 @@ const MAP: &str = "map_";
 pub(super) struct Pins {
     root: PathBuf,
     schema: String,
+    /// Folders of other schemas, whose hooks are in place.
+    others: Vec<PathBuf>,
     _lock: File,
 }
 
@@ -44,32 +46,17 @@ impl Pins {
             )));
         }
         let lock = lock(root)?;
+        let schema = format!("v{SCHEMA}");
         let pins = Self {
             root: root.to_owned(),
-            schema: format!("v{SCHEMA}"),
+            others: other_schemas(root, &schema)?,
+            schema,
             _lock: lock,
         };
-        pins.refuse_other_schemas()?;
         let folder = pins.folder();
         fs::create_dir_all(&folder)
             .map_err(step(format!("create the pin folder {}", folder.display())))?;
         Ok(pins)
-    }
-
-    fn refuse_other_schemas(&self) -> Result<(), InterceptionError> {
-        let reading = || step(format!("read the pin folder {}", self.root.display()));
-        for entry in fs::read_dir(&self.root).map_err(reading())? {
-            let name = entry.map_err(reading())?.file_name();
-            let name = name.to_string_lossy();
-            if name != self.schema.as_str() {
-                return Err(InterceptionError::OtherSchema {
-                    pin: self.root.clone(),
-                    found: name.into_owned(),
-                    ours: self.schema.clone(),
-                });
-            }
-        }
-        Ok(())
     }
 
     fn folder(&self) -> PathBuf {
@@ -84,13 +71,30 @@ impl Pins {
         self.folder().join(format!("{LINK}{name}"))
     }
 
-    /// Whether any hook is in place.
+    /// Whether any hook is in place, of this schema or another.
     pub(super) fn hold_links(&self) -> bool {
-        fs::read_dir(self.folder()).is_ok_and(|entries| {
-            entries
-                .flatten()
-                .any(|entry| entry.file_name().to_string_lossy().starts_with(LINK))
-        })
+        let holds = |folder: &Path| {
+            fs::read_dir(folder).is_ok_and(|entries| {
+                entries
+                    .flatten()
+                    .any(|entry| entry.file_name().to_string_lossy().starts_with(LINK))
+            })
+        };
+        holds(&self.folder()) || self.others.iter().any(|folder| holds(folder))
+    }
+
+    /// Removes hooks of other schemas, once those of this one are in place. For the moment in which there are
+    /// both, the later ones see what the earlier ones have redirected as a connect to the agent's own port, and
+    /// refuse it: nothing goes past.
+    pub(super) fn retire_others(&self) -> Result<(), InterceptionError> {
+        for folder in &self.others {
+            tracing::info!(
+                schema = %relative(folder, &self.root),
+                "hooks of another release are exchanged"
+            );
+            remove_folder(folder, &self.root, &mut DetachReport::default())?;
+        }
+        Ok(())
     }
 
     /// Removes everything, links first: without them nothing else is used.
@@ -114,34 +118,44 @@ pub(super) fn detach(root: &Path) -> Result<DetachReport, InterceptionError> {
     remove(root)
 }
 
+/// Pinned sub-folders that are other schemas'.
+fn other_schemas(root: &Path, own: &str) -> Result<Vec<PathBuf>, InterceptionError> {
+    let mut others = Vec::new();
+    for path in list(root)? {
+        let name = relative(&path, root);
+        if name == own {
+            continue;
+        }
+        let number = name.strip_prefix('v').map(str::parse::<u32>);
+        if !matches!(number, Some(Ok(_))) || !path.is_dir() {
+            return Err(InterceptionError::OtherSchema {
+                pin: root.to_owned(),
+                found: name,
+                ours: own.to_owned(),
+            });
+        }
+        others.push(path);
+    }
+    Ok(others)
+}
+
+/// What is in a folder, links before maps.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, InterceptionError> {
+    let reading = || step(format!("read the pin folder {}", folder.display()));
+    let mut paths = fs::read_dir(folder)
+        .map_err(reading())?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(reading())?;
+    paths.sort();
+    Ok(paths)
+}
+
 fn remove(root: &Path) -> Result<DetachReport, InterceptionError> {
     let mut report = DetachReport::default();
-    let list = |folder: &Path| -> Result<Vec<PathBuf>, InterceptionError> {
-        let reading = || step(format!("read the pin folder {}", folder.display()));
-        let mut paths = fs::read_dir(folder)
-            .map_err(reading())?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(reading())?;
-        // Links before maps.
-        paths.sort();
-        Ok(paths)
-    };
     for schema in list(root)? {
         if schema.is_dir() {
-            for pin in list(&schema)? {
-                if pin
-                    .file_name()
-                    .is_some_and(|name| name.to_string_lossy().starts_with(LINK))
-                {
-                    kernel::pinned(&pin)
-                        .and_then(|link| kernel::link_detach(link.as_fd()))
-                        .map_err(step(format!("detach {}", pin.display())))?;
-                }
-                fs::remove_file(&pin).map_err(step(format!("unpin {}", pin.display())))?;
-                report.removed.push(relative(&pin, root));
-            }
-            fs::remove_dir(&schema).map_err(step(format!("remove {}", schema.display())))?;
+            remove_folder(&schema, root, &mut report)?;
         } else {
             fs::remove_file(&schema).map_err(step(format!("unpin {}", schema.display())))?;
             report.removed.push(relative(&schema, root));
@@ -149,6 +163,27 @@ fn remove(root: &Path) -> Result<DetachReport, InterceptionError> {
     }
     fs::remove_dir(root).map_err(step(format!("remove {}", root.display())))?;
     Ok(report)
+}
+
+/// Removes a schema's hooks, then its maps.
+fn remove_folder(
+    schema: &Path,
+    root: &Path,
+    report: &mut DetachReport,
+) -> Result<(), InterceptionError> {
+    for pin in list(schema)? {
+        if pin
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(LINK))
+        {
+            kernel::pinned(&pin)
+                .and_then(|link| kernel::link_detach(link.as_fd()))
+                .map_err(step(format!("detach {}", pin.display())))?;
+        }
+        fs::remove_file(&pin).map_err(step(format!("unpin {}", pin.display())))?;
+        report.removed.push(relative(&pin, root));
+    }
+    fs::remove_dir(schema).map_err(step(format!("remove {}", schema.display())))
 }
 
 fn relative(path: &Path, root: &Path) -> String {

@@ -10,8 +10,10 @@
 //! test itself holds.
 
 mod bench;
+mod remembered;
 mod scenarios;
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::{Acceleration, AccelerationVerdict, Check, InterceptionError};
@@ -19,8 +21,38 @@ use crate::cgroup::CgroupMount;
 use bench::{Bench, Direction};
 use scenarios::SCENARIOS;
 
+/// The verdict on the running kernel: remembered since the machine has booted, or found out now.
+///
+/// # Errors
+/// When the test cannot be played.
+pub(super) fn verdict(
+    mount: &CgroupMount,
+    memory: Option<&Path>,
+) -> Result<AccelerationVerdict, InterceptionError> {
+    let Some(path) = memory else {
+        return run(mount);
+    };
+    let both = [Direction::ClientToAgent, Direction::AgentToClient];
+    let names = |direction| {
+        SCENARIOS
+            .iter()
+            .map(move |(name, _)| check_name(direction, name))
+    };
+    let names: Vec<_> = both.into_iter().flat_map(names).collect();
+    if let Some(verdict) = remembered::recall(path, &names) {
+        return Ok(verdict);
+    }
+    let verdict = run(mount)?;
+    remembered::remember(path, &verdict);
+    Ok(verdict)
+}
+
+fn check_name(direction: Direction, scenario: &str) -> String {
+    format!("{direction}: {scenario}")
+}
+
 /// Plays all scenarios in both directions, in well under two seconds.
-pub(super) fn run(mount: &CgroupMount) -> Result<AccelerationVerdict, InterceptionError> {
+fn run(mount: &CgroupMount) -> Result<AccelerationVerdict, InterceptionError> {
     let started = Instant::now();
     let bench = Bench::set_up(mount)?;
     let mut checks = Vec::new();
@@ -57,7 +89,7 @@ fn direction(bench: &Bench, direction: Direction, checks: &mut Vec<Check>) -> Ve
             failed.push(name);
         }
         checks.push(Check {
-            name: format!("{direction}: {name}"),
+            name: check_name(direction, name),
             failure,
         });
     }

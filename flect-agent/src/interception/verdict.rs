@@ -14,7 +14,7 @@ pub enum Acceleration {
 }
 
 /// One thing that the self-test tried on the running kernel.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Check {
     /// What was tried, such as `client to agent: half-close`.
     pub name: String,
@@ -23,7 +23,7 @@ pub struct Check {
 }
 
 /// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct AccelerationVerdict {
     /// What the operator asked for.
     pub requested: Acceleration,

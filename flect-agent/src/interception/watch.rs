@@ -60,11 +60,24 @@ impl fmt::Debug for Watched {
     }
 }
 
+/// Whether the thread runs.
+#[derive(Debug, Default)]
+pub(super) enum Watching {
+    /// It does not, and has this to begin with.
+    Not(Box<Watched>),
+    /// It does.
+    By(Watcher),
+    /// It has failed.
+    #[default]
+    Ended,
+}
+
 /// The running thread; dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Watcher {
-    wishes: Wishes,
-    thread: Option<JoinHandle<()>>,
+    wishes: Sender<Wish>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<Box<Watched>>>,
 }
 
 /// What the thread is asked for.
@@ -78,60 +91,60 @@ enum Wish {
 /// Told what came of an announcement.
 pub(super) type Answer = Box<dyn FnOnce(Result<Arrival, AnnounceError>) + Send>;
 
-/// A way to ask the thread; each wish wakes it.
-#[derive(Clone, Debug)]
-pub(super) struct Wishes {
-    queue: Sender<Wish>,
-    wake: Arc<OwnedFd>,
-}
+impl Watcher {
+    pub(super) fn start(
+        mut watched: Box<Watched>,
+        on_event: impl FnMut(WatchEvent) + Send + 'static,
+    ) -> io::Result<Self> {
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (wishes, wished) = channel();
+        let woken = wake.clone();
+        let thread = std::thread::Builder::new()
+            .name("namespaces".into())
+            .spawn(move || {
+                run(&mut watched, &woken, &wished, on_event);
+                watched
+            })?;
+        Ok(Self {
+            wishes,
+            wake,
+            thread: Some(thread),
+        })
+    }
 
-impl Wishes {
-    /// Without an answer where the thread has ended: `answer` is dropped.
+    /// Asks for listeners in the namespace of a process; `answer` is dropped where the thread ends meanwhile.
     pub(super) fn open(&self, process: u32, answer: Answer) {
         self.ask(Wish::Open(process, answer));
     }
 
+    /// Ends the thread, and gives what it worked with.
+    pub(super) fn end(mut self) -> io::Result<Box<Watched>> {
+        self.ask(Wish::Stop);
+        let thread = self.thread.take();
+        thread
+            .and_then(|thread| thread.join().ok())
+            .ok_or_else(|| io::Error::other("the thread of namespaces panicked"))
+    }
+
     fn ask(&self, wish: Wish) {
-        if self.queue.send(wish).is_ok() {
+        if self.wishes.send(wish).is_ok() {
             // Fails only where 2^64 wishes wait.
             let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
         }
     }
 }
 
-impl Watcher {
-    pub(super) fn start(
-        watched: Watched,
-        on_event: impl FnMut(WatchEvent) + Send + 'static,
-    ) -> io::Result<Self> {
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let (queue, wishes) = channel();
-        let woken = wake.clone();
-        let thread = std::thread::Builder::new()
-            .name("namespaces".into())
-            .spawn(move || run(watched, &woken, &wishes, on_event))?;
-        Ok(Self {
-            wishes: Wishes { queue, wake },
-            thread: Some(thread),
-        })
-    }
-
-    pub(super) fn wishes(&self) -> Wishes {
-        self.wishes.clone()
-    }
-}
-
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.wishes.ask(Wish::Stop);
         if let Some(thread) = self.thread.take() {
+            self.ask(Wish::Stop);
             let _panicked = thread.join();
         }
     }
 }
 
 fn run(
-    mut watched: Watched,
+    watched: &mut Watched,
     wake: &OwnedFd,
     wishes: &Receiver<Wish>,
     mut on_event: impl FnMut(WatchEvent),

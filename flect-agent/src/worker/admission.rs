@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Token};
@@ -106,7 +105,9 @@ impl Worker {
             tracing::error!("more was read of a client than a session takes; disconnected");
             return;
         }
-        let Some(id) = self.enter(&accepted.app, &store) else {
+        let resumed = accepted.resumed.clone();
+        let known = resumed.as_ref().map(|state| state.id);
+        let Some(id) = self.enter(&accepted.app, &store, known) else {
             meter.refused.add(1);
             return turn_away(accepted.stream, TOO_MANY_CLIENTS);
         };
@@ -115,6 +116,9 @@ impl Worker {
         let mut session = session(accepted, store, id, self.number, meter, &self.mailbox);
         session.doing.touched_ms = self.now_ms;
         session.doing.read_bytes = session.input.len() as u64;
+        if let Some(state) = resumed {
+            session.resume(&state, self.now_ms);
+        }
         let key = self.sessions.insert(session);
         self.count.store(self.sessions.len(), Ordering::Relaxed);
         let Some(session) = self.sessions.get_mut(key) else {
@@ -132,14 +136,17 @@ impl Worker {
         self.queue_run(key);
     }
 
-    /// One more session of a store, with its CLIENT ID, if there may be one.
-    fn enter(&self, app: &App, store: &Store) -> Option<u64> {
+    /// One more session of a store, with its CLIENT ID, if there may be one; a session that goes on has one.
+    fn enter(&self, app: &App, store: &Store, known: Option<u64>) -> Option<u64> {
         let descriptors = &self.environment.directory.descriptors;
         if !descriptors.may_take(store.sessions()) {
             audit::note(app, store, Reason::Connections, FEW_LEFT);
             return None;
         }
-        let id = store.enter();
+        let id = match known {
+            Some(id) => store.enter_again(id).then_some(id),
+            None => store.enter(),
+        };
         if id.is_none() {
             audit::note(app, store, Reason::Connections, BEYOND);
         }
@@ -199,10 +206,13 @@ impl Worker {
 
     /// Ends a session and whatever it had on the server.
     pub(super) fn close_session(&mut self, key: Key<Session>) {
+        drop(self.end_session(key));
+    }
+
+    /// The same, with the client's connection still open in what is left of it.
+    pub(super) fn end_session(&mut self, key: Key<Session>) -> Option<Session> {
         self.end_monitoring(key);
-        let Some(mut session) = self.sessions.remove(key) else {
-            return;
-        };
+        let mut session = self.sessions.remove(key)?;
         // The socket is closed on drop either way; an error says it is no longer watched.
         let _ = self.poll.registry().deregister(&mut session.socket);
         self.environment.directory.leave(&session.entry);
@@ -217,6 +227,7 @@ impl Worker {
             Lane::Shared(upstream) => self.unstall(upstream, key),
             Lane::None => {}
         }
+        Some(session)
     }
 }
 
@@ -249,12 +260,15 @@ fn session(
         worker,
         peer: accepted.peer,
         asked: accepted.asked,
-        since: Instant::now(),
+        since: accepted.since(),
         waits_for: Mutex::default(),
-        named: Mutex::new(Named {
-            protocol: version,
-            user: accepted.user.clone(),
-            ..Named::default()
+        named: Mutex::new(match &accepted.resumed {
+            Some(state) => Named::from(state.named.clone()),
+            None => Named {
+                protocol: version,
+                user: accepted.user.clone(),
+                ..Named::default()
+            },
         }),
         live: Live::default(),
         mailbox: mailbox.clone(),
@@ -264,6 +278,7 @@ fn session(
         namespace: store.prefix.namespace(0),
         app: accepted.app,
         store,
+        cgroup: accepted.cgroup,
         entry,
         meter,
         protocol: accepted.protocol,

@@ -8,8 +8,8 @@ use super::forward::{Outcome, SUBSCRIPTION_IN_TRANSACTION};
 use super::monitors;
 use super::scripts::{self, Unready};
 use super::session::{
-    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, Lane, SCRIPT_INPUT_BYTES_MAX, Session, Stream,
-    StreamTo,
+    CLIENT_OUT_BYTES_HIGH, Gate, IN_FLIGHT_MAX, INPUT_BYTES_MAX, Lane, SCRIPT_INPUT_BYTES_MAX,
+    Session, Stream, StreamTo,
 };
 use crate::audit::Reason;
 use crate::commands::{self, Command, Lookup, Names, Need, Placement, Policy};
@@ -41,6 +41,9 @@ impl Worker {
             }
             if session.gate != Gate::Open {
                 self.watch_for_end(key);
+                return;
+            }
+            if self.rests && session.rests() {
                 return;
             }
             if !session.input.is_empty() && !hungry {
@@ -190,7 +193,10 @@ impl Worker {
             if session.in_flight >= IN_FLIGHT_MAX && session.gate == Gate::Open {
                 session.gate = Gate::InFlight;
             }
-            if session.gate != Gate::Open || session.finishing {
+            if session.gate != Gate::Open
+                || session.finishing
+                || self.rests && rest.len() <= INPUT_BYTES_MAX && session.rests()
+            {
                 break;
             }
             if session.stream.is_some() {

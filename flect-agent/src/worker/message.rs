@@ -9,6 +9,7 @@ use super::arena::Key;
 use super::census::Census;
 use super::clients::Between;
 use super::jobs::Job;
+use super::parting::Leaving;
 use super::redirect;
 use super::session::Session;
 use crate::environment::{Setting, Store};
@@ -44,6 +45,8 @@ pub enum Message {
     Dismiss(Arc<str>),
     /// Somebody wants to know what the worker has, or that its loop turns.
     Count(oneshot::Sender<Census>),
+    /// Let sessions leave, to another process where that takes them.
+    Leave(Leaving),
     /// End: close everything and return.
     Stop,
 }

@@ -19,6 +19,7 @@ use super::outbox::Outbox;
 use super::redirect::{Asker, Found};
 use super::tracking::Tracking;
 use super::upstream::Upstream;
+use crate::cgroup::CgroupId;
 use crate::commands::Command;
 use crate::environment::{App, Entry, Store};
 use crate::metrics::Meter;
@@ -69,6 +70,8 @@ pub struct Session {
     pub socket: TcpStream,
     pub app: Arc<App>,
     pub store: Arc<Store>,
+    /// Who connected, where that was intercepted.
+    pub cgroup: Option<CgroupId>,
     pub namespace: Namespace,
     pub entry: Arc<Entry>,
     /// What this worker counts for the store.

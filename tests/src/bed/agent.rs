@@ -32,9 +32,17 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(programs: &Programs, config: &Path, log: &Path) -> Result<Self> {
+        Self::spawn_as(programs, "run", config, log)
+    }
+
+    /// The same with another of its commands.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    pub fn spawn_as(programs: &Programs, command: &str, config: &Path, log: &Path) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
         let child = Command::new(&programs.agent)
-            .arg("run")
+            .arg(command)
             .arg("--config")
             .arg(config)
             .envs(programs.weaknesses.iter().map(|it| ("FLECT_WEAKENED", it)))

@@ -10,8 +10,8 @@ use flect_tests::bed::cleanup;
 use flect_tests::{
     chaos, child, cli, clients, confinement, containers, control, data, differ, documentation,
     equality, hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator,
-    package, protocol, recording, resources, sdk, seed, sessions, smoke, tools, upstream, versions,
-    views, wide, worker,
+    package, protocol, recording, resources, restarts, sdk, seed, sessions, smoke, tools, upstream,
+    versions, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -72,6 +72,7 @@ fn of_every_kernel() -> Vec<Trial> {
         limits::trials(),
         clients::trials(),
         control::trials(),
+        restarts::trials(),
     ]
     .into_iter()
     .flatten()

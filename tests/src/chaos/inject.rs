@@ -51,6 +51,7 @@ pub fn inject(bed: &Bed, relay: &Relay, ledger: &Ledger, fault: &Fault) -> Resul
             hold();
             bed.start_agent()?;
         }
+        Kind::AgentFollowed => drop(bed.upgrade_agent()?),
         Kind::ClockMoved => {
             bed.kill_agent()?;
             bed.start_agent_ahead(AHEAD_SECONDS)?;

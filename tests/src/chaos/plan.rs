@@ -19,6 +19,7 @@ const CUT_BYTES_MAX: usize = 60;
 pub enum Kind {
     AgentKilled,
     AgentEnded,
+    AgentFollowed,
     AgentStopped,
     ClockMoved,
     ValkeyKilled,
@@ -40,11 +41,15 @@ pub enum Kind {
 }
 
 /// All kinds, and each in words.
-pub const KINDS: [(Kind, &str); 20] = [
+pub const KINDS: [(Kind, &str); 21] = [
     (Kind::AgentKilled, "the agent is killed and started again"),
     (
         Kind::AgentEnded,
         "the agent is ended with SIGTERM and started again",
+    ),
+    (
+        Kind::AgentFollowed,
+        "another agent takes over from the agent",
     ),
     (Kind::AgentStopped, "the agent stands still (SIGSTOP)"),
     (

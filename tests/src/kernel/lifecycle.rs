@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
-use flect_agent::interception::{Interception, InterceptionError, detach};
+use flect_agent::interception::{Interception, InterceptionError, detach, netns_cookie};
 
 use super::Body;
 use super::identity::{expected, told};
@@ -13,7 +13,7 @@ use super::stage::Stage;
 /// The folder of this schema's pins in the pin folder.
 const SCHEMA: &str = "v3";
 
-pub(super) const BODIES: [(&str, Body); 6] = [
+pub(super) const BODIES: [(&str, Body); 8] = [
     (
         "an_unknown_namespace_works_on_retry",
         an_unknown_namespace_works_on_retry,
@@ -25,8 +25,13 @@ pub(super) const BODIES: [(&str, Body); 6] = [
     ("an_agent_takes_over", an_agent_takes_over),
     ("listeners_are_handed_over", listeners_are_handed_over),
     (
-        "another_schema_is_not_touched",
-        another_schema_is_not_touched,
+        "listeners_of_other_namespaces_are_handed_over",
+        listeners_of_other_namespaces_are_handed_over,
+    ),
+    ("another_schema_is_exchanged", another_schema_is_exchanged),
+    (
+        "what_is_not_of_the_agent_is_not_touched",
+        what_is_not_of_the_agent_is_not_touched,
     ),
     ("detach_leaves_nothing", detach_leaves_nothing),
 ];
@@ -112,6 +117,32 @@ fn listeners_are_handed_over(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
+/// The same in a workload's namespace, and after the first agent has watched for a while.
+fn listeners_of_other_namespaces_are_handed_over(stage: &mut Stage) -> Result<()> {
+    let mut a = stage.puppet("a")?;
+    a.go("unshare")?;
+    let mut first = stage.attach()?;
+    let count = first.take_listeners().len();
+    first.watch(|_| {})?;
+    let copies = first.rest()?;
+    ensure!(copies.len() == count && count > 2, "{copies:?} of {count}");
+    drop(first);
+    a.go(&format!("open s {}", stage.asked()))?;
+    let mut second = Interception::attach_inheriting(&stage.mount, &stage.settings, copies)?;
+    let listeners = second.take_listeners();
+    ensure!(listeners.len() == count, "{listeners:?} of {count}");
+    let own = second.own_namespace();
+    let of_a = |it: &&std::net::TcpListener| {
+        let cookie = netns_cookie(std::os::fd::AsFd::as_fd(*it));
+        cookie.is_ok_and(|cookie| cookie != own) && it.local_addr().is_ok_and(|it| it.is_ipv4())
+    };
+    let listener = listeners.iter().find(of_a).context("none there")?;
+    let (accepted, _) = accept(listener)?;
+    let identity = second.identify(std::os::fd::AsFd::as_fd(&accepted))?;
+    ensure!(identity.cgroup == stage.cgroup("a")? && identity.netns_cookie != own);
+    Ok(())
+}
+
 fn accept(listener: &std::net::TcpListener) -> Result<(std::net::TcpStream, std::net::SocketAddr)> {
     listener.set_nonblocking(false)?;
     let (stream, peer) = listener.accept()?;
@@ -119,22 +150,41 @@ fn accept(listener: &std::net::TcpListener) -> Result<(std::net::TcpStream, std:
     Ok((stream, peer))
 }
 
-fn another_schema_is_not_touched(stage: &mut Stage) -> Result<()> {
+/// Hooks of another release, earlier or later, are exchanged, and at no time is there none.
+fn another_schema_is_exchanged(stage: &mut Stage) -> Result<()> {
+    let open = format!("open s {}", stage.asked());
+    let pin = stage.settings.pin.clone();
+    let mut a = stage.puppet("a")?;
+    drop(stage.attach()?);
+    for other in ["v0", "v77"] {
+        fs::rename(pin.join(SCHEMA), pin.join(other))?;
+        // The old hooks still refuse.
+        a.is_refused(&open)?;
+        drop(stage.attach()?);
+        let entries = fs::read_dir(&pin)?.flatten();
+        let left: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        ensure!(left == [SCHEMA], "{left:?}");
+        a.is_refused(&open)?;
+    }
+    let _hooks = stage.serve()?;
+    a.go(&open)?;
+    ensure!(told(&mut a, "s")? == expected(stage, "a")?);
+    stage.valkey_was_not_reached()
+}
+
+/// What is not the agent's is not touched, and the hooks stay.
+fn what_is_not_of_the_agent_is_not_touched(stage: &mut Stage) -> Result<()> {
     drop(stage.attach()?);
     let pin = &stage.settings.pin;
-    fs::rename(pin.join(SCHEMA), pin.join("v0"))?;
+    fs::create_dir(pin.join("mine"))?;
     match Interception::attach(&stage.mount, &stage.settings) {
         Err(error @ InterceptionError::OtherSchema { .. }) => {
-            ensure!(error.to_string().contains("flect-agent detach"), "{error}");
+            ensure!(error.to_string().contains("'mine'"), "{error}");
         }
         other => bail!("{other:?}"),
     }
-    // The old hooks still refuse.
     let mut a = stage.puppet("a")?;
-    a.is_refused(&format!("open s {}", stage.asked()))?;
-    detach(pin)?;
-    a.go(&format!("open s {}", stage.asked()))?;
-    Ok(())
+    a.is_refused(&format!("open s {}", stage.asked()))
 }
 
 fn detach_leaves_nothing(stage: &mut Stage) -> Result<()> {

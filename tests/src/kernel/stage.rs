@@ -59,6 +59,7 @@ impl Stage {
             acceleration: Acceleration::Off,
             namespaces_max: 0,
             claimants: Claimants::new(|_| None),
+            verdict: None,
             pin: pin(process),
         };
         Ok(Self {

@@ -10,11 +10,13 @@ use std::time::Duration;
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::cgroup::{CgroupId, CgroupMount};
 use flect_agent::environment::App;
-use flect_agent::interception::{Identity, Interception};
-use flect_agent::worker::{Accepted, Handle};
+use flect_agent::interception::{AnnounceError, Arrival, Identity, Interception, WatchEvent};
+use flect_agent::worker::{Accepted, Handle, Parted, Parting};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use crate::gate::{self, Ends};
+use crate::handover::Keep;
 use crate::login::{Admitted, Doorkeeper};
 use crate::node::Node;
 use crate::serving::{Places, State};
@@ -47,6 +49,9 @@ pub struct Acceptor {
     accelerated: bool,
     telling: Arc<Telling>,
     namespaces: Mutex<HashMap<u64, Vec<AbortHandle>>>,
+    events: mpsc::UnboundedSender<WatchEvent>,
+    keep: Arc<Keep>,
+    own_namespace: u64,
 }
 
 /// Connections that are being told, by their cgroup.
@@ -108,10 +113,13 @@ impl Acceptor {
         places: Places,
         node: Arc<Node>,
         workers: Arc<Vec<Handle>>,
-    ) -> Self {
+        keep: Arc<Keep>,
+    ) -> Arc<Self> {
+        let (events, namespaces) = mpsc::unbounded_channel();
         let verdict = interception.acceleration();
         let accelerated = verdict.client_to_agent || verdict.agent_to_client;
-        Self {
+        let own_namespace = interception.own_namespace();
+        let acceptor = Arc::new(Self {
             interception,
             accelerated,
             mount,
@@ -120,7 +128,127 @@ impl Acceptor {
             workers,
             telling: Arc::default(),
             namespaces: Mutex::new(HashMap::new()),
+            events,
+            keep,
+            own_namespace,
+        });
+        tokio::spawn(acceptor.clone().follow(namespaces));
+        acceptor
+    }
+
+    /// Accepts in namespaces as they come, and no more in those that go, from now on.
+    ///
+    /// # Errors
+    /// When there is no thread.
+    pub fn watch(&self) -> anyhow::Result<()> {
+        let (judge, places) = (self.node.clone(), self.places.clone());
+        let events = self.events.clone();
+        self.interception.watch(move |event| match event {
+            // Here and now: a queue of them would be as long as apps like.
+            WatchEvent::Refused {
+                cgroup,
+                reason,
+                detail,
+            } => {
+                let cgroup = cgroup.as_deref();
+                let serving = judge.serving.load();
+                let app = cgroup.and_then(|path| serving.claimant(&places, path));
+                let subject = Subject {
+                    app: app.map(|workload| workload.name.as_str()),
+                    store: None,
+                    cgroup,
+                };
+                audit::note(reason, subject, || detail.to_owned());
+            }
+            // Nobody listens any more only while the process ends.
+            event => drop(events.send(event)),
+        })?;
+        Ok(())
+    }
+
+    async fn follow(self: Arc<Self>, mut events: mpsc::UnboundedReceiver<WatchEvent>) {
+        while let Some(event) = events.recv().await {
+            match event {
+                WatchEvent::Opened {
+                    netns_cookie,
+                    listeners,
+                } => {
+                    if let Err(error) = self.accept_on(netns_cookie, listeners) {
+                        tracing::error!(%error, "a network namespace cannot be served");
+                    }
+                }
+                WatchEvent::Closed { netns_cookie } => self.leave(netns_cookie),
+                // Noted where it was told.
+                WatchEvent::Refused { .. } => {}
+            }
         }
+    }
+
+    /// Listens where a process lives, before its workload runs.
+    ///
+    /// # Errors
+    /// When that cannot be.
+    pub async fn announce(&self, process: u32) -> Result<Arrival, AnnounceError> {
+        let (told, answer) = oneshot::channel();
+        // Nobody waits for it any more where whoever asked has gone.
+        self.interception
+            .announce(process, move |arrival| drop(told.send(arrival)));
+        answer.await.unwrap_or(Err(AnnounceError::Resting))
+    }
+
+    /// Watches no more, so that no listener comes or goes, and gives copies of all: for a successor.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn rest(&self) -> std::io::Result<Vec<TcpListener>> {
+        self.interception.rest()
+    }
+
+    /// Accepts no more. The hooks stay, and connections wait for whoever has the listeners besides.
+    pub fn stop(&self) {
+        if let Err(error) = self.interception.rest() {
+            tracing::warn!(%error, "network namespaces are watched to the end");
+        }
+        for task in self.lock().drain().flat_map(|(_, tasks)| tasks) {
+            task.abort();
+        }
+    }
+
+    /// Whether nobody waits to be told why it gets nothing, or for its store to appear.
+    pub fn is_quiet(&self) -> bool {
+        self.telling.lock().is_empty()
+    }
+
+    /// Goes on with a session that another agent has begun, if its app may still have it: judged anew, by its
+    /// cgroup, as if it had just connected. Otherwise the connection ends.
+    pub fn resume(&self, parting: Parting) {
+        let Parting {
+            stream,
+            state,
+            early,
+        } = parting;
+        let app = match self.heir(&state) {
+            Ok(app) => app,
+            Err(why) => {
+                tracing::info!(app = state.app, peer = %state.peer, why, "a session is not taken over");
+                return;
+            }
+        };
+        gate::hand_over(&self.workers, Accepted::resumed(stream, app, state, early));
+    }
+
+    fn heir(&self, state: &Parted) -> Result<Arc<App>, String> {
+        let cgroup = state.cgroup.ok_or("it was not intercepted")?;
+        let app = match self.app(CgroupId(cgroup)) {
+            Ok(app) => app,
+            Err(refused) => refused.others.ok_or(refused.reason)?,
+        };
+        let store = app.store(&state.user);
+        let is_same = store.is_some_and(|store| store.prefix.as_str() == state.prefix);
+        if app.name != state.app || !is_same {
+            return Err("its app or store is another one now".to_owned());
+        }
+        Ok(app)
     }
 
     /// Accepts on a namespace's listeners from now on; 0 stands for the agent's own.
@@ -131,6 +259,7 @@ impl Acceptor {
     ) -> std::io::Result<()> {
         let mut tasks = Vec::with_capacity(listeners.len());
         for listener in listeners {
+            self.keep.listener(&listener, self.own_namespace);
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let acceptor = self.clone();
             tasks.push(tokio::spawn(acceptor.accept(listener)).abort_handle());
@@ -141,6 +270,7 @@ impl Acceptor {
 
     /// Drops a namespace's listeners.
     pub fn leave(&self, namespace: u64) {
+        self.keep.leave(namespace);
         for task in self.lock().remove(&namespace).unwrap_or_default() {
             task.abort();
         }
@@ -183,7 +313,7 @@ impl Acceptor {
         };
         // The agent writes whole batches; Nagle would only add a delay.
         let _ = stream.set_nodelay(true);
-        match self.app(&identity) {
+        match self.app(identity.cgroup) {
             Ok(app) => self.serve(stream, peer, &identity, app),
             Err(refused) => {
                 let Some(place) = Telling::take(&self.telling, identity.cgroup) else {
@@ -203,6 +333,7 @@ impl Acceptor {
     fn serve(&self, stream: TcpStream, peer: SocketAddr, identity: &Identity, app: Arc<App>) {
         let mut accepted = Accepted::new(stream, app, peer, identity.asked);
         accepted.accelerated = self.accelerated;
+        accepted.cgroup = Some(identity.cgroup);
         gate::hand_over(&self.workers, accepted);
     }
 
@@ -228,7 +359,7 @@ impl Acceptor {
         let deadline = tokio::time::Instant::now() + APPEARS_WITHIN;
         while refused.others.is_some() && tokio::time::Instant::now() < deadline {
             tokio::time::sleep(LOOK_EVERY).await;
-            match self.app(&identity) {
+            match self.app(identity.cgroup) {
                 Ok(app) => return self.serve(stream, peer, &identity, app),
                 Err(still) => refused = still,
             }
@@ -236,19 +367,25 @@ impl Acceptor {
         self.note(&identity, &refused);
         let asked = identity.asked;
         let ends = Ends { peer, asked };
-        let last_word = last_word(stream, ends, refused, &self.workers, self.accelerated);
+        let workers = &self.workers;
+        let admit = |mut accepted: Accepted| {
+            accepted.accelerated = self.accelerated;
+            accepted.cgroup = Some(identity.cgroup);
+            gate::hand_over(workers, accepted);
+        };
+        let last_word = last_word(stream, ends, refused, admit);
         // Either way the connection ends there.
         let _ = tokio::time::timeout(gate::LOGIN_WITHIN, last_word).await;
     }
 
     /// The app of a cgroup, if it can be served.
-    fn app(&self, identity: &Identity) -> Result<Arc<App>, Refused> {
+    fn app(&self, cgroup: CgroupId) -> Result<Arc<App>, Refused> {
         let refused = |cgroup: Option<String>, reason: String| Refused {
             cgroup,
             reason,
             others: None,
         };
-        let path = match self.mount.path_of(identity.cgroup) {
+        let path = match self.mount.path_of(cgroup) {
             Ok(Some(path)) => path,
             Ok(None) => {
                 let reason = "the cgroup of this process is gone";
@@ -301,14 +438,11 @@ async fn last_word(
     stream: TcpStream,
     ends: Ends,
     refused: Refused,
-    workers: &[Handle],
-    accelerated: bool,
+    admit: impl FnOnce(Accepted),
 ) -> std::io::Result<()> {
     let mut stream = tokio::net::TcpStream::from_std(stream)?;
     if let Some((admitted, early)) = gate::log_in(&mut stream, &refused).await? {
-        let mut accepted = gate::accepted(stream.into_std()?, ends, admitted, early);
-        accepted.accelerated = accelerated;
-        gate::hand_over(workers, accepted);
+        admit(gate::accepted(stream.into_std()?, ends, admitted, early));
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::AbortHandle;
 
 pub use answer::Desk;
 pub use peer::Peer;
@@ -43,13 +44,15 @@ const CONNECTIONS_MAX: usize = 512;
 /// How long accepting pauses when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Removes the socket when the daemon ends.
+/// Answers nobody any more and removes the socket when it is dropped.
 pub struct Control {
     path: PathBuf,
+    accepting: AbortHandle,
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
+        self.accepting.abort();
         // Gone already is as good.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -60,7 +63,7 @@ pub fn listen(path: &Path, desk: Arc<Desk>) -> anyhow::Result<Control> {
     let listener = bind(path)?;
     let path = path.to_owned();
     let connections = Arc::new(Connections::default());
-    tokio::spawn(async move {
+    let accepting = tokio::spawn(async move {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => admit(stream, &desk, &connections),
@@ -71,7 +74,8 @@ pub fn listen(path: &Path, desk: Arc<Desk>) -> anyhow::Result<Control> {
             }
         }
     });
-    Ok(Control { path })
+    let accepting = accepting.abort_handle();
+    Ok(Control { path, accepting })
 }
 
 /// A socket that everybody may connect to, in the place of one that nobody answers at.
@@ -88,7 +92,10 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
             .with_context(|| format!("cannot open {} to users", folder.display()))?;
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        anyhow::bail!("another agent answers at {}; stop it first", path.display());
+        anyhow::bail!(
+            "another agent answers at {}; `flect-agent upgrade` takes over from it, or stop it first",
+            path.display()
+        );
     }
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

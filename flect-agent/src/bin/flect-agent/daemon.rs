@@ -1,28 +1,32 @@
 //! The daemon: interception, the operator's connection, workers, and what ties them together.
 
+use std::collections::HashSet;
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use flect_agent::admin::{Admin, AdminError};
-use flect_agent::audit::{self, Subject};
+use flect_agent::audit;
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
 use flect_agent::environment::{Directory, Environment, Whereabouts};
 use flect_agent::integrity::Integrity;
-use flect_agent::interception::{Announcer, Claimants, Interception, Settings, WatchEvent};
+use flect_agent::interception::{Claimants, Interception, Settings};
 use flect_agent::reach::Backoff;
-use flect_agent::worker::{self, Handle};
+use flect_agent::worker::{self, Handle, Parting};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OnceCell, mpsc};
 
 use crate::accept::Acceptor;
-use crate::control::Desk;
+use crate::control::{Control, Desk};
 use crate::enter::RunGroups;
 use crate::explicit::Listeners;
+use crate::handover::{Estate, Keep, Predecessor, Sessions};
 use crate::keeper::Keeper;
+use crate::leaving::Leaver;
 use crate::monitoring::Monitoring;
 use crate::node::{Node, Running};
 use crate::page::Page;
@@ -30,7 +34,7 @@ use crate::reload::Reader;
 use crate::serving::Places;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
-use crate::{control, serving, supervisor};
+use crate::{control, handover, serving, supervisor};
 
 /// The agent's cgroup when it is started in the root and the config names none.
 const OWN_CGROUP: &str = "/flect-agent";
@@ -45,20 +49,41 @@ const TELL_COUNTED_EVERY: Duration = Duration::from_secs(1);
 /// How often empty cgroups of `flect run` are looked for; they cost some kilobytes each meanwhile.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Runs until a signal.
-pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
+/// How an agent begins.
+pub enum Begin {
+    /// By itself, with what the supervisor has kept of the one before, and under which names.
+    With(Estate, HashSet<String>),
+    /// In the place of the one that runs.
+    Succeeding,
+}
+
+impl Begin {
+    /// With what the supervisor gives back. To be called once.
+    pub fn inheriting(supervisor: &Supervisor) -> Self {
+        let (estate, names) = handover::inherit(supervisor);
+        Self::With(estate, names)
+    }
+}
+
+/// Runs until a signal, or until a successor has taken over.
+pub async fn run(
+    path: PathBuf,
+    config: Config,
+    supervisor: Arc<Supervisor>,
+    begin: Begin,
+) -> anyhow::Result<()> {
     end_on_panic();
     raise_file_limit();
     let mut terminate = signal(SignalKind::terminate()).context("no signal handler")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signal handler")?;
     // From the beginning, since it would end a process that does not listen to it.
     let hangup = signal(SignalKind::hangup()).context("no signal handler")?;
-    let supervisor = Arc::new(Supervisor::of_environment());
-    let serving = serve(path, config, supervisor.clone(), hangup);
+    let leaver = OnceCell::new();
+    let serving = serve(path, config, supervisor.clone(), begin, hangup, &leaver);
     let result = tokio::select! {
         result = serving => result,
-        _ = terminate.recv() => stopped("SIGTERM"),
-        _ = interrupt.recv() => stopped("SIGINT"),
+        _ = terminate.recv() => stopped("SIGTERM", &supervisor, leaver.get()).await,
+        _ = interrupt.recv() => stopped("SIGINT", &supervisor, leaver.get()).await,
     };
     supervisor.stopping(&match &result {
         Ok(()) => "stopped".to_owned(),
@@ -68,7 +93,15 @@ pub async fn run(path: PathBuf, config: Config) -> anyhow::Result<()> {
     result
 }
 
-fn stopped(signal: &str) -> anyhow::Result<()> {
+async fn stopped(
+    signal: &str,
+    supervisor: &Supervisor,
+    leaver: Option<&Arc<Leaver>>,
+) -> anyhow::Result<()> {
+    supervisor.stopping("sessions leave");
+    if let Some(leaver) = leaver {
+        leaver.stop().await;
+    }
     tracing::info!(
         signal,
         "stopped; hooks, where there are any, stay, so intercepted connections are refused until an agent runs again or `flect-agent detach`"
@@ -80,17 +113,29 @@ async fn serve(
     path: PathBuf,
     config: Config,
     supervisor: Arc<Supervisor>,
+    begin: Begin,
     hangup: Signal,
+    leaver: &OnceCell<Arc<Leaver>>,
 ) -> anyhow::Result<()> {
     let current = Arc::new(ArcSwap::from_pointee(config));
     // What is decided here holds until the agent's next start.
     let config = current.load_full();
     audit::start(&config.agent.audit)?;
-    let listeners = Listeners::bind(&config.explicit)?;
+    let (mut estate, kept, predecessor, admin) = match begin {
+        Begin::With(estate, kept) => (estate, kept, None, None),
+        Begin::Succeeding => {
+            // What may take long comes first: the predecessor stands still, in part, from then on.
+            let admin = connect(&config, &supervisor).await;
+            let (predecessor, estate) = Predecessor::find(&config.agent.socket)?;
+            (estate, HashSet::new(), Some(predecessor), Some(admin))
+        }
+    };
+    let listeners = Listeners::bind(&config.explicit, std::mem::take(&mut estate.explicit))?;
     supervisor.status("putting the kernel hooks in place");
     // The hooks first: from here on nothing reaches Valkey unrewritten, whatever fails later.
+    let inherited = std::mem::take(&mut estate.listeners);
     let mut hooks = match config.intercept.enabled {
-        true => Some(Hooks::attach(&config, &current)?),
+        true => Some(Hooks::attach(&config, &current, inherited)?),
         false => None,
     };
     let node = Arc::new(Node::new(
@@ -112,14 +157,23 @@ async fn serve(
         None => None,
     };
     let desk = Arc::new(Desk::new(node.clone(), groups.clone()));
-    let _control = control::listen(&config.agent.socket, desk.clone())?;
     let vitals = Vitals::start(node.clone());
-    Monitoring::new(node.clone(), desk.clone(), vitals.clone()).serve(&config.agent.metrics)?;
-    if let Some(address) = config.agent.status_page.0 {
-        node.page.serve(address, node.clone());
-    }
+    let office = Office {
+        config: config.clone(),
+        node: node.clone(),
+        desk: desk.clone(),
+        vitals: vitals.clone(),
+    };
+    // Asked of from the beginning, unless another agent still answers.
+    let control = match &predecessor {
+        None => Some(office.open()?),
+        Some(_) => None,
+    };
 
-    let mut admin = connect(&config, &supervisor).await;
+    let mut admin = match admin {
+        Some(admin) => admin,
+        None => connect(&config, &supervisor).await,
+    };
     let places = admin.places().await?;
     let hidden = places.iter().map(ToString::to_string);
     // Over a unix socket its addresses are still the server's own. Without a resolver there is one name less.
@@ -146,17 +200,51 @@ async fn serve(
         changed.clone(),
     );
     let keeper = keeper.await?;
+    // All that can fail has not: from here on the service is this agent's.
+    let sessions = match predecessor {
+        Some(predecessor) => Some(predecessor.succeed(&mut estate).await?),
+        None => None,
+    };
+    let control = match control {
+        Some(control) => control,
+        None => office.open()?,
+    };
     tokio::spawn(tell_counted());
     if let Some(groups) = groups {
         tokio::spawn(sweep(groups));
     }
     let explicit = listeners.addresses();
     let certificate = listeners.certificate();
+    let keep = Arc::new(Keep::new(supervisor.clone()));
+    let copies = listeners.copies()?;
+    copies.iter().for_each(|listener| keep.explicit(listener));
     listeners.serve(node.clone(), workers.clone())?;
-    let announcer = match hooks.take() {
-        Some(hooks) => hooks.accept(&node, &workers)?,
+    skip_ids(&node, &estate.ids);
+    let acceptor = match hooks.take() {
+        Some(hooks) => Some(hooks.accept(&node, &workers, &keep)?),
         None => None,
     };
+    let announcer = acceptor.as_ref().map(Arc::downgrade);
+    keep.forget(&kept);
+    if let Some(acceptor) = &acceptor {
+        tokio::spawn(go_on(acceptor.clone(), estate.sessions, sessions));
+    }
+    let (asks, asked) = mpsc::unbounded_channel();
+    let offer = handover::offer(&config.agent.socket, desk.clone(), keep.is_there(), asks);
+    // A path that is too long, say: then this agent is restarted and not upgraded.
+    let offer = offer
+        .inspect_err(|error| tracing::warn!("nobody can take over from this agent: {error:#}"))
+        .ok();
+    let leaves = Arc::new(Leaver {
+        node: node.clone(),
+        workers: workers.clone(),
+        acceptor,
+        explicit: copies,
+        places: Mutex::new(Some((control, offer))),
+        keep,
+    });
+    // It is empty: this runs once.
+    let _ = leaver.set(leaves.clone());
     let running = Running {
         announcer,
         workers,
@@ -184,7 +272,57 @@ async fn serve(
         certificate,
     };
     tokio::spawn(reader.run(hangup));
-    keeper.run(wanted, changed, ordered).await
+    tokio::select! {
+        result = keeper.run(wanted, changed, ordered) => result,
+        () = leaves.answer(asked) => {
+            tracing::info!("the successor serves; this agent ends");
+            Ok(())
+        }
+    }
+}
+
+/// Where operators ask: places that one process can have at a time.
+struct Office {
+    config: Arc<Config>,
+    node: Arc<Node>,
+    desk: Arc<Desk>,
+    vitals: Arc<Vitals>,
+}
+
+impl Office {
+    fn open(&self) -> anyhow::Result<Control> {
+        let agent = &self.config.agent;
+        let control = control::listen(&agent.socket, self.desk.clone())?;
+        let (node, desk) = (self.node.clone(), self.desk.clone());
+        Monitoring::new(node.clone(), desk, self.vitals.clone()).serve(&agent.metrics)?;
+        if let Some(address) = agent.status_page.0 {
+            node.page.serve(address, node.clone(), node.closing());
+        }
+        Ok(control)
+    }
+}
+
+/// Ids that a predecessor has given are nobody else's.
+fn skip_ids(node: &Node, ids: &[(String, u64)]) {
+    let serving = node.serving.load();
+    for (prefix, id) in ids {
+        let stores = serving.stores().iter();
+        stores
+            .filter(|store| store.prefix.as_str() == prefix)
+            .for_each(|store| store.skip_ids(*id));
+    }
+}
+
+/// Goes on with sessions that another agent has begun: those that are there, and those that come.
+async fn go_on(acceptor: Arc<Acceptor>, kept: Vec<Parting>, coming: Option<Sessions>) {
+    for parting in kept {
+        acceptor.resume(parting);
+    }
+    if let Some(mut coming) = coming {
+        while let Some(parting) = coming.recv().await {
+            acceptor.resume(parting);
+        }
+    }
 }
 
 /// Events that were counted and not told are told once nothing more comes.
@@ -204,7 +342,11 @@ struct Hooks {
 }
 
 impl Hooks {
-    fn attach(config: &Config, current: &Arc<ArcSwap<Config>>) -> anyhow::Result<Self> {
+    fn attach(
+        config: &Config,
+        current: &Arc<ArcSwap<Config>>,
+        inherited: Vec<TcpListener>,
+    ) -> anyhow::Result<Self> {
         let mount = CgroupMount::find()?;
         let own = own_cgroup(&mount, config)?;
         let networks = config
@@ -224,9 +366,10 @@ impl Hooks {
             ports: config.intercept_ports(),
             listen_port: config.intercept.listen_port,
             acceleration: config.intercept.acceleration,
+            verdict: Some(config.agent.socket.with_extension("verdict")),
             pin: config.intercept.pin.clone(),
         };
-        let interception = Interception::attach(&mount, &settings)?;
+        let interception = Interception::attach_inheriting(&mount, &settings, inherited)?;
         let acceleration = interception.acceleration();
         tracing::info!(
             managed = settings.managed_root,
@@ -249,56 +392,20 @@ impl Hooks {
         mut self,
         node: &Arc<Node>,
         workers: &Arc<Vec<Handle>>,
-    ) -> anyhow::Result<Option<Announcer>> {
-        let (events, mut namespaces) = mpsc::unbounded_channel();
+        keep: &Arc<Keep>,
+    ) -> anyhow::Result<Arc<Acceptor>> {
         let listeners = self.interception.take_listeners();
-        let (judge, places) = (node.clone(), self.places.clone());
-        let announcer = self.interception.watch(move |event| match event {
-            // Here and now: a queue of them would be as long as apps like.
-            WatchEvent::Refused {
-                cgroup,
-                reason,
-                detail,
-            } => {
-                let cgroup = cgroup.as_deref();
-                let serving = judge.serving.load();
-                let app = cgroup.and_then(|path| serving.claimant(&places, path));
-                let subject = Subject {
-                    app: app.map(|workload| workload.name.as_str()),
-                    store: None,
-                    cgroup,
-                };
-                audit::note(reason, subject, || detail.to_owned());
-            }
-            // Nobody listens any more only while the process ends.
-            event => drop(events.send(event)),
-        })?;
-        let acceptor = Arc::new(Acceptor::new(
+        let acceptor = Acceptor::new(
             self.interception,
             self.mount,
             self.places,
             node.clone(),
             workers.clone(),
-        ));
+            keep.clone(),
+        );
+        acceptor.watch()?;
         acceptor.accept_on(0, listeners)?;
-        tokio::spawn(async move {
-            while let Some(event) = namespaces.recv().await {
-                match event {
-                    WatchEvent::Opened {
-                        netns_cookie,
-                        listeners,
-                    } => {
-                        if let Err(error) = acceptor.accept_on(netns_cookie, listeners) {
-                            tracing::error!(%error, "a network namespace cannot be served");
-                        }
-                    }
-                    WatchEvent::Closed { netns_cookie } => acceptor.leave(netns_cookie),
-                    // Noted where it was told.
-                    WatchEvent::Refused { .. } => {}
-                }
-            }
-        });
-        Ok(announcer)
+        Ok(acceptor)
     }
 }
 

@@ -78,16 +78,20 @@ impl Renewed {
 }
 
 impl Listeners {
-    /// Binds, and reads certificate and key.
-    pub fn bind(config: &Explicit) -> anyhow::Result<Self> {
+    /// Binds, unless a predecessor's listener has the address, and reads certificate and key.
+    pub fn bind(config: &Explicit, mut inherited: Vec<TcpListener>) -> anyhow::Result<Self> {
         let certificate = Certificate::of(config)?.map(Arc::new);
         let mut listeners = Vec::new();
         for address in &config.listen {
             if certificate.is_none() && !address.ip().is_loopback() {
                 tracing::warn!(%address, "tokens and data cross the network unencrypted: set explicit.tls_certificate and explicit.tls_key");
             }
-            let listener = TcpListener::bind(address)
-                .with_context(|| format!("explicit.listen: cannot listen at {address}"))?;
+            let is_same = |it: &TcpListener| it.local_addr().is_ok_and(|own| own == *address);
+            let listener = match inherited.iter().position(is_same) {
+                Some(index) => inherited.swap_remove(index),
+                None => TcpListener::bind(address)
+                    .with_context(|| format!("explicit.listen: cannot listen at {address}"))?,
+            };
             listener.set_nonblocking(true)?;
             listeners.push(listener);
         }
@@ -108,6 +112,11 @@ impl Listeners {
         self.certificate.clone()
     }
 
+    /// Second descriptors of them, for a successor.
+    pub fn copies(&self) -> std::io::Result<Vec<TcpListener>> {
+        self.listeners.iter().map(TcpListener::try_clone).collect()
+    }
+
     /// Accepts from now on, on a thread of its own.
     pub fn serve(self, node: Arc<Node>, workers: Arc<Vec<Handle>>) -> anyhow::Result<()> {
         if self.listeners.is_empty() {
@@ -123,6 +132,7 @@ impl Listeners {
                 listeners.push(tokio::net::TcpListener::from_std(listener)?);
             }
         }
+        let mut closing = node.closing();
         let hall = Arc::new(Hall {
             node,
             workers,
@@ -133,10 +143,14 @@ impl Listeners {
             .name("explicit".to_owned())
             .spawn(move || {
                 runtime.block_on(async {
+                    let mut tasks = tokio::task::JoinSet::new();
                     for listener in listeners {
-                        tokio::spawn(accept(listener, hall.clone()));
+                        tasks.spawn(accept(listener, hall.clone()));
                     }
-                    // As long as the process lives.
+                    closing.told().await;
+                    tasks.shutdown().await;
+                    drop(closing);
+                    // Who is logging in, or has a session, goes on as long as the process lives.
                     std::future::pending::<()>().await;
                 });
             })

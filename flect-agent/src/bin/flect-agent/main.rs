@@ -10,7 +10,9 @@ mod enter;
 mod explicit;
 mod follow;
 mod gate;
+mod handover;
 mod keeper;
+mod leaving;
 mod log;
 mod login;
 mod metrics;
@@ -30,12 +32,16 @@ mod warden;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use flect_agent::config::{Config, ConfigError, DEFAULT_PATH, LogFormat};
 use flect_agent::confinement;
 use flect_agent::interception;
+
+use crate::daemon::Begin;
+use crate::supervisor::Supervisor;
 
 /// Gives every app of this node its own store on a shared Valkey.
 #[derive(Parser)]
@@ -52,6 +58,17 @@ enum Command {
     /// configuration is not valid, 1 after any other failure.
     Run {
         /// The configuration file.
+        #[arg(long, default_value = DEFAULT_PATH)]
+        config: PathBuf,
+        /// What lines of the log look like, whatever the configuration says.
+        #[arg(long, value_name = "FORMAT")]
+        log_format: Option<Format>,
+    },
+    /// Take over from the agent that runs: as `run`, but nobody is refused meanwhile. Listening sockets and
+    /// sessions are handed over, and the running agent ends once this one serves; until then it serves on,
+    /// whatever becomes of this one. Under systemd use `systemctl restart flect-agent`, which does the same.
+    Upgrade {
+        /// The configuration file; its agent.socket says which agent.
         #[arg(long, default_value = DEFAULT_PATH)]
         config: PathBuf,
         /// What lines of the log look like, whatever the configuration says.
@@ -107,7 +124,8 @@ impl From<Format> for LogFormat {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Command::Run { config, log_format } => run(&config, log_format),
+        Command::Run { config, log_format } => run(&config, log_format, false),
+        Command::Upgrade { config, log_format } => run(&config, log_format, true),
         Command::Check { config } => check(&config),
         Command::Notify(args) => announce::run(&args),
         Command::Man { out } => man(&out),
@@ -128,16 +146,21 @@ fn main() -> ExitCode {
 /// What programs end with whose configuration is at fault (sysexits.h): the unit is not started again with it.
 const EX_CONFIG: u8 = 78;
 
-fn run(path: &std::path::Path, format: Option<Format>) -> anyhow::Result<()> {
+fn run(path: &std::path::Path, format: Option<Format>, succeeds: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     log::start(&config.agent.log, format.map(LogFormat::from))?;
+    let supervisor = Arc::new(Supervisor::of_environment());
+    let begin = match succeeds {
+        true => Begin::Succeeding,
+        false => Begin::inheriting(&supervisor),
+    };
     // Before there is a second thread.
     confinement::process()?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("no event loop")?
-        .block_on(daemon::run(path.to_owned(), config))
+        .block_on(daemon::run(path.to_owned(), config, supervisor, begin))
 }
 
 fn check(path: &std::path::Path) -> anyhow::Result<()> {

@@ -84,10 +84,17 @@ impl Monitoring {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(async {
+        let mut closing = self.node.closing();
+        let ended = runtime.block_on(async {
             let (socket, port) = (self.clone().at_socket(settings), self.at_port(settings));
-            tokio::try_join!(socket, port).map(drop)
-        })
+            tokio::select! {
+                result = async { tokio::try_join!(socket, port) } => result.map(drop),
+                () = closing.told() => Ok(()),
+            }
+        });
+        // With it the places and all connections, before `closing` tells that they are gone.
+        drop(runtime);
+        ended
     }
 
     async fn at_socket(self: Arc<Self>, settings: &Metrics) -> anyhow::Result<()> {

@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use flect_agent::commands::Learnt;
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
-use flect_agent::interception::{AccelerationVerdict, Announcer, Monitor};
+use flect_agent::interception::{AccelerationVerdict, Monitor};
 use flect_agent::store::Prefix;
 use flect_agent::worker::Handle;
 use serde::Deserialize;
+use tokio::sync::watch;
 
+use crate::accept::Acceptor;
 use crate::page::Page;
 use crate::refusals::Refusals;
 use crate::reload::Reloads;
@@ -46,6 +48,7 @@ pub struct Node {
     pub page: Arc<Page>,
     reachable: AtomicBool,
     running: OnceLock<Running>,
+    closing: watch::Sender<bool>,
 }
 
 /// What a store holds, as the registry's `usage` has it.
@@ -60,13 +63,32 @@ pub struct Usage {
 /// What exists once Valkey has answered.
 pub struct Running {
     /// Who opens listeners in network namespaces; none where nothing is intercepted.
-    pub announcer: Option<Announcer>,
+    pub announcer: Option<Weak<Acceptor>>,
     /// The event loops.
     pub workers: Arc<Vec<Handle>>,
     /// The shared Valkey.
     pub environment: Arc<Environment>,
     /// Where explicit mode listens.
     pub explicit: Vec<SocketAddr>,
+}
+
+/// Tells that this agent gives up its places.
+pub struct Closing(watch::Receiver<bool>);
+
+impl Closing {
+    /// Returns when it does.
+    pub async fn told(&mut self) {
+        if self.0.wait_for(|closing| *closing).await.is_err() {
+            // The node is gone without having told: so is the process, soon.
+            std::future::pending().await
+        }
+    }
+
+    /// It never does.
+    #[cfg(test)]
+    pub fn never() -> Self {
+        Self(watch::channel(false).1)
+    }
 }
 
 impl Node {
@@ -91,7 +113,21 @@ impl Node {
             page,
             reachable: AtomicBool::new(false),
             running: OnceLock::new(),
+            closing: watch::Sender::new(false),
         }
+    }
+
+    /// For a thread that has a place which only one process can have: it gives the place up when this tells it
+    /// to, and drops this then.
+    pub fn closing(&self) -> Closing {
+        Closing(self.closing.subscribe())
+    }
+
+    /// Tells them to, and waits until all have, or for as long as given.
+    pub async fn close(&self, within: Duration) {
+        self.closing.send_replace(true);
+        // What is late is in the way of the next agent, which tries again.
+        let _ = tokio::time::timeout(within, self.closing.closed()).await;
     }
 
     /// Connections are served from now on.

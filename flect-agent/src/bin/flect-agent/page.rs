@@ -26,6 +26,7 @@ use flect_agent::registry::TokenDigest;
 use serde_json::{Value, json};
 
 use crate::bounded::Bounded;
+use crate::node::Closing;
 use guard::Guard;
 
 /// As much as a key: there is nothing to guess.
@@ -87,12 +88,12 @@ impl Page {
     }
 
     /// Serves the page from a thread of its own, as soon as the port can be had.
-    pub fn serve(self: &Arc<Self>, address: SocketAddr, source: Arc<dyn Source>) {
+    pub fn serve(self: &Arc<Self>, address: SocketAddr, source: Arc<dyn Source>, closing: Closing) {
         let page = self.clone();
         let spawned = std::thread::Builder::new()
             .name("status-page".to_owned())
             .spawn(move || {
-                if let Err(error) = page.run(address, source) {
+                if let Err(error) = page.run(address, source, closing) {
                     page.failed(format!("the status page ended: {error:#}"));
                 }
             });
@@ -123,11 +124,16 @@ impl Page {
         self.set(Serving::Failed(why));
     }
 
-    fn run(&self, address: SocketAddr, source: Arc<dyn Source>) -> anyhow::Result<()> {
+    fn run(
+        &self,
+        address: SocketAddr,
+        source: Arc<dyn Source>,
+        mut closing: Closing,
+    ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(async {
+        let serving = async {
             let listener = self.bind(address).await;
             let address = listener.local_addr()?;
             tracing::info!(%address, "status page; `flect status --page` prints its whole address");
@@ -135,7 +141,16 @@ impl Page {
             let guard = Guard::new(address, TokenDigest::of(self.token.as_bytes()));
             axum::serve(Bounded::new(listener), router(guard, source)).await?;
             Ok(())
-        })
+        };
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                result = serving => result,
+                () = closing.told() => Ok(()),
+            }
+        });
+        // With it the port and all connections, before `closing` tells that they are gone.
+        drop(runtime);
+        ended
     }
 
     async fn bind(&self, address: SocketAddr) -> tokio::net::TcpListener {

@@ -1,12 +1,19 @@
 //! What the supervisor is told: systemd's notifications (sd_notify(3)), where it asks for them.
 //!
 //! Invariant: READY means what /readyz means, and a ping of the watchdog means that every loop has turned
-//! since the last one. Nothing here waits for the supervisor.
+//! since the last one. Nothing here waits for the supervisor, but the end: for it to keep what is left.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::pipe::PipeFlags;
 
 use crate::node::Node;
 use crate::vitals::Vitals;
@@ -26,6 +33,8 @@ const STARTING_LONGER: Duration = Duration::from_secs(60);
 pub struct Supervisor {
     to: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
+    /// It keeps descriptors while no agent runs.
+    keeps: bool,
     /// The last status, so that each is told once.
     said: Mutex<String>,
 }
@@ -51,7 +60,10 @@ impl Supervisor {
         let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let limit = number("WATCHDOG_USEC").filter(|limit| is_ours && *limit > 0);
+        // Only newer ones say how many they keep (systemd 254).
+        let keeps = number("FDSTORE").is_none_or(|most| most > 0);
         Self {
+            keeps: keeps && to.is_ok(),
             to: to.ok(),
             watchdog: limit.map(Duration::from_micros),
             said: Mutex::default(),
@@ -82,6 +94,69 @@ impl Supervisor {
             "EXTEND_TIMEOUT_USEC={}",
             STARTING_LONGER.as_micros()
         ));
+    }
+
+    /// Whether it keeps descriptors while no agent runs.
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// It shall keep these under a name. Without patience one that does not read is not waited for.
+    pub fn keep(&self, name: &str, fds: &[BorrowedFd<'_>], patience: Option<Duration>) {
+        if self.keeps {
+            let text = format!("FDSTORE=1\nFDNAME={name}");
+            self.hand(&text, fds, patience);
+        }
+    }
+
+    /// It shall keep nothing of this name any longer.
+    pub fn forget(&self, name: &str) {
+        if self.keeps {
+            self.tell(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
+        }
+    }
+
+    /// Waits until it has taken what it was told: of a process that has gone it might not know whose it was
+    /// (sd_notify_barrier(3)).
+    pub fn settle(&self, patience: Duration) {
+        let Ok((read, write)) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC) else {
+            return;
+        };
+        if !self.hand("BARRIER=1", &[write.as_fd()], Some(patience)) {
+            return;
+        }
+        drop(write);
+        let mut fds = [PollFd::new(&read, PollFlags::IN)];
+        let wait = Timespec {
+            tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        // Its end is closed when it has; past the time there is nothing more to be done.
+        let _ = poll(&mut fds, Some(&wait));
+    }
+
+    /// Tells it something with descriptors; whether it was taken.
+    fn hand(&self, text: &str, fds: &[BorrowedFd<'_>], patience: Option<Duration>) -> bool {
+        let Some((_, address)) = &self.to else {
+            return false;
+        };
+        let handed = || -> std::io::Result<()> {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect_addr(address)?;
+            socket.set_nonblocking(patience.is_none())?;
+            socket.set_write_timeout(patience)?;
+            let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(fds.len()))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            control.push(SendAncillaryMessage::ScmRights(fds));
+            let parts = [IoSlice::new(text.as_bytes())];
+            sendmsg(&socket, &parts, &mut control, SendFlags::NOSIGNAL)?;
+            Ok(())
+        };
+        handed()
+            .inspect_err(
+                |error| tracing::warn!(%error, "the supervisor does not keep a descriptor"),
+            )
+            .is_ok()
     }
 
     /// Connections are served.

@@ -9,7 +9,6 @@ use flect_agent::config::Config;
 use flect_agent::interception::AnnounceError;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use super::standing::{Kind, Standing};
 use super::{Peer, People};
@@ -104,6 +103,13 @@ impl Desk {
         self.judge(peer).kind == Kind::Operator
     }
 
+    /// Whether the peer may take over the service, and with it the apps' connections: root, or the agent's own
+    /// user, where no app lives.
+    pub fn is_heir(&self, peer: &Peer) -> bool {
+        let own = rustix::process::geteuid().as_raw();
+        (peer.uid == 0 || peer.uid == own) && self.is_operator(peer) && peer.is_there()
+    }
+
     /// Answers one line.
     pub async fn answer(&self, peer: &Arc<Peer>, line: &[u8]) -> Value {
         let request = match serde_json::from_slice(line) {
@@ -163,28 +169,29 @@ impl Desk {
 
     /// Answers once connections are taken where the process lives.
     async fn announce(&self, process: u32) -> Result<Value, Refusal> {
-        let failed = |error: AnnounceError| Refusal {
-            code: "failed",
-            message: error.to_string(),
-        };
         if self.node.places.is_none() {
             return Err(Refusal {
                 code: "failed",
                 message: "this agent intercepts nothing ([intercept] enabled = false), so it listens in no network namespace but its own".to_owned(),
             });
         }
-        let announcer = self.node.running().and_then(|it| it.announcer.as_ref());
-        let Some(announcer) = announcer else {
-            return Err(Refusal {
-                code: "starting",
-                message: "the agent is starting: ask again".to_owned(),
-            });
+        let running = self.node.running();
+        let acceptor = running.and_then(|running| running.announcer.as_ref()?.upgrade());
+        let arrival = match acceptor {
+            Some(acceptor) => acceptor.announce(process).await,
+            None => Err(AnnounceError::Resting),
         };
-        let (told, answer) = oneshot::channel();
-        // Nobody waits for it any more where the asking process has gone.
-        announcer.announce(process, move |arrival| drop(told.send(arrival)));
-        let arrival = answer.await.unwrap_or(Err(AnnounceError::Ending));
-        let arrival = arrival.map_err(failed)?;
+        let arrival = arrival.map_err(|error| match error {
+            // Whoever asks, asks the next one.
+            AnnounceError::Resting => Refusal {
+                code: "starting",
+                message: "an agent is starting: ask again".to_owned(),
+            },
+            error => Refusal {
+                code: "failed",
+                message: error.to_string(),
+            },
+        })?;
         Ok(json!({
             "cgroup": arrival.cgroup,
             "app": arrival.app,

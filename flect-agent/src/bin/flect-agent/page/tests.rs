@@ -19,7 +19,11 @@ impl Source for Fixed {
 /// A page on a free port, and its token.
 fn page() -> (SocketAddr, String) {
     let page = Page::new().unwrap();
-    page.serve((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(Fixed));
+    page.serve(
+        (Ipv4Addr::LOCALHOST, 0).into(),
+        Arc::new(Fixed),
+        Closing::never(),
+    );
     let start = Instant::now();
     loop {
         if let (Some(url), None) = page.report() {
@@ -165,7 +169,11 @@ fn a_port_in_use_is_told_and_tried_again() {
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let page = Page::new().unwrap();
     assert_eq!(page.report(), (None, None));
-    page.serve(taken.local_addr().unwrap(), Arc::new(Fixed));
+    page.serve(
+        taken.local_addr().unwrap(),
+        Arc::new(Fixed),
+        Closing::never(),
+    );
     let start = Instant::now();
     let failed = loop {
         if let (None, Some(why)) = page.report() {
