@@ -32,7 +32,7 @@ enum Command {
     /// Set memory and eviction of the environment, for all its stores together.
     Set(set::Args),
     /// Make an environment known to this user.
-    Add(add::Args),
+    Add(Box<add::Args>),
     /// Forget an environment that this user has added. Nothing happens to its Valkey.
     Remove(UseArgs),
 }
