@@ -20,6 +20,10 @@ use crate::rewrite::reply::INVALIDATION_CHANNEL;
 /// What may wait for a client that does not read it, as at Valkey's client-output-buffer-limit for subscribers.
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// How often the flushes of one transaction are told of: more say the same, and an app with many sessions could
+/// make its worker busy with nothing else for its neighbours.
+const TOLD_OF_ONE_MAX: usize = 64;
+
 /// Flushes under way. However they end, the store's sessions are told.
 #[derive(Debug)]
 pub struct Flushing {
@@ -44,8 +48,8 @@ pub struct Flushed {
 
 #[derive(Debug)]
 enum Untold {
-    /// A flush is over, and has happened or not.
-    Over { happened: bool },
+    /// So many flushes are over, and have happened or not.
+    Over { count: usize, happened: bool },
     /// The same for another session, of this protocol, whose invalidations come to this one.
     OfAnother(Protocol),
 }
@@ -133,9 +137,10 @@ impl Worker {
             if session.store.number != store || !session.tracking.on {
                 continue;
             }
-            let before = session.flushed.before;
-            for _ in numbers.clone().filter(|number| *number > before) {
-                self.tell_behind(key, Untold::Over { happened });
+            let first = (*numbers.start()).max(session.flushed.before + 1);
+            let count = (numbers.end() + 1).saturating_sub(first);
+            if count > 0 {
+                self.tell_behind(key, Untold::Over { count, happened });
             }
         }
     }
@@ -186,10 +191,14 @@ impl Worker {
             return false;
         };
         match untold {
-            Untold::Over { happened } => {
-                session.flushed.over += 1;
-                if happened || session.flushed.kept {
-                    session.flushed.kept = false;
+            Untold::Over { count, happened } => {
+                session.flushed.over += count;
+                let kept = std::mem::take(&mut session.flushed.kept);
+                let times = match happened {
+                    true => count.min(TOLD_OF_ONE_MAX),
+                    false => usize::from(kept),
+                };
+                for _ in 0..times {
                     self.tell_all_invalid(key);
                 }
             }
