@@ -33,11 +33,11 @@ mkdir -p /usr/local/bin
 install -m 755 /run/bed/systemctl /run/bed/journalctl /usr/local/bin/
 
 # A checkout as a document sees it: its own files can be changed, what is built is the test's.
-mkdir -p /srv/flect/target/release
+mkdir -p /srv/flect/target/dist
 cp -r /run/source/config /srv/flect/
 for program in flect flect-agent; do
-    touch "/srv/flect/target/release/$program"
-    mount --bind "/run/programs/$program" "/srv/flect/target/release/$program"
+    touch "/srv/flect/target/dist/$program"
+    mount --bind "/run/programs/$program" "/srv/flect/target/dist/$program"
 done
 
 # The distribution's Valkey as it comes: on loopback, the default user without a password.
