@@ -204,13 +204,7 @@ impl Watched {
         }
         let owner = path_of(&self.mount, event.cgroup).and_then(|path| self.claimants.of(&path));
         let thread = PathBuf::from(format!("/proc/{}/ns/net", event.thread));
-        let mut entered = self.namespaces.enter(&thread, owner.clone());
-        if let Ok(Entered::Full) = entered
-            && self.close_deserted_of(owner.as_deref(), on_event)
-        {
-            entered = self.namespaces.enter(&thread, owner);
-        }
-        let opened = match entered {
+        let opened = match self.enter(&thread, owner, on_event) {
             Ok(Entered::Full) => return FULL,
             Ok(Entered::Known) => Vec::new(),
             Ok(Entered::Opened(cookie, listeners)) => vec![(cookie, listeners)],
@@ -252,13 +246,7 @@ impl Watched {
         }
         let app = self.claimants.of(&cgroup);
         let way = PathBuf::from(format!("/proc/{process}/ns/net"));
-        let mut entered = self.namespaces.enter(&way, app.clone());
-        if let Ok(Entered::Full) = entered
-            && self.close_deserted_of(app.as_deref(), on_event)
-        {
-            entered = self.namespaces.enter(&way, app.clone());
-        }
-        let opened = match entered {
+        let opened = match self.enter(&way, app.clone(), on_event) {
             Ok(Entered::Known) => false,
             Ok(Entered::Opened(cookie, listeners)) => {
                 tell(vec![(cookie, listeners)], on_event);
@@ -275,6 +263,20 @@ impl Watched {
             app,
             opened,
         })
+    }
+
+    /// Opens listeners in one namespace, if need be in the place of a deserted one of the same owner.
+    fn enter(
+        &mut self,
+        way: &Path,
+        owner: Option<String>,
+        on_event: &mut impl FnMut(WatchEvent),
+    ) -> io::Result<Entered> {
+        let entered = self.namespaces.enter(way, owner.clone())?;
+        if matches!(entered, Entered::Full) && self.close_deserted_of(owner.as_deref(), on_event) {
+            return self.namespaces.enter(way, owner);
+        }
+        Ok(entered)
     }
 
     fn sweep(&mut self, on_event: &mut impl FnMut(WatchEvent)) {

@@ -110,7 +110,9 @@ impl Channel {
             return Err(io::Error::other("a message is too long"));
         }
         buffer.truncate(message.bytes);
-        let end = memchr(&buffer).ok_or_else(|| io::Error::other("a message has no line"))?;
+        // JSON has no line breaks of its own.
+        let end = memchr::memchr(b'\n', &buffer)
+            .ok_or_else(|| io::Error::other("a message has no line"))?;
         Ok(Some(Received {
             word: serde_json::from_slice(&buffer[..end])?,
             bytes: buffer[end + 1..].to_vec(),
@@ -123,11 +125,6 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// Where the line ends; JSON has no line breaks.
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
 }
 
 #[cfg(test)]
