@@ -1,6 +1,7 @@
 //! The agent's conversation with the shared Valkey as its operator: users and facts. What stores
 //! there are, the [registry](crate::registry) says.
 
+mod bounds;
 mod facts;
 mod learn;
 mod users;
@@ -17,6 +18,7 @@ use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
 use crate::scripts::{self, FunctionNames};
 use crate::store::{Prefix, Slug};
+pub use bounds::CLIENT_MEMORY;
 pub use facts::info_field;
 use users::UserKey;
 pub use users::hex;

@@ -38,6 +38,7 @@ mod redirect;
 mod replies;
 mod scripts;
 mod session;
+mod share;
 mod stalls;
 mod streaming;
 mod tracking;
@@ -198,6 +199,7 @@ pub fn spawn(
         upstream_count: upstreams.clone(),
         stalls: 0,
         overdue: Vec::new(),
+        turn: 0,
         now: EPOCH.elapsed(),
         now_us: 0,
         now_ms: 0,
@@ -281,6 +283,8 @@ pub(crate) struct Worker {
     /// Sessions whose replies are buffered, since others have waited long enough.
     overdue: Vec<Key<Session>>,
     upstream_count: Arc<AtomicUsize>,
+    /// How many turns the loop has made.
+    turn: u64,
     /// When this turn began, since [`EPOCH`]: the clock is read once a turn.
     now: Duration,
     /// The same in microseconds, of which only differences count.
@@ -321,6 +325,7 @@ impl Worker {
                 tracing::error!(%error, "the event queue failed; worker ends");
                 return;
             }
+            self.turn += 1;
             self.read_clock();
             if !self.take_events(&events) {
                 return;

@@ -10,6 +10,7 @@ mod buffers;
 mod connections;
 mod loops;
 mod scripts;
+mod server;
 pub(crate) mod stage;
 mod unread;
 mod upstreams;
@@ -22,7 +23,7 @@ type Body = fn() -> Result<()>;
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let bodies: [(&str, Body); 15] = [
+    let bodies: [(&str, Body); 18] = [
         ("connections::up_to_the_limit", connections::up_to_the_limit),
         ("connections::ten_thousand", connections::ten_thousand),
         ("connections::few_descriptors", connections::few_descriptors),
@@ -33,6 +34,9 @@ pub fn trials() -> Vec<Trial> {
         ("buffers::self_check", buffers::self_check),
         ("unread::messages", unread::messages),
         ("unread::monitor", unread::monitor),
+        ("server::holds_little", server::holds_little),
+        ("server::self_check", server::self_check),
+        ("server::is_asked_for_little", server::is_asked_for_little),
         ("scripts::endless", scripts::endless),
         ("scripts::self_check", scripts::self_check),
         ("loops::of_one_store", loops::of_one_store),

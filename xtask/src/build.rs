@@ -11,7 +11,7 @@ use crate::setup::{self, Part};
 /// The arguments of `cargo xtask build`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Build with optimisation of what is called per request, as it is tested and demonstrated
+    /// Build with optimisation of what is called per request, as it is demonstrated
     #[arg(long)]
     release: bool,
     /// Build what is shipped and measured, into target/dist: takes minutes
@@ -38,15 +38,23 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds the agent, the command and the integration tests with optimisation, and returns their
-/// folder.
+/// Builds the whole workspace as it is tried, and returns the folder. Without optimisation, as unit tests have it:
+/// trials wait more than they work, and to build everything twice would take longer than they all do.
+///
+/// # Errors
+/// When setup or cargo fails.
+pub fn tried() -> Result<PathBuf> {
+    cargo_build("dev", &["--workspace"])
+}
+
+/// Builds the agent and the command with optimisation, and returns their folder.
 ///
 /// Always together: another selection of packages makes cargo select other features of what they
 /// share, and build all of it once more.
 ///
 /// # Errors
 /// When setup or cargo fails.
-pub fn optimised() -> Result<PathBuf> {
+fn optimised() -> Result<PathBuf> {
     cargo_build(
         "release",
         &["-p", "flect-agent", "-p", "flect-tests", "--bins"],

@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     need_root("sanitize", "everything it makes is removed at the end")?;
     setup::ensure(&[Part::Bpf, Part::Valkey, Part::Clients])?;
-    let trials = build::optimised()?.join("flect-integration");
+    let trials = build::tried()?.join("flect-integration");
     let folder = instrumented()?;
     let own = folder.join("flect-integration");
     // Trials take the programs beside them.

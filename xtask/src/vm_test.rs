@@ -178,7 +178,7 @@ pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
         .iter()
         .map(|name| find(name))
         .collect::<Result<Vec<_>>>()?;
-    let programs = build::optimised()?;
+    let programs = build::tried()?;
     let folder = tools::target().join("vm");
     let image = image::make(&folder, &programs).context("making the disk image")?;
     let mut args = args.clone();

@@ -60,6 +60,9 @@ impl Worker {
                 self.queue_run(key);
                 return;
             }
+            if reads == 0 && !self.may_read_session(key) {
+                return;
+            }
             reads += 1;
             hungry = false;
             if !self.read_session(key) {
@@ -95,13 +98,14 @@ impl Worker {
                     // A short read has emptied the socket; the next bytes bring an event.
                     session.readable = false;
                 }
-                if session.input.is_empty() {
+                let (store, mut input) = (session.store.number, std::mem::take(&mut session.input));
+                self.moved(Some(store), count);
+                if input.is_empty() {
                     let taken = self.take_requests(key, &scratch[..count]);
                     if let Some(session) = self.sessions.get_mut(key) {
                         session.input.extend_from_slice(&scratch[taken..count]);
                     }
                 } else {
-                    let mut input = std::mem::take(&mut session.input);
                     input.extend_from_slice(&scratch[..count]);
                     let taken = self.take_requests(key, &input);
                     self.keep(key, input, taken);

@@ -17,9 +17,10 @@ use super::arena::Key;
 use super::events::Listener;
 use super::outbox::Flushed;
 use super::pace::Reserved;
-use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, Lane, Session};
+use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, Lane, Session};
+use super::share::Share;
 use super::unblock::Early;
-use super::upstream::{Role, State, UPSTREAM_OUT_BYTES_MAX, Upstream};
+use super::upstream::{Role, State, Upstream, Window};
 use crate::environment::Store;
 use crate::metrics::Meter;
 use crate::resp::Protocol;
@@ -35,6 +36,8 @@ const POOLED_FOR: Duration = Duration::from_secs(30);
 pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
+    /// What was known of replies on the latest shared connection that a slow session has taken.
+    window: Window,
     pooled: [Vec<Key<Upstream>>; 2],
     /// Store-wide commands under way.
     pub jobs: usize,
@@ -44,6 +47,7 @@ pub struct StoreLanes {
     /// Sessions that wait for the store's share of commands.
     pub paced: VecDeque<Key<Session>>,
     pub reserved: Option<Reserved>,
+    pub share: Share,
     /// This turn's lines for those that monitor.
     pub lines: Vec<u8>,
     meter: Option<Arc<Meter>>,
@@ -55,12 +59,14 @@ impl StoreLanes {
         Self {
             store,
             shared: [None, None],
+            window: Window::new(),
             pooled: [Vec::new(), Vec::new()],
             jobs: 0,
             turns: VecDeque::new(),
             sorter: [None, None],
             paced: VecDeque::new(),
             reserved: None,
+            share: Share::default(),
             lines: Vec::new(),
             meter: None,
             listener: Listener::default(),
@@ -73,9 +79,10 @@ impl StoreLanes {
         self.meter.get_or_insert_with(|| self.store.new_meter())
     }
 
-    /// New sessions get another shared connection from now on.
-    pub fn retire(&mut self, protocol: Protocol) {
+    /// New sessions get another shared connection from now on, of which as much is expected as of this one.
+    pub fn retire(&mut self, protocol: Protocol, window: Window) {
         self.shared[place(protocol)] = None;
+        self.window = window;
     }
 }
 
@@ -108,10 +115,7 @@ impl Worker {
             }
             Lane::Shared(_) | Lane::None => self.new_lane(key, own)?,
         };
-        let room = self
-            .upstreams
-            .get(upstream)
-            .is_some_and(|u| u.out.len() < UPSTREAM_OUT_BYTES_MAX);
+        let room = self.upstreams.get(upstream).is_some_and(Upstream::has_room);
         if room {
             return Some(upstream);
         }
@@ -160,8 +164,9 @@ impl Worker {
         {
             return Some(key);
         }
-        let credentials = lanes.store.credentials.clone();
+        let (credentials, window) = (lanes.store.credentials.clone(), lanes.window);
         let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
+        self.upstreams.get_mut(key)?.window = window;
         of(&mut self.stores, Some(store))?.shared[place(protocol)] = Some(key);
         Some(key)
     }
@@ -205,8 +210,15 @@ impl Worker {
             store_of_lane.upstreams.sub(1);
             return None;
         };
+        let is_heavy = self
+            .sessions
+            .get(session)
+            .is_some_and(|session| session.heavy);
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.count_for(&store_of_lane);
+            if is_heavy {
+                upstream.window = Window::expecting(HEAVY_REPLY_BYTES);
+            }
         }
         Some(key)
     }
@@ -221,13 +233,7 @@ impl Worker {
             State::Connecting | State::Greeting => Ok(()),
         };
         match sent.and_then(|()| upstream.socket.flush()) {
-            Ok(()) => {
-                if upstream.out.len() < UPSTREAM_OUT_BYTES_MAX / 2 {
-                    for session in std::mem::take(&mut upstream.waiting) {
-                        self.open_gate(session, Gate::Upstream);
-                    }
-                }
-            }
+            Ok(()) => self.release(key),
             Err(error) => {
                 tracing::debug!(%error, "an upstream connection broke while writing");
                 self.fail_upstream(key);
@@ -266,6 +272,14 @@ impl Worker {
                 tracing::debug!(%error, "a client connection broke while writing");
                 self.close_session(key);
             }
+        }
+    }
+
+    /// Lets those go on that waited for room in a connection.
+    pub(super) fn release(&mut self, key: Key<Upstream>) {
+        let released = self.upstreams.get_mut(key).map(Upstream::released);
+        for session in released.unwrap_or_default() {
+            self.open_gate(session, Gate::Upstream);
         }
     }
 

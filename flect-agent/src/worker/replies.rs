@@ -39,6 +39,9 @@ impl Worker {
     }
 
     fn read_upstream(&mut self, key: Key<Upstream>) {
+        if !self.may_read_upstream(key) {
+            return;
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         for _ in 0..READS_PER_TURN {
             let Some(upstream) = self.upstreams.get_mut(key) else {
@@ -60,6 +63,8 @@ impl Worker {
                         // A short read has emptied the socket; more bytes bring an event.
                         upstream.readable = false;
                     }
+                    let store = upstream.store;
+                    self.moved(store, count);
                     self.take_bytes(key, &scratch[..count]);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -207,6 +212,9 @@ impl Worker {
                 Broken("a reply could not be read")
             })?;
             taken += advance.consumed;
+            if let Some(upstream) = self.upstreams.get_mut(key) {
+                upstream.window.came(advance.consumed);
+            }
             if verdict != Verdict::Clean
                 && let Some(session_key) = session
             {
@@ -245,6 +253,7 @@ impl Worker {
             return Ok(());
         };
         upstream.guard.end();
+        upstream.window.answered();
         let refused = upstream.refused;
         if upstream.unasked {
             upstream.unasked = false;
@@ -354,6 +363,9 @@ impl Worker {
         }
         if let Some(upstream) = self.upstreams.get_mut(key) {
             upstream.out.forget(end);
+            if !upstream.waiting.is_empty() {
+                self.release(key);
+            }
         }
         Ok(())
     }

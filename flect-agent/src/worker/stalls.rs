@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Worker;
 use super::arena::Key;
 use super::lanes;
-use super::session::{CLIENT_OUT_BYTES_HIGH, HELD_BYTES_MAX, Lane, Session};
+use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HELD_BYTES_MAX, Lane, Session};
 use super::upstream::{Role, Stall, Upstream};
 
 /// How long others wait for a client that takes nothing of its large reply, before the reply is
@@ -27,16 +27,14 @@ impl Worker {
         if waiting_bytes < CLIENT_OUT_BYTES_HIGH {
             return;
         }
-        let Some(upstream) = self.upstreams.get_mut(upstream_key) else {
+        self.retire(upstream_key);
+        let (Some(session), Some(upstream)) = (
+            self.sessions.get_mut(key),
+            self.upstreams.get_mut(upstream_key),
+        ) else {
             return;
         };
         if upstream.role == Role::Shared {
-            if !upstream.retired {
-                upstream.retired = true;
-                if let Some(lanes) = lanes::of(&mut self.stores, upstream.store) {
-                    lanes.retire(upstream.protocol);
-                }
-            }
             // Sessions that are owed nothing here are on other connections by now, so this one
             // can become the slow session's own, and the server's back-pressure reaches only it.
             if !upstream.others_wait(key) {
@@ -58,6 +56,23 @@ impl Worker {
                 since: Instant::now(),
                 waiting_bytes,
             });
+        }
+    }
+
+    /// A shared connection gets no new sessions, and keeps only those that it owes something.
+    fn retire(&mut self, key: Key<Upstream>) {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
+        if upstream.role != Role::Shared || upstream.retired {
+            return;
+        }
+        upstream.retired = true;
+        if let Some(lanes) = lanes::of(&mut self.stores, upstream.store) {
+            lanes.retire(upstream.protocol, upstream.window);
+        }
+        for waiting in std::mem::take(&mut upstream.waiting) {
+            self.open_gate(waiting, Gate::Upstream);
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod socket;
 mod tls;
+mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
 use crate::store::Namespace;
 use socket::Socket;
+pub use window::Window;
 
 /// Bytes that may wait on a connection before the sessions that feed it pause: a few socket
 /// buffers' worth, so that the server never idles for want of them.
@@ -42,6 +44,7 @@ pub struct Upstream {
     /// The beginning of a reply whose rest has not come.
     pub leftover: Vec<u8>,
     pub owed: VecDeque<Owed>,
+    pub window: Window,
     pub rewriter: ReplyRewriter,
     /// What stands between the rewriter and the client.
     pub guard: Guard,
@@ -227,6 +230,7 @@ impl Upstream {
             out: Outbox::default(),
             leftover: Vec::new(),
             owed: VecDeque::new(),
+            window: Window::new(),
             rewriter: ReplyRewriter::default(),
             guard: Guard::default(),
             unasked: false,
@@ -297,6 +301,26 @@ impl Upstream {
     ) -> Result<Advance, ReplyError> {
         self.rewriter.forget_names();
         self.rewriter.advance(bytes, nobody, dropped)
+    }
+
+    /// Whether one more request may be put into it now.
+    pub fn has_room(&self) -> bool {
+        self.out.len() < UPSTREAM_OUT_BYTES_MAX
+            && self.window.is_open(self.owed.len(), self.is_shared())
+    }
+
+    /// The sessions that wait for room, once there is so much that they do not wait again at once.
+    pub fn released(&mut self) -> Vec<Key<Session>> {
+        // Twice as many would still be within the window.
+        let open = self.window.is_open(self.owed.len() * 2, self.is_shared());
+        if self.waiting.is_empty() || !open || self.out.len() >= UPSTREAM_OUT_BYTES_MAX / 2 {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.role == Role::Shared
     }
 
     /// Whether anybody but `session` is owed a reply here.

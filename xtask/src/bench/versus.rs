@@ -190,7 +190,10 @@ impl Args {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
             return Ok((Programs::in_folder(folder)?, name.into_owned()));
         }
-        if self.quick || self.smoke {
+        if self.smoke {
+            return Ok((Programs::in_folder(&build::tried()?)?, "dev".to_owned()));
+        }
+        if self.quick {
             return Ok((build::programs()?, "release".to_owned()));
         }
         Ok((Programs::in_folder(&build::shipped()?)?, "dist".to_owned()))

@@ -49,7 +49,7 @@ const PYTHON_UNUSED: [&str; 8] = [
 /// Room for what the tests write; the image is sparse.
 const FREE_MEGABYTES: u64 = 512;
 
-/// Makes the image from the programs in `built` (`target/release`).
+/// Makes the image from the programs in `built` (`target/debug`).
 ///
 /// # Errors
 /// When something is missing, or mke2fs fails.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use flect_agent::admin::{Admin, AdminError};
+use flect_agent::admin::{Admin, AdminError, CLIENT_MEMORY};
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
@@ -443,13 +443,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// Applies the settings of the server that the registry keeps. A server that refuses them still
-    /// serves.
+    /// Applies the settings of the server that the registry keeps, and bounds what nobody has bounded. A
+    /// server that refuses them still serves.
     async fn apply_settings(&mut self) {
         let applied = async {
             let settings = self.admin.registry().settings().await?;
             if !settings.is_empty() {
                 self.admin.apply_settings(&settings).await?;
+            }
+            let is_meant = settings.iter().any(|(name, _)| name == CLIENT_MEMORY);
+            if !is_meant && let Some(bytes) = self.admin.bound_clients().await? {
+                tracing::info!(bytes, "the memory of Valkey's clients was without a limit");
             }
             Ok::<_, AdminError>(settings.len())
         };

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::admission::TOO_MANY_CLIENTS;
 use super::super::arena::Key;
-use super::super::session::{Lane, Session};
+use super::super::session::{Gate, Lane, Session};
 use super::super::upstream::{Owed, Recipient, Role, State, Upstream};
 use super::super::{Request, Worker};
 use crate::audit::{self, Reason, Subject};
@@ -20,6 +20,9 @@ impl Worker {
             if let Recipient::Job(job) = to {
                 self.fail_job(job);
             }
+        }
+        for session in upstream.waiting {
+            self.open_gate(session, Gate::Upstream);
         }
     }
 
@@ -83,6 +86,8 @@ impl Worker {
         }
         for session in upstream.waiting {
             self.close_session_of(session, key);
+            // One that has been served meanwhile is on no connection, and takes another.
+            self.open_gate(session, Gate::Upstream);
         }
     }
 

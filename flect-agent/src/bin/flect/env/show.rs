@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use flect_agent::admin::info_field;
+use flect_agent::admin::{CLIENT_MEMORY, info_field};
 use serde::Serialize;
 
 use crate::Global;
@@ -19,6 +19,12 @@ struct Shown {
     /// 0 is no limit.
     memory_max_bytes: u64,
     eviction_policy: String,
+    /// What the server holds of requests and replies that are not whole or not read.
+    client_memory_used_bytes: u64,
+    /// As the server's `maxmemory-clients` says it: bytes, or per cent of `maxmemory`; 0 is no limit.
+    client_memory_max: String,
+    /// Clients disconnected at that limit since the server's start.
+    clients_evicted: u64,
     keys: u64,
     stores: usize,
     stores_being_removed: usize,
@@ -31,9 +37,12 @@ pub fn run(global: &Global, name: Option<&str>) -> anyhow::Result<ExitCode> {
         let mut operator = Operator::connect_to(name.or(global.env.as_deref())).await?;
         let snapshot = operator.admin.registry().snapshot().await?;
         let mut connection = operator.admin.connection();
-        let (info, keys): (String, u64) = redis::pipe()
+        let (info, keys, bound): (String, u64, Vec<String>) = redis::pipe()
             .cmd("INFO")
             .cmd("DBSIZE")
+            .cmd("CONFIG")
+            .arg("GET")
+            .arg(CLIENT_MEMORY)
             .query_async(&mut connection)
             .await?;
         let field = |name: &str| info_field(&info, name).unwrap_or_default().to_owned();
@@ -53,6 +62,9 @@ pub fn run(global: &Global, name: Option<&str>) -> anyhow::Result<ExitCode> {
             memory_used_bytes: field("used_memory").parse().unwrap_or(0),
             memory_max_bytes: field("maxmemory").parse().unwrap_or(0),
             eviction_policy: field("maxmemory_policy"),
+            client_memory_used_bytes: field("mem_clients_normal").parse().unwrap_or(0),
+            client_memory_max: bound.get(1).cloned().unwrap_or_default(),
+            clients_evicted: field("evicted_clients").parse().unwrap_or(0),
             keys,
             stores: snapshot.stores.len(),
             stores_being_removed: snapshot.removed.len(),
@@ -68,18 +80,24 @@ fn text(shown: &Shown) -> String {
         0 => "no limit".to_owned(),
         bytes => format!("of {}", size(bytes)),
     };
+    let client_limit = match shown.client_memory_max.as_str() {
+        "0" => "no limit".to_owned(),
+        text => format!("of {}", text.parse().map_or(text.to_owned(), size)),
+    };
     let removing = match shown.stores_being_removed {
         0 => String::new(),
         count => format!(", {count} removed and not all deleted"),
     };
     format!(
-        "name      {}\nserver    {} {} at {}\nmemory    {} used, {limit}, eviction {}\nstores    {}{removing}\nkeys      {}",
+        "name      {}\nserver    {} {} at {}\nmemory    {} used, {limit}, eviction {}\nclients   {} held, {client_limit}, {} disconnected for it\nstores    {}{removing}\nkeys      {}",
         shown.name,
         shown.server,
         shown.version,
         shown.address,
         size(shown.memory_used_bytes),
         shown.eviction_policy,
+        size(shown.client_memory_used_bytes),
+        shown.clients_evicted,
         shown.stores,
         shown.keys,
     )
