@@ -402,6 +402,7 @@ impl Worker {
                 Message::Pin { store, id, asker } => self.pin(store, id, asker),
                 Message::Pinned(Ticket(key), found) => self.pinned(key, found),
                 Message::Moved => self.follow_valkey(),
+                Message::UsersMade => self.log_in_again(),
                 Message::Dismiss(app) => self.dismiss(&app),
                 Message::Count(asker) => self.tell_census(asker),
                 Message::Leave(leaving) => self.leave(leaving),

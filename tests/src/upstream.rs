@@ -2,6 +2,7 @@
 //! server is not who it should be, hands its place to another, or refuses.
 
 mod certificates;
+mod loading;
 mod refusals;
 mod replicas;
 mod tls;
@@ -19,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         .iter()
         .chain(&replicas::BODIES)
         .chain(&refusals::BODIES)
+        .chain(&loading::BODIES)
         .map(|&(name, body)| {
             Trial::test(format!("upstream::{name}"), move || {
                 body().map_err(|error| Failed::from(format!("{error:#}")))

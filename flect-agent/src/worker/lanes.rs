@@ -218,7 +218,7 @@ impl Worker {
         // Before the connection is open, only its handshake has something to send.
         let sent = match upstream.state {
             State::Open => upstream.out.flush(&mut upstream.socket).map(drop),
-            State::Connecting | State::Greeting => Ok(()),
+            State::Connecting | State::Greeting | State::Unknown => Ok(()),
         };
         match sent.and_then(|()| upstream.socket.flush()) {
             Ok(()) => {

@@ -3,12 +3,10 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::super::admission::TOO_MANY_CLIENTS;
 use super::super::arena::Key;
 use super::super::session::{Lane, Session};
 use super::super::upstream::{Owed, Recipient, Role, State, Upstream};
-use super::super::{Request, Worker};
-use crate::audit::{self, Reason, Subject};
+use super::super::Worker;
 
 impl Worker {
     pub(in crate::worker) fn close_upstream(&mut self, key: Key<Upstream>) {
@@ -94,20 +92,5 @@ impl Worker {
             found.lane = Lane::None;
             self.close_session(session);
         }
-    }
-
-    /// The server refused the greeting: most likely it was restarted and lost its users.
-    pub(in crate::worker) fn greeting_refused(&mut self, error: &[u8]) {
-        if error.starts_with(TOO_MANY_CLIENTS) {
-            // Users are in place; making them again would only add to what the server has to do.
-            audit::note(Reason::Upstreams, Subject::default(), || {
-                "Valkey takes no more clients (maxclients)".to_owned()
-            });
-            return;
-        }
-        let error = String::from_utf8_lossy(error);
-        tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
-        // The control side ends only with the process.
-        let _ = self.control.send(Request::UsersMissing);
     }
 }

@@ -135,6 +135,7 @@ async fn serve(
                     let _ = admin.ensure_housekeeper().await;
                     let _ = admin.ensure_librarian().await;
                     let _ = admin.ensure_users(&store).await;
+                    worker.send(Message::UsersMade);
                 }
                 // The operator's connection follows when it is used.
                 Some(Request::Doubt) => {}
