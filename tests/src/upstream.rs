@@ -1,7 +1,7 @@
 //! How the agent reaches its Valkey: TLS with certificates of both sides, and what becomes of apps when the
 //! server is not who it should be, hands its place to another, or refuses.
 
-mod certificates;
+pub(crate) mod certificates;
 mod loading;
 mod refusals;
 mod replicas;

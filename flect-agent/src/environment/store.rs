@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::pause::Pause;
 use super::settings::Settings;
 use super::{Credentials, lock};
+use crate::audit::Counts;
 use crate::diagnosis::Diagnosis;
 use crate::integrity::OwnNames;
 use crate::metrics::Meter;
@@ -39,7 +40,7 @@ pub struct Store {
     pub sorter: Credentials,
     /// Channel patterns that the store's user may subscribe to literally, as Valkey demands of
     /// PSUBSCRIBE (`ACLCheckChannelAgainstList` in acl.c compares the text).
-    pub granted_patterns: Mutex<HashSet<Vec<u8>>>,
+    granted_patterns: Mutex<HashSet<Vec<u8>>>,
     /// Patterns that this node's sessions subscribe to.
     pub patterns: Patterns,
     /// Its scripts as this node knows them.
@@ -66,6 +67,8 @@ pub struct Store {
     retired: AtomicBool,
     /// One for each worker that has had a session of the store.
     meters: Mutex<Vec<Arc<Meter>>>,
+    /// What its apps were refused on this node and which limits they met, by the audit log's reasons.
+    pub refusals: Counts,
     /// What its apps are told of slow and large commands.
     pub diagnosis: Diagnosis,
     /// What was counted when an app last reset its statistics.
@@ -154,6 +157,7 @@ impl Store {
             token: ArcSwapOption::empty(),
             retired: AtomicBool::new(false),
             meters: Mutex::default(),
+            refusals: Counts::default(),
             diagnosis: Diagnosis::default(),
             reset_at: Mutex::default(),
             measured: [AtomicU64::new(UNMEASURED), AtomicU64::new(UNMEASURED)],
@@ -189,6 +193,11 @@ impl Store {
             slug: slug.clone(),
             aliases: aliases.to_vec(),
         }));
+    }
+
+    /// The patterns that its user may subscribe to literally. Not to be held for long: workers look at it.
+    pub fn granted(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        lock(&self.granted_patterns)
     }
 
     /// Whether this is its name, or an earlier one.

@@ -103,6 +103,11 @@ impl Pins {
     }
 }
 
+/// Where a map of this release's schema is pinned below a folder.
+pub(super) fn map_of_schema(root: &Path, name: &str) -> PathBuf {
+    root.join(format!("v{SCHEMA}")).join(format!("{MAP}{name}"))
+}
+
 /// Removes whatever is pinned below a folder, of any schema.
 pub(super) fn detach(root: &Path) -> Result<DetachReport, InterceptionError> {
     if !root.exists() {

@@ -285,10 +285,7 @@ impl Worker {
         };
         let channels = session.namespace.channels();
         let granted = session
-            .store
-            .granted_patterns
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .store.granted();
         if request
             .args()
             .skip(1)

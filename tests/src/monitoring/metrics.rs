@@ -80,6 +80,11 @@ fn say_what_clients_did() -> Result<()> {
         seen.one("flect_store_refused_total", &store)? == 1.0,
         "refused"
     );
+    let operator = [("store", "store1"), ("reason", "operator-command")];
+    ensure!(
+        seen.one("flect_store_refusals_total", &operator)? == 1.0,
+        "refused, with its reason"
+    );
     let duration = "flect_store_request_duration_seconds";
     let count = of(&seen, &format!("{duration}_count"), "read");
     ensure!(count == 20.0, "{count} durations");

@@ -104,7 +104,7 @@ fn loading() -> Result<()> {
     // An agent that starts now has nothing to know its stores by, and waits; so do connects.
     bed.kill_agent()?;
     bed.spawn_agent_with("A=1")?;
-    wait_until(TOLD_WITHIN * 4, || Ok(bed.agent_log().contains("LOADING")))
+    wait_until(TOLD_WITHIN * 4, || Ok(bed.agent_log().contains("is loading the dataset")))
         .with_context(|| bed.agent_log())?;
     ensure!(is_loading(&bed)?, "it has loaded too soon for this trial");
     let quick = bed.operator()?.command(&["CONFIG", "SET", "key-load-delay", "0"])?;

@@ -1,5 +1,5 @@
 //! What runs beside the keeper over connections of the operator's: hearing of changes, following the primary,
-//! ending scripts that take too long, measuring stores.
+//! making users on its replicas, ending scripts that take too long, measuring stores.
 //!
 //! Invariant: dropped, they end; so others with new credentials can take their place.
 
@@ -12,6 +12,7 @@ use flect_agent::config::Config;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::understudies::Understudies;
 use crate::{follow, pursuit, warden};
 
 /// Those that run.
@@ -22,6 +23,8 @@ pub struct Companions {
     doubted: Arc<Notify>,
     /// Who hears that it is another one.
     moved: Arc<Notify>,
+    /// Servers that may become the primary.
+    pub understudies: Understudies,
     /// What tells this agent from all others of the environment, in the registry.
     name: String,
     tasks: JoinSet<()>,
@@ -33,6 +36,7 @@ impl Companions {
             changed,
             doubted: Arc::default(),
             moved: Arc::default(),
+            understudies: Understudies::default(),
             name: own_name(),
             tasks: JoinSet::new(),
         };
@@ -50,6 +54,8 @@ impl Companions {
             .spawn(pursuit::run(connection.clone(), doubted, moved));
         self.tasks
             .spawn(follow::listen(connection.clone(), changed));
+        self.tasks
+            .spawn(self.understudies.clone().run(connection.clone()));
         let busy_seconds = config.limits.busy_seconds;
         self.tasks
             .spawn(warden::run(connection.clone(), busy_seconds));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use flect_agent::admin::{Admin, AdminError};
+use flect_agent::admin::Admin;
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
@@ -152,6 +152,13 @@ impl Keeper {
 
     /// Applies what has changed. Errors of the server are told and tried again by the next poll.
     async fn look_at_registry(&mut self) -> anyhow::Result<()> {
+        let number = self.node.news.begin();
+        let looked = self.follow_registry().await;
+        self.node.news.end(number);
+        looked
+    }
+
+    async fn follow_registry(&mut self) -> anyhow::Result<()> {
         let Ok(version) = self.admin.registry().version().await else {
             return Ok(());
         };
@@ -214,6 +221,7 @@ impl Keeper {
         self.snapshot = snapshot;
         self.backup = backup;
         self.apply_due = false;
+        self.companions.understudies.want(self.cast());
         self.ensure_events().await;
         Ok(())
     }
@@ -264,7 +272,9 @@ impl Keeper {
                 ticket,
             } => {
                 let result = self.admin.grant(&store, &patterns).await;
+                self.companions.understudies.want(self.cast());
                 if let Err(error) = &result {
+                    store.refusals.add(Reason::Patterns);
                     let slug = store.slug();
                     tracing::debug!(store = %slug, %error, "patterns not granted");
                     let subject = Subject {

@@ -104,7 +104,7 @@ impl Worker {
             if !event.is_writable() || !upstream.socket.is_connected() {
                 return;
             }
-            if !self.greet(key) {
+            if !self.send_hello(key) {
                 return;
             }
         }
@@ -122,7 +122,7 @@ impl Worker {
     }
 
     /// Sends the greeting; `false` when the connection broke.
-    fn greet(&mut self, key: Key<Upstream>) -> bool {
+    fn send_hello(&mut self, key: Key<Upstream>) -> bool {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return false;
         };
@@ -169,7 +169,7 @@ impl Worker {
                 && upstream.state == State::Unknown
             {
                 upstream.owe_greeting();
-                self.greet(key);
+                self.send_hello(key);
             }
         }
     }

@@ -7,6 +7,7 @@ use flect_agent::admin::AdminError;
 use flect_agent::worker::Message;
 
 use super::Keeper;
+use crate::understudies::Cast;
 
 impl Keeper {
     /// Whether the server answers. Another run of it has lost users and settings, and so has another server.
@@ -18,6 +19,19 @@ impl Keeper {
         let Ok(count) = self.admin.command_count().await else {
             return false;
         };
+        let is_here = |keeper: &Self| place == keeper.admin.connection().address();
+        if run_id != self.equipped
+            && place.is_some()
+            && is_here(self)
+            && self.companions.understudies.is_ready(&run_id, &self.cast())
+        {
+            tracing::info!("the new primary has the agent's users already");
+            self.equipped.clone_from(&run_id);
+            // What is still to be done there, apps need not wait for.
+            self.lead_workers().await;
+            self.ensure_events().await;
+            self.command_count = 0;
+        }
         // Users first: they are all that apps need to hear from the server itself what is the matter with it,
         // while it still loads its data, say.
         let is_equipped = run_id == self.equipped;
@@ -43,7 +57,7 @@ impl Keeper {
             self.stores.exhume();
             self.run_id = run_id;
         }
-        if place.is_some() && place == self.admin.connection().address() {
+        if place.is_some() && is_here(self) {
             self.lead_workers().await;
         }
         true
@@ -117,6 +131,7 @@ impl Keeper {
         match &result {
             Ok(()) => {
                 tracing::info!("the agent's users are in place");
+                self.companions.understudies.want(self.cast());
                 for worker in self.workers.iter() {
                     worker.send(Message::UsersMade);
                 }
@@ -124,6 +139,16 @@ impl Keeper {
             Err(error) => tracing::warn!(%error, "the agent's users could not be made"),
         }
         result.is_ok()
+    }
+
+    /// The users that replicas must have, as they are now.
+    pub(super) fn cast(&self) -> Cast {
+        let stores = self.stores.served().values().cloned();
+        Cast::new(
+            self.admin.outfit(),
+            stores.collect(),
+            self.stores.buried().clone(),
+        )
     }
 
     async fn make_users(&mut self) -> Result<(), AdminError> {
