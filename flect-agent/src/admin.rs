@@ -252,8 +252,7 @@ impl Admin {
             .await;
         let keeps = outfit::keeps_channels(store, told.map_err(|cause| self.server(cause))?);
         if !keeps {
-            store.granted()
-                .clear();
+            store.granted().clear();
         }
         // A server that has taken the place of another may lack what that one was told last.
         for user in self.outfit.clone().of_store(store, keeps) {
@@ -269,8 +268,7 @@ impl Admin {
     /// When the server refuses, or the store has too many patterns already.
     pub async fn grant(&mut self, store: &Store, patterns: &[Vec<u8>]) -> Result<(), AdminError> {
         let own = store.prefix.namespace(0);
-        let granted = store.granted()
-            .len();
+        let granted = store.granted().len();
         if granted + patterns.len() > GRANTED_PATTERNS_MAX
             || patterns
                 .iter()
@@ -288,8 +286,7 @@ impl Admin {
             rules: rules.collect(),
         };
         self.order(&user.command()).await?;
-        store.granted()
-            .extend(patterns.iter().cloned());
+        store.granted().extend(patterns.iter().cloned());
         Ok(())
     }
 

@@ -186,6 +186,8 @@ pub fn spawn(
         librarians: Vec::new(),
         next_address: 0,
         doubted: None,
+        next_reader: 0,
+        reader_lost: None,
         unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -262,6 +264,9 @@ pub(crate) struct Worker {
     next_address: usize,
     /// When the control side was last told that this may not be the primary.
     doubted: Option<Duration>,
+    /// Which replica is read from next, and when one could not be reached.
+    next_reader: usize,
+    reader_lost: Option<Duration>,
     /// How long no further connection is tried.
     unreachable: Backoff,
     /// Sessions that may have something to do.

@@ -3,6 +3,7 @@
 
 pub(crate) mod certificates;
 mod loading;
+mod reading;
 mod refusals;
 mod replicas;
 mod tls;
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         .chain(&replicas::BODIES)
         .chain(&refusals::BODIES)
         .chain(&loading::BODIES)
+        .chain(&reading::BODIES)
         .map(|&(name, body)| {
             Trial::test(format!("upstream::{name}"), move || {
                 body().map_err(|error| Failed::from(format!("{error:#}")))

@@ -131,7 +131,9 @@ pub fn users_gone(prefix: &Prefix) -> redis::Cmd {
     let id = prefix.as_str().trim_matches(['{', '}']);
     let mut command = redis::cmd("ACL");
     command.arg("DELUSER");
-    command.arg(format!("flect.{id}")).arg(format!("flect.{id}.sort"));
+    command
+        .arg(format!("flect.{id}"))
+        .arg(format!("flect.{id}.sort"));
     command
 }
 

@@ -32,14 +32,14 @@ fn sentinels_and_nodes_are_taken() {
         assert_eq!(config.valkey.reached_at(), reached);
         config
     };
-    let config = check("nodes = ['10.0.0.2:6380', '[::2]:1']\n", "10.0.0.2:6380, [::2]:1");
+    let config = check(
+        "nodes = ['10.0.0.2:6380', '[::2]:1']\n",
+        "10.0.0.2:6380, [::2]:1",
+    );
     // Apps must not reach a node by themselves.
     assert_eq!(config.intercept_ports(), [1, 6379, 6380]);
     let told = "[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:1', 'b:2']\ntls = true\n";
-    check(
-        &format!("{told}[valkey.tls]\n"),
-        "m by Sentinels a:1, b:2",
-    );
+    check(&format!("{told}[valkey.tls]\n"), "m by Sentinels a:1, b:2");
 }
 
 #[test]

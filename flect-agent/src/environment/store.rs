@@ -65,6 +65,7 @@ pub struct Store {
     names: ArcSwap<Names>,
     token: ArcSwapOption<TokenDigest>,
     retired: AtomicBool,
+    replica_reads: AtomicBool,
     /// One for each worker that has had a session of the store.
     meters: Mutex<Vec<Arc<Meter>>>,
     /// What its apps were refused on this node and which limits they met, by the audit log's reasons.
@@ -156,6 +157,7 @@ impl Store {
             names: ArcSwap::from_pointee(names),
             token: ArcSwapOption::empty(),
             retired: AtomicBool::new(false),
+            replica_reads: AtomicBool::new(false),
             meters: Mutex::default(),
             refusals: Counts::default(),
             diagnosis: Diagnosis::default(),
@@ -171,8 +173,16 @@ impl Store {
     /// Takes over what its record says of limits, settings and token now. Sessions that are open stay open.
     pub fn follow(&self, record: &Record) {
         self.limits.set(&record.limits);
+        self.replica_reads
+            .store(record.replica_reads, Ordering::Relaxed);
         self.settings.set(&record.settings);
         self.token.store(record.token.clone().map(Arc::new));
+    }
+
+    /// Whether replicas may answer what only reads.
+    #[must_use]
+    pub fn replica_reads(&self) -> bool {
+        self.replica_reads.load(Ordering::Relaxed)
     }
 
     /// What its apps have set for it.

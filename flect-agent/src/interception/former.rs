@@ -61,7 +61,9 @@ impl Drop for Former {
             return;
         }
         match self.put_back() {
-            Ok(()) => tracing::warn!("the hooks are told again what the running agent had told them"),
+            Ok(()) => {
+                tracing::warn!("the hooks are told again what the running agent had told them")
+            }
             Err(error) => tracing::error!(
                 %error,
                 "the hooks keep what this agent has told them, though another serves: restart that one"

@@ -47,10 +47,7 @@ pub enum Standing {
 ///
 /// # Errors
 /// When the server cannot be reached within 2 seconds or refuses the login.
-async fn converse(
-    address: &UpstreamAddress,
-    login: &Login,
-) -> RedisResult<MultiplexedConnection> {
+async fn converse(address: &UpstreamAddress, login: &Login) -> RedisResult<MultiplexedConnection> {
     let connected = async {
         let stream = dial(address).await?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_WITHIN));

@@ -6,6 +6,7 @@
 
 pub(super) mod connecting;
 mod ending;
+pub(super) mod reading;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -36,6 +37,8 @@ pub struct StoreLanes {
     pub store: Arc<Store>,
     shared: [Option<Key<Upstream>>; 2],
     pooled: [Vec<Key<Upstream>>; 2],
+    /// To replicas.
+    readers: [Option<Key<Upstream>>; 2],
     /// Store-wide commands under way.
     pub jobs: usize,
     /// Sessions whose store-wide command waits for its turn.
@@ -56,6 +59,7 @@ impl StoreLanes {
             store,
             shared: [None, None],
             pooled: [Vec::new(), Vec::new()],
+            readers: [None, None],
             jobs: 0,
             turns: VecDeque::new(),
             sorter: [None, None],
@@ -74,8 +78,13 @@ impl StoreLanes {
     }
 
     /// New sessions get another shared connection from now on.
-    pub fn retire(&mut self, protocol: Protocol) {
-        self.shared[place(protocol)] = None;
+    pub fn retire(&mut self, protocol: Protocol, is_reader: bool) {
+        let lanes = if is_reader {
+            &mut self.readers
+        } else {
+            &mut self.shared
+        };
+        lanes[place(protocol)] = None;
     }
 }
 
@@ -95,12 +104,19 @@ impl Worker {
     /// The connection for a session's next request, or `None` when it has to wait (its gate is
     /// closed) or has ended.
     pub(super) fn lane(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
+        self.sessions.get_mut(key)?.doing.wrote_ms = self.now_ms;
+        self.lane_of_any(key, own)
+    }
+
+    /// The same for a request that may be one that only reads.
+    fn lane_of_any(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
         let session = self.sessions.get_mut(key)?;
         let upstream = match session.lane {
             Lane::Own(upstream) => upstream,
             Lane::Shared(upstream) if !session.is_idle() => {
-                let retired = self.upstreams.get(upstream).is_none_or(|u| u.retired);
-                if own || retired {
+                let lane = self.upstreams.get(upstream);
+                let is_left = lane.is_none_or(|lane| lane.retired || lane.is_reader);
+                if own || is_left {
                     session.gate = Gate::Idle;
                     return None;
                 }
@@ -108,6 +124,11 @@ impl Worker {
             }
             Lane::Shared(_) | Lane::None => self.new_lane(key, own)?,
         };
+        self.with_room(key, upstream)
+    }
+
+    /// The connection, unless so much waits on it that the session has to as well.
+    fn with_room(&mut self, key: Key<Session>, upstream: Key<Upstream>) -> Option<Key<Upstream>> {
         let room = self
             .upstreams
             .get(upstream)

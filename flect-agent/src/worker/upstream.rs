@@ -63,6 +63,8 @@ pub struct Upstream {
     pub flush_queued: bool,
     /// No new session may use it: a large reply to a slow session is on it.
     pub retired: bool,
+    /// It leads to a replica, and carries plain reads only.
+    pub is_reader: bool,
     /// It may keep state that nothing takes away for certain: never pooled.
     pub tainted: bool,
     /// The reply under way is an error or a null: an EXEC that did nothing.
@@ -241,6 +243,7 @@ impl Upstream {
             waiting: Vec::new(),
             flush_queued: false,
             retired: false,
+            is_reader: false,
             tainted: false,
             refused: false,
             error: false,

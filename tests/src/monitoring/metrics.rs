@@ -232,7 +232,12 @@ fn are_documented() -> Result<()> {
     let (bed, _folder, socket) = bed(Bed::builder())?;
     // What is told only where it is set or measured.
     limit(&bed)?;
-    check(&mut bed.connect(APP1)?, "SET a 1", "OK")?;
+    let mut app = bed.connect(APP1)?;
+    check(&mut app, "SET a 1", "OK")?;
+    ensure!(
+        app.command(&["SHUTDOWN"])?.text().starts_with('-'),
+        "SHUTDOWN"
+    );
     let mut told = BTreeSet::new();
     let waited = wait_until(MEASURED_WITHIN, || {
         let seen = Scrape::parse(&scrape(&socket)?)?;

@@ -94,7 +94,11 @@ fn loading() -> Result<()> {
         let own = ask(&mut bed.operator()?, line)?;
         let begun = Instant::now();
         let mediated = ask(&mut bed.connect(APP1)?, line).context("an app's connection")?;
-        ensure!(begun.elapsed() < TOLD_WITHIN, "{line}: {:?}", begun.elapsed());
+        ensure!(
+            begun.elapsed() < TOLD_WITHIN,
+            "{line}: {:?}",
+            begun.elapsed()
+        );
         if own != mediated {
             differing.push(format!("{line}: {mediated} where the server says {own}"));
         }
@@ -104,14 +108,21 @@ fn loading() -> Result<()> {
     // An agent that starts now has nothing to know its stores by, and waits; so do connects.
     bed.kill_agent()?;
     bed.spawn_agent_with("A=1")?;
-    wait_until(TOLD_WITHIN * 4, || Ok(bed.agent_log().contains("is loading the dataset")))
-        .with_context(|| bed.agent_log())?;
+    wait_until(TOLD_WITHIN * 4, || {
+        Ok(bed.agent_log().contains("is loading the dataset"))
+    })
+    .with_context(|| bed.agent_log())?;
     ensure!(is_loading(&bed)?, "it has loaded too soon for this trial");
-    let quick = bed.operator()?.command(&["CONFIG", "SET", "key-load-delay", "0"])?;
+    let quick = bed
+        .operator()?
+        .command(&["CONFIG", "SET", "key-load-delay", "0"])?;
     ensure!(quick.text() == "OK", "{quick}");
     bed.wait_until_ready()?;
     let mut app = bed.connect(APP1)?;
     ensure!(app.command(&["GET", "a"])?.text() == "1", "it is loaded");
-    ensure!(app.command(&["FCALL", "f", "0"])?.text() == "there", "FCALL");
+    ensure!(
+        app.command(&["FCALL", "f", "0"])?.text() == "there",
+        "FCALL"
+    );
     Ok(())
 }

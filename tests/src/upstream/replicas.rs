@@ -35,14 +35,14 @@ const CLIENTS: u64 = 3;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// A bed whose Valkey has a replica. The agent is not started.
-struct Town {
-    bed: Bed,
+pub(super) struct Town {
+    pub(super) bed: Bed,
     files: TempDir,
-    replica: Reserved,
+    pub(super) replica: Reserved,
 }
 
 impl Town {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let files = tempfile::tempdir()?;
         let bed = Bed::builder()
             .valkey_option("--repl-diskless-sync-delay", "0")
@@ -71,7 +71,7 @@ impl Town {
     }
 
     /// A connection with operator rights.
-    fn replica(&self) -> Result<Wire> {
+    pub(super) fn replica(&self) -> Result<Wire> {
         Ok(Wire::connect(
             ([127, 0, 0, 1], self.replica.number()).into(),
         )?)
@@ -88,14 +88,14 @@ impl Town {
         })
     }
 
-    fn configure(&self, lines: &str) -> Result<()> {
+    pub(super) fn configure(&self, lines: &str) -> Result<()> {
         edit(&self.bed, |text| {
             text.replace("\n[intercept]\n", &format!("{lines}\n[intercept]\n"))
         })
     }
 
     /// Waits for something that may fail meanwhile.
-    fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(super) fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         wait_until(PATIENCE, || Ok(done().unwrap_or(false)))
             .with_context(|| format!("{what}: not within {PATIENCE:?}; {}", self.bed.agent_log()))
     }

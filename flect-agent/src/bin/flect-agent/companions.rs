@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use flect_agent::accountant;
 use flect_agent::admin::Admin;
 use flect_agent::config::Config;
+use flect_agent::environment::Environment;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -31,12 +32,17 @@ pub struct Companions {
 }
 
 impl Companions {
-    pub fn start(config: &Config, admin: &Admin, changed: Arc<Notify>) -> Self {
+    pub fn start(
+        config: &Config,
+        admin: &Admin,
+        environment: Arc<Environment>,
+        changed: Arc<Notify>,
+    ) -> Self {
         let mut companions = Self {
             changed,
             doubted: Arc::default(),
             moved: Arc::default(),
-            understudies: Understudies::default(),
+            understudies: Understudies::new(environment),
             name: own_name(),
             tasks: JoinSet::new(),
         };

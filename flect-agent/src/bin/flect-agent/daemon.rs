@@ -120,6 +120,7 @@ async fn serve(
         Begin::With(estate, kept) => (estate, kept, None, None),
         Begin::Succeeding => {
             // What may take long comes first: the predecessor stands still, in part, from then on.
+            tracing::info!("connecting to Valkey before the running agent is asked to hand over");
             let admin = connect(&config, &supervisor).await;
             let (predecessor, estate) = Predecessor::find(&config.agent.socket)?;
             (estate, HashSet::new(), Some(predecessor), Some(admin))
@@ -174,7 +175,10 @@ async fn serve(
 
     let mut admin = match admin {
         Some(admin) => admin,
-        None => connect(&config, &supervisor).await,
+        None => {
+            tracing::info!(valkey = config.valkey.reached_at(), "connecting to Valkey");
+            connect(&config, &supervisor).await
+        }
     };
     let places = admin.places().await?;
     let hidden = places.iter().map(ToString::to_string);
@@ -185,6 +189,7 @@ async fn serve(
     let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
         whereabouts: Whereabouts::new(places),
+        replicas: Default::default(),
         integrity,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,

@@ -37,6 +37,8 @@ impl Hooks {
     ) -> anyhow::Result<Self> {
         let mount = CgroupMount::find()?;
         let own = own_cgroup(&mount, config)?;
+        // The resolver may take its time with a name.
+        tracing::info!(valkey = %config.valkey.address, cgroup = own, "putting the kernel hooks in place");
         let networks = config
             .intercept_networks()
             .with_context(|| format!("valkey.address {}", config.valkey.address))?;

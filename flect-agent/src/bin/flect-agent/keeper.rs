@@ -82,7 +82,7 @@ impl Keeper {
         let limits = limits(&config, &mut admin).await;
         let mut keeper = Self {
             credentials: Credentials::of(&config.valkey)?,
-            companions: Companions::start(&config, &admin, changed),
+            companions: Companions::start(&config, &admin, environment.clone(), changed),
             config,
             admin,
             workers,

@@ -133,12 +133,7 @@ enum Next {
     End,
 }
 
-fn answer(
-    request: &Request<'_>,
-    door: &dyn Doorkeeper,
-    is_sure: bool,
-    out: &mut Vec<u8>,
-) -> Next {
+fn answer(request: &Request<'_>, door: &dyn Doorkeeper, is_sure: bool, out: &mut Vec<u8>) -> Next {
     let is = |word: &str| request.arg(0).eq_ignore_ascii_case(word.as_bytes());
     let error = match credentials(request) {
         Ok(Some((user, password))) => match door.open(user, password) {

@@ -64,10 +64,7 @@ impl News {
 
     fn may_ask(&self) -> bool {
         // One assignment, so a panic elsewhere cannot leave it half done.
-        let mut asked_at = self
-            .asked_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
         let may = asked_at.is_none_or(|at| at.elapsed() >= ASKED_EVERY);
         if may {
             *asked_at = Some(Instant::now());

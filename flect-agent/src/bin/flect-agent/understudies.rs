@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flect_agent::admin::{Outfit, info_field, users_gone};
-use flect_agent::environment::{Store, UpstreamAddress};
+use flect_agent::environment::{Environment, Store, UpstreamAddress};
 use flect_agent::reach::Link;
 use flect_agent::store::Prefix;
 use tokio::sync::watch;
@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// Stores whose users are made in one go: some 50 KiB of rules each, and the replica does nothing else meanwhile.
 const STORES_AT_ONCE: usize = 16;
+
+/// A primary speaks to its replicas every ten seconds at least (`repl-ping-replica-period`).
+const SILENT_SECONDS_MAX: u64 = 15;
 
 /// Runs of servers that are remembered; more than any environment has.
 const RUNS_MAX: usize = 64;
@@ -48,9 +51,27 @@ impl Cast {
 /// What servers have, and must have.
 #[derive(Clone)]
 pub struct Understudies {
+    environment: Arc<Environment>,
     wanted: Arc<watch::Sender<Cast>>,
     /// By the run of the server.
     known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+/// What a look at a server has brought.
+struct Looked {
+    /// Of how many stores users were made.
+    equipped: usize,
+    /// What it holds is as new as a replica's data can be.
+    is_readable: bool,
+}
+
+/// Whether a replica has all that its primary had a moment ago, by `INFO replication`.
+fn follows_closely(info: &str) -> bool {
+    let field = |name| info_field(info, name);
+    let silent_s = field("master_last_io_seconds_ago").and_then(|text| text.parse::<u64>().ok());
+    field("role") == Some("slave")
+        && field("master_link_status") == Some("up")
+        && silent_s.is_some_and(|silent_s| silent_s <= SILENT_SECONDS_MAX)
 }
 
 /// What one run of a server has.
@@ -74,16 +95,16 @@ impl Known {
     }
 }
 
-impl Default for Understudies {
-    fn default() -> Self {
+impl Understudies {
+    /// Nothing is wanted yet. Replicas that can be read from are told to `environment`.
+    pub fn new(environment: Arc<Environment>) -> Self {
         Self {
+            environment,
             wanted: Arc::new(watch::Sender::new(Cast::default())),
             known: Arc::default(),
         }
     }
-}
 
-impl Understudies {
     /// These users are wanted from now on.
     pub fn want(&self, cast: Cast) {
         self.wanted.send_replace(cast);
@@ -102,25 +123,42 @@ impl Understudies {
         // Once for each reason and server: it may last.
         let mut told: HashMap<String, String> = HashMap::new();
         loop {
+            let mut readable = Vec::new();
             // What is not known now is known at the next look.
             for address in link.others().await.unwrap_or_default() {
                 let cast = wanted.borrow_and_update().clone();
                 let done = self.look_after(&link, &address, &cast).await;
                 let place = address.to_string();
                 match done {
-                    Ok(0) => drop(told.remove(&place)),
-                    Ok(stores) => {
+                    Ok(Looked {
+                        equipped,
+                        is_readable,
+                    }) => {
                         told.remove(&place);
-                        tracing::info!(replica = place, stores, "a replica has the agent's users");
+                        readable.extend(is_readable.then_some(address));
+                        if equipped > 0 {
+                            tracing::info!(
+                                replica = place,
+                                stores = equipped,
+                                "a replica has the agent's users"
+                            );
+                        }
                     }
                     Err(error) => {
                         let error = error.to_string();
                         if told.get(&place) != Some(&error) {
-                            tracing::warn!(replica = place, error, "a replica lacks the agent's users; they are made when it becomes primary");
+                            tracing::warn!(
+                                replica = place,
+                                error,
+                                "a replica lacks the agent's users; they are made when it becomes primary"
+                            );
                             told.insert(place, error);
                         }
                     }
                 }
+            }
+            if **self.environment.replicas.load() != readable {
+                self.environment.replicas.store(Arc::new(readable));
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -135,13 +173,13 @@ impl Understudies {
         }
     }
 
-    /// Makes what one server lacks; answers of how many stores.
+    /// Makes what one server lacks.
     async fn look_after(
         &self,
         link: &Link,
         address: &UpstreamAddress,
         cast: &Cast,
-    ) -> redis::RedisResult<usize> {
+    ) -> redis::RedisResult<Looked> {
         let mut server = link.converse(address).await?;
         let info: String = redis::cmd("INFO")
             .arg("server")
@@ -187,11 +225,43 @@ impl Understudies {
         if let Some(known) = self.known().get_mut(&run_id) {
             known.outfit = cast.outfit.clone();
         }
-        Ok(lacking.len())
+        let info: String = redis::cmd("INFO")
+            .arg("replication")
+            .query_async(&mut server)
+            .await?;
+        Ok(Looked {
+            equipped: lacking.len(),
+            is_readable: follows_closely(&info),
+        })
     }
 
     /// Each change is one call, so a panic elsewhere cannot leave it half done.
     fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::follows_closely;
+
+    #[test]
+    fn a_replica_is_read_while_it_follows() {
+        let check = |role: &str, link: &str, silent: &str| {
+            follows_closely(&format!(
+                "# Replication\r\nrole:{role}\r\nmaster_link_status:{link}\r\n\
+                 master_last_io_seconds_ago:{silent}\r\n"
+            ))
+        };
+        assert!(check("slave", "up", "3"));
+        for (role, link, silent) in [
+            ("master", "up", "3"),
+            ("slave", "down", "3"),
+            ("slave", "up", "16"),
+            ("slave", "up", "-1"),
+        ] {
+            assert!(!check(role, link, silent), "{role} {link} {silent}");
+        }
+        assert!(!follows_closely("role:master\r\n"));
     }
 }

@@ -58,6 +58,11 @@ impl Worker {
                 return None;
             }
         };
+        self.watch_upstream(upstream)
+    }
+
+    /// Takes a connection that has begun among those that are looked after.
+    pub(super) fn watch_upstream(&mut self, upstream: Upstream) -> Option<Key<Upstream>> {
         let key = self.upstreams.insert(upstream);
         self.count_upstreams();
         self.environment.directory.descriptors.take();
@@ -87,6 +92,15 @@ impl Worker {
         self.doubt();
     }
 
+    /// A connection has broken before it was open.
+    pub(super) fn lost_before_open(&mut self, key: Key<Upstream>, error: &io::Error) {
+        match self.upstreams.get(key) {
+            Some(upstream) if upstream.is_reader => self.reader_not_reached(error),
+            _ => self.not_reached(error),
+        }
+        self.fail_upstream(key);
+    }
+
     pub(in crate::worker) fn upstream_event(
         &mut self,
         key: Key<Upstream>,
@@ -97,8 +111,7 @@ impl Worker {
         };
         if upstream.state == State::Connecting {
             if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
-                self.not_reached(&error);
-                self.fail_upstream(key);
+                self.lost_before_open(key, &error);
                 return;
             }
             if !event.is_writable() || !upstream.socket.is_connected() {
@@ -130,8 +143,7 @@ impl Worker {
         // A connection on which nothing waits takes a few hundred bytes at once.
         let written = upstream.socket.write_all(&upstream.hello);
         if let Err(error) = &written {
-            self.not_reached(error);
-            self.fail_upstream(key);
+            self.lost_before_open(key, error);
         }
         written.is_ok()
     }
@@ -148,6 +160,11 @@ impl Worker {
             return;
         }
         let text = String::from_utf8_lossy(error);
+        if self.upstreams.get(key).is_some_and(|it| it.is_reader) {
+            self.reader_not_reached(&text.trim_end());
+            self.fail_upstream(key);
+            return;
+        }
         tracing::warn!(error = text.trim_end(), "Valkey refused the agent's user");
         // The control side ends only with the process.
         let _ = self.control.send(Request::UsersMissing);
@@ -190,7 +207,8 @@ impl Worker {
         let places = self.environment.whereabouts.all();
         for key in self.upstreams.keys() {
             let upstream = self.upstreams.get(key);
-            if upstream.is_some_and(|upstream| !places.contains(&upstream.address)) {
+            let is_left = |it: &Upstream| !it.is_reader && !places.contains(&it.address);
+            if upstream.is_some_and(is_left) {
                 self.fail_upstream(key);
             }
         }
@@ -207,8 +225,7 @@ impl Worker {
             let waited = now.duration_since(upstream.idle_since);
             match upstream.state {
                 State::Connecting if waited >= CONNECT_WITHIN => {
-                    self.not_reached(&io::ErrorKind::TimedOut.into());
-                    self.fail_upstream(key);
+                    self.lost_before_open(key, &io::ErrorKind::TimedOut.into());
                 }
                 State::Unknown if waited >= KNOWN_WITHIN => self.fail_upstream(key),
                 _ => {}

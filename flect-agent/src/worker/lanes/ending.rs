@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use super::super::Worker;
 use super::super::arena::Key;
 use super::super::session::{Lane, Session};
 use super::super::upstream::{Owed, Recipient, Role, State, Upstream};
-use super::super::Worker;
 
 impl Worker {
     pub(in crate::worker) fn close_upstream(&mut self, key: Key<Upstream>) {
@@ -38,15 +38,17 @@ impl Worker {
 
     /// The server has ended a connection, or it broke.
     pub(in crate::worker) fn upstream_ended(&mut self, key: Key<Upstream>, error: &io::Error) {
-        match self.upstreams.get(key).map(|upstream| upstream.state) {
-            Some(State::Open) => {
+        match self.upstreams.get(key) {
+            Some(upstream) if upstream.state == State::Open => {
                 tracing::debug!(%error, "an upstream connection ended");
-                self.doubt();
+                if !upstream.is_reader {
+                    self.doubt();
+                }
+                self.fail_upstream(key);
             }
             // Most often the certificates of either side.
-            _ => self.not_reached(error),
+            _ => self.lost_before_open(key, error),
         }
-        self.fail_upstream(key);
     }
 
     /// A connection is gone: sessions that are owed a reply on it see what they would see of a

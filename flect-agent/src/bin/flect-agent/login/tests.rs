@@ -71,7 +71,10 @@ fn play(said: &[u8], cut: usize, door: &Door) -> (String, String) {
             Step::End => break "end".to_owned(),
         }
     };
-    let wrong = out.windows(10).filter(|bytes| *bytes == b"-WRONGPASS").count();
+    let wrong = out
+        .windows(10)
+        .filter(|bytes| *bytes == b"-WRONGPASS")
+        .count();
     assert!(door.news.is_none() || asked == wrong, "once for each");
     (String::from_utf8(out).unwrap(), outcome)
 }

@@ -82,6 +82,8 @@ async fn serve(
     let asked = operator.valkey.address.resolve()?[0];
     let environment = Arc::new(Environment {
         whereabouts,
+        // An operator wants to see what there is.
+        replicas: Default::default(),
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
         // Whoever has the operator's rights may see the server's own names.
