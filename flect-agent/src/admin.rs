@@ -4,9 +4,10 @@
 mod bounds;
 mod facts;
 mod learn;
+mod outfit;
 mod users;
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::commands::Learnt;
@@ -20,6 +21,7 @@ use crate::scripts::{self, FunctionNames};
 use crate::store::{Prefix, Slug};
 pub use bounds::CLIENT_MEMORY;
 pub use facts::info_field;
+pub use outfit::{Outfit, User, users_gone};
 use users::UserKey;
 pub use users::hex;
 pub(crate) use users::random;
@@ -60,9 +62,9 @@ pub struct Admin {
     registry: Registry<Link>,
     address: String,
     key: UserKey,
-    /// Commands that this server knows, lower case, subcommands as `container|sub`.
-    commands: HashSet<String>,
     learnt: Learnt,
+    /// What users this server must have.
+    outfit: Arc<Outfit>,
     facts: ServerFacts,
     /// The server has been asked to tell of new keys.
     new_keys_told: bool,
@@ -98,8 +100,8 @@ impl Admin {
             registry,
             address,
             key,
-            commands: HashSet::new(),
             learnt: Learnt::default(),
+            outfit: Arc::default(),
             facts,
             new_keys_told: false,
         };
@@ -128,9 +130,8 @@ impl Admin {
     /// # Errors
     /// When the server refuses.
     pub async fn ensure_housekeeper(&mut self) -> Result<Credentials, AdminError> {
-        let credentials = self.key.credentials("flect.housekeeper");
-        let rules = users::housekeeper(&credentials);
-        self.make_user(&credentials, rules).await?;
+        let credentials = self.key.housekeeper();
+        self.make_user(&credentials.user).await?;
         Ok(credentials)
     }
 
@@ -139,10 +140,15 @@ impl Admin {
     /// # Errors
     /// When the server refuses.
     pub async fn ensure_librarian(&mut self) -> Result<Credentials, AdminError> {
-        let credentials = self.key.credentials("flect.librarian");
-        let rules = users::librarian(&credentials, &self.commands);
-        self.make_user(&credentials, rules).await?;
+        let credentials = self.key.librarian();
+        self.make_user(&credentials.user).await?;
         Ok(credentials)
+    }
+
+    /// What users a server must have that can do what this one can.
+    #[must_use]
+    pub fn outfit(&self) -> Arc<Outfit> {
+        self.outfit.clone()
     }
 
     /// What stores there are.
@@ -202,14 +208,7 @@ impl Admin {
     /// # Errors
     /// When the server refuses.
     pub async fn remove_users(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
-        let id = prefix.as_str().trim_matches(['{', '}']);
-        let result: redis::RedisResult<()> = redis::cmd("ACL")
-            .arg("DELUSER")
-            .arg(format!("flect.{id}"))
-            .arg(format!("flect.{id}.sort"))
-            .query_async(&mut self.connection)
-            .await;
-        result.map_err(|cause| self.server(cause))?;
+        self.order(&users_gone(prefix)).await?;
         self.remove_libraries(prefix).await?;
         // The names of its scripts go with it.
         let result: redis::RedisResult<()> = redis::cmd("DEL")
@@ -250,21 +249,18 @@ impl Admin {
     /// # Errors
     /// When the server refuses.
     pub async fn ensure_users(&mut self, store: &Store) -> Result<(), AdminError> {
-        let existing = self.channels_of(&store.credentials.user).await?;
-        let keeps =
-            existing.is_some_and(|channels| users::only_own_channels(&channels, &store.prefix));
+        let told = outfit::look_at(&store.credentials.user)
+            .query_async(&mut self.connection)
+            .await;
+        let keeps = outfit::keeps_channels(store, told.map_err(|cause| self.server(cause))?);
         if !keeps {
-            store
-                .granted_patterns
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .clear();
+            store.granted().clear();
         }
-        let mut rules = users::store(&store.credentials, &store.prefix, &self.commands, keeps);
-        rules.extend(self.learnt.forwarded.iter().map(|name| format!("+{name}")));
-        self.make_user(&store.credentials, rules).await?;
-        let rules = users::sorter(&store.sorter, &store.prefix, &self.commands);
-        self.make_user(&store.sorter, rules).await
+        // A server that has taken the place of another may lack what that one was told last.
+        for user in self.outfit.clone().of_store(store, keeps) {
+            self.order(&user.command()).await?;
+        }
+        Ok(())
     }
 
     /// Lets the store's user subscribe to patterns literally. They begin with the store's own
@@ -274,11 +270,7 @@ impl Admin {
     /// When the server refuses, or the store has too many patterns already.
     pub async fn grant(&mut self, store: &Store, patterns: &[Vec<u8>]) -> Result<(), AdminError> {
         let own = store.prefix.namespace(0);
-        let granted = store
-            .granted_patterns
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .len();
+        let granted = store.granted().len();
         if granted + patterns.len() > GRANTED_PATTERNS_MAX
             || patterns
                 .iter()
@@ -289,16 +281,14 @@ impl Admin {
                 store.slug()
             )));
         }
-        let rules: Vec<Vec<u8>> = patterns
-            .iter()
-            .map(|pattern| [b"&", pattern.as_slice()].concat())
-            .collect();
-        self.set_user(&store.credentials.user, &rules).await?;
-        store
-            .granted_patterns
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .extend(patterns.iter().cloned());
+        let rules = patterns.iter();
+        let rules = rules.map(|pattern| [b"&", pattern.as_slice()].concat());
+        let user = User {
+            name: store.credentials.user.clone(),
+            rules: rules.collect(),
+        };
+        self.order(&user.command()).await?;
+        store.granted().extend(patterns.iter().cloned());
         Ok(())
     }
 
@@ -400,45 +390,18 @@ impl Admin {
         backup.user_key() == Some(self.key.to_text().as_str())
     }
 
-    /// The channel rules of a user; `None` when there is no such user.
-    async fn channels_of(&mut self, user: &str) -> Result<Option<String>, AdminError> {
-        let reply: redis::Value = redis::cmd("ACL")
-            .arg("GETUSER")
-            .arg(user)
-            .query_async(&mut self.connection)
-            .await
-            .map_err(|cause| self.server(cause))?;
-        let fields: Option<std::collections::HashMap<String, redis::Value>> =
-            redis::from_redis_value(reply).unwrap_or(None);
-        Ok(fields.and_then(|mut fields| {
-            fields
-                .remove("channels")
-                .and_then(|value| redis::from_redis_value::<String>(value).ok())
-        }))
+    /// One of the agent's own users.
+    async fn make_user(&mut self, name: &str) -> Result<(), AdminError> {
+        let outfit = self.outfit.clone();
+        for user in outfit.own().iter().filter(|user| user.name == name) {
+            self.order(&user.command()).await?;
+        }
+        Ok(())
     }
 
-    async fn make_user(
-        &mut self,
-        credentials: &Credentials,
-        mut rules: Vec<String>,
-    ) -> Result<(), AdminError> {
-        let databases = users::databases(self.facts.release);
-        rules.extend(databases.iter().map(|&rule| rule.to_owned()));
-        self.set_user(&credentials.user, &rules).await
-    }
-
-    async fn set_user<R: redis::ToRedisArgs>(
-        &mut self,
-        user: &str,
-        rules: &[R],
-    ) -> Result<(), AdminError> {
-        let result: redis::RedisResult<()> = redis::cmd("ACL")
-            .arg("SETUSER")
-            .arg(user)
-            .arg(rules)
-            .query_async(&mut self.connection)
-            .await;
-        result.map_err(|cause| self.server(cause))
+    async fn order(&mut self, command: &redis::Cmd) -> Result<(), AdminError> {
+        let done: redis::RedisResult<()> = command.query_async(&mut self.connection).await;
+        done.map_err(|cause| self.server(cause))
     }
 
     fn server(&self, cause: redis::RedisError) -> AdminError {

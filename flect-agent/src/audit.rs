@@ -203,6 +203,24 @@ pub fn counts() -> impl Iterator<Item = (Reason, u64)> {
         .map(move |reason| (reason, count(reason)))
 }
 
+/// Events of each reason of one store.
+#[derive(Debug, Default)]
+pub struct Counts([AtomicU64; Reason::ALL.len()]);
+
+impl Counts {
+    /// One more.
+    pub fn add(&self, reason: Reason) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Those that there were any of.
+    pub fn all(&self) -> impl Iterator<Item = (Reason, u64)> {
+        let counts = Reason::ALL.into_iter().zip(&self.0);
+        let counts = counts.map(|(reason, count)| (reason, count.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+}
+
 /// Notes an event. `detail` is asked for only when a line is written.
 #[cold]
 pub fn note(reason: Reason, subject: Subject<'_>, detail: impl FnOnce() -> String) {

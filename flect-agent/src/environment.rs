@@ -16,6 +16,8 @@ use std::fmt;
 use std::sync::atomic;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use crate::commands;
 use crate::integrity::Integrity;
 pub use crate::reach::UpstreamAddress;
@@ -67,6 +69,8 @@ pub struct ServerFacts {
 pub struct Environment {
     /// Where it is now.
     pub whereabouts: Whereabouts,
+    /// Replicas that have the agent's users and follow it closely, for stores that may be read there.
+    pub replicas: ArcSwap<Vec<UpstreamAddress>>,
     /// What it says of itself.
     pub facts: ServerFacts,
     /// The user of the agent's own store-wide work: it may list names, and read no value.

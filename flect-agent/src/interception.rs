@@ -8,6 +8,7 @@ mod attach;
 mod btf;
 mod destroy;
 mod error;
+mod former;
 mod kernel;
 mod listeners;
 mod monitor;
@@ -36,6 +37,7 @@ use kernel::Map;
 use watch::{Watcher, Watching};
 
 pub use error::{IdentifyError, InterceptionError};
+pub use former::Former;
 pub use monitor::{Fill, Monitor};
 pub use others::socket_programs;
 pub use verdict::{Acceleration, AccelerationVerdict, Check};

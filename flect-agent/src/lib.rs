@@ -20,6 +20,7 @@
 //! | [`metrics`] | what is counted for each store, and how it is told |
 //! | [`diagnosis`] | what an app is told of slow and large commands: SLOWLOG, LATENCY |
 //! | [`reach`] | how the shared Valkey is reached: TCP, TLS, unix sockets |
+//! | [`secret`] | files that not everybody may use |
 //! | [`registry`] | what stores an environment has, kept in its Valkey |
 //! | [`admin`] | the operator's conversation with Valkey: users and facts |
 //! | [`keyspace`] | a store's keys for the operator's commands: walking, deleting, copying |
@@ -58,6 +59,7 @@ pub mod resp;
 pub mod rewrite;
 pub mod scoped;
 pub mod scripts;
+pub mod secret;
 pub mod series;
 pub mod store;
 pub mod transfer;

@@ -8,6 +8,7 @@
 //! | `dial` | a stream to such a place, for conversations that are not per request |
 //! | `login` | whom flect logs in as |
 //! | `primary` | where the primary of a replicated Valkey is |
+//! | `hearing` | Sentinels that tell of another primary |
 //! | `link` | the operator's connection, which comes again by itself |
 //!
 //! Invariant: files are read here and nowhere later, since workers may open none. Whatever holds an
@@ -16,6 +17,7 @@
 mod address;
 mod backoff;
 mod dial;
+mod hearing;
 mod link;
 mod login;
 mod primary;
@@ -86,13 +88,18 @@ impl Reach {
         Ok(Self { place, trust })
     }
 
-    /// A server at a plain TCP address.
-    #[must_use]
-    pub fn plain(endpoint: config::Endpoint) -> Self {
-        Self {
+    /// One server at an address, plain or with TLS. Certificates are read.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub fn single(
+        endpoint: config::Endpoint,
+        tls: Option<&config::Tls>,
+    ) -> Result<Self, ReachError> {
+        Ok(Self {
             place: Place::One(endpoint),
-            trust: None,
-        }
+            trust: tls.map(Trust::load).transpose()?,
+        })
     }
 
     /// Where to connect, to be tried in turn. Names are looked up, each time anew.

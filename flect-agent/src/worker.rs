@@ -187,6 +187,8 @@ pub fn spawn(
         librarians: Vec::new(),
         next_address: 0,
         doubted: None,
+        next_reader: 0,
+        reader_lost: None,
         unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -264,6 +266,9 @@ pub(crate) struct Worker {
     next_address: usize,
     /// When the control side was last told that this may not be the primary.
     doubted: Option<Duration>,
+    /// Which replica is read from next, and when one could not be reached.
+    next_reader: usize,
+    reader_lost: Option<Duration>,
     /// How long no further connection is tried.
     unreachable: Backoff,
     /// Sessions that may have something to do.
@@ -407,6 +412,7 @@ impl Worker {
                 Message::Pin { store, id, asker } => self.pin(store, id, asker),
                 Message::Pinned(Ticket(key), found) => self.pinned(key, found),
                 Message::Moved => self.follow_valkey(),
+                Message::UsersMade => self.log_in_again(),
                 Message::Dismiss(app) => self.dismiss(&app),
                 Message::Count(asker) => self.tell_census(asker),
                 Message::Leave(leaving) => self.leave(leaving),

@@ -1,7 +1,9 @@
 //! How the agent reaches its Valkey: TLS with certificates of both sides, and what becomes of apps when the
 //! server is not who it should be, hands its place to another, or refuses.
 
-mod certificates;
+pub(crate) mod certificates;
+mod loading;
+mod reading;
 mod refusals;
 mod replicas;
 mod tls;
@@ -19,6 +21,8 @@ pub fn trials() -> Vec<Trial> {
         .iter()
         .chain(&replicas::BODIES)
         .chain(&refusals::BODIES)
+        .chain(&loading::BODIES)
+        .chain(&reading::BODIES)
         .map(|&(name, body)| {
             Trial::test(format!("upstream::{name}"), move || {
                 body().map_err(|error| Failed::from(format!("{error:#}")))

@@ -88,6 +88,9 @@ pub struct Args {
     /// often only seems to
     #[arg(long)]
     kvm: bool,
+    /// Test the programs of this folder, such as target/debug, instead of building optimised ones
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
     /// Start a shell in the machine instead of the tests
     #[arg(long)]
     shell: bool,
@@ -112,6 +115,7 @@ impl Args {
             skip,
             timeout: 25,
             kvm: false,
+            programs: None,
             shell: false,
             briefly,
         }
@@ -178,7 +182,13 @@ pub fn run_all(args: &Args) -> Result<Vec<Outcome>> {
         .iter()
         .map(|name| find(name))
         .collect::<Result<Vec<_>>>()?;
-    let programs = build::tried()?;
+    let programs = match &args.programs {
+        // Its place in the machine is the same as here.
+        Some(folder) => folder
+            .canonicalize()
+            .with_context(|| format!("--programs {}", folder.display()))?,
+        None => build::tried()?,
+    };
     let folder = tools::target().join("vm");
     let image = image::make(&folder, &programs).context("making the disk image")?;
     let mut args = args.clone();

@@ -3,10 +3,12 @@
 //! Invariant: whoever makes stores' users has learnt first, since users may run what is forwarded: an agent
 //! and a `flect` that knew less would take each other's rights away.
 
+use std::sync::Arc;
+
 use redis::Value;
 use redis_protocol::resp2::types::OwnedFrame;
 
-use super::{Admin, AdminError};
+use super::{Admin, AdminError, Outfit};
 use crate::commands::{self, Learnt};
 
 impl Admin {
@@ -17,8 +19,8 @@ impl Admin {
     /// When the server does not answer.
     pub async fn learn(&mut self) -> Result<(), AdminError> {
         let names = super::facts::commands(&mut self.connection).await;
-        self.commands = names.map_err(|cause| self.server(cause))?;
-        let unknown = commands::unknown(self.commands.iter().map(String::as_str));
+        let names = names.map_err(|cause| self.server(cause))?;
+        let unknown = commands::unknown(names.iter().map(String::as_str));
         let described = if unknown.is_empty() {
             Value::Array(Vec::new())
         } else {
@@ -32,6 +34,8 @@ impl Admin {
         // Whoever has other commands may be another server, which has been told nothing.
         self.new_keys_told = false;
         self.learnt = commands::learn(&unknown, &frame(described));
+        let outfit = Outfit::new(&self.key, names, &self.learnt, self.facts.release);
+        self.outfit = Arc::new(outfit);
         Ok(())
     }
 

@@ -44,6 +44,16 @@ impl UserKey {
         Some(Self(bytes?.try_into().ok()?))
     }
 
+    /// The user of the agent's own store-wide work.
+    pub fn housekeeper(&self) -> Credentials {
+        self.credentials("flect.housekeeper")
+    }
+
+    /// The user who works on libraries of functions.
+    pub fn librarian(&self) -> Credentials {
+        self.credentials("flect.librarian")
+    }
+
     pub fn credentials(&self, user: &str) -> Credentials {
         // HMAC takes keys of any length; the type's error cannot happen.
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes any key");

@@ -26,6 +26,23 @@ fn the_shipped_sample_is_valid() {
 }
 
 #[test]
+fn sentinels_and_nodes_are_taken() {
+    let check = |more: &str, reached: &str| {
+        let config = Config::parse(&format!("{SMALLEST}{more}")).unwrap();
+        assert_eq!(config.valkey.reached_at(), reached);
+        config
+    };
+    let config = check(
+        "nodes = ['10.0.0.2:6380', '[::2]:1']\n",
+        "10.0.0.2:6380, [::2]:1",
+    );
+    // Apps must not reach a node by themselves.
+    assert_eq!(config.intercept_ports(), [1, 6379, 6380]);
+    let told = "[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:1', 'b:2']\ntls = true\n";
+    check(&format!("{told}[valkey.tls]\n"), "m by Sentinels a:1, b:2");
+}
+
+#[test]
 fn mistakes_are_named_with_their_place() {
     let check = |more: &str, place: &str, words: &str| {
         let error = Config::parse(&format!("{SMALLEST}{more}")).unwrap_err();
@@ -51,6 +68,48 @@ fn mistakes_are_named_with_their_place() {
         "socket = '/s'\n[valkey.tls]\n",
         "valkey.socket",
         "leave it out",
+    );
+    check(
+        "socket = '/s'\nnodes = ['a:1']\n",
+        "valkey.socket",
+        "leave it out",
+    );
+    check(
+        "socket = '/s'\n[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:1']\n",
+        "valkey.socket",
+        "leave it out",
+    );
+    check(
+        "nodes = ['a:1']\n[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:2']\n",
+        "valkey.nodes and valkey.sentinel",
+        "choose",
+    );
+    check("nodes = ['a:x']\n", "line 3, column 10", "");
+    for nobody in [
+        "master = ''\naddresses = ['a:1']",
+        "master = 'm'\naddresses = []",
+    ] {
+        check(
+            &format!("[valkey.sentinel]\n{nobody}\n"),
+            "valkey.sentinel",
+            "at least one of addresses",
+        );
+    }
+    let sentinel = "[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:1']\n";
+    check(
+        &format!("{sentinel}user = 'u'\n"),
+        "valkey.sentinel.user",
+        "needs a password_file",
+    );
+    check(
+        &format!("{sentinel}tls = true\n"),
+        "valkey.sentinel.tls",
+        "[valkey.tls], which is not there",
+    );
+    check(
+        &format!("{sentinel}port = 1\n"),
+        "line 6, column 1",
+        "unknown field `port`",
     );
     check(
         "[intercept]\nports = [70000]\n",

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -15,6 +15,7 @@ use super::limits::Limits;
 use super::pause::Pause;
 use super::settings::Settings;
 use super::{Credentials, lock};
+use crate::audit::Counts;
 use crate::diagnosis::Diagnosis;
 use crate::integrity::OwnNames;
 use crate::metrics::Meter;
@@ -39,7 +40,7 @@ pub struct Store {
     pub sorter: Credentials,
     /// Channel patterns that the store's user may subscribe to literally, as Valkey demands of
     /// PSUBSCRIBE (`ACLCheckChannelAgainstList` in acl.c compares the text).
-    pub granted_patterns: Mutex<HashSet<Vec<u8>>>,
+    granted_patterns: Mutex<HashSet<Vec<u8>>>,
     /// Patterns that this node's sessions subscribe to.
     pub patterns: Patterns,
     /// Its scripts as this node knows them.
@@ -64,8 +65,11 @@ pub struct Store {
     names: ArcSwap<Names>,
     token: ArcSwapOption<TokenDigest>,
     retired: AtomicBool,
+    replica_reads: AtomicBool,
     /// One for each worker that has had a session of the store.
     meters: Mutex<Vec<Arc<Meter>>>,
+    /// What its apps were refused on this node and which limits they met, by the audit log's reasons.
+    pub refusals: Counts,
     /// What its apps are told of slow and large commands.
     pub diagnosis: Diagnosis,
     /// What was counted when an app last reset its statistics.
@@ -153,7 +157,9 @@ impl Store {
             names: ArcSwap::from_pointee(names),
             token: ArcSwapOption::empty(),
             retired: AtomicBool::new(false),
+            replica_reads: AtomicBool::new(false),
             meters: Mutex::default(),
+            refusals: Counts::default(),
             diagnosis: Diagnosis::default(),
             reset_at: Mutex::default(),
             measured: [AtomicU64::new(UNMEASURED), AtomicU64::new(UNMEASURED)],
@@ -167,8 +173,16 @@ impl Store {
     /// Takes over what its record says of limits, settings and token now. Sessions that are open stay open.
     pub fn follow(&self, record: &Record) {
         self.limits.set(&record.limits);
+        self.replica_reads
+            .store(record.replica_reads, Ordering::Relaxed);
         self.settings.set(&record.settings);
         self.token.store(record.token.clone().map(Arc::new));
+    }
+
+    /// Whether replicas may answer what only reads.
+    #[must_use]
+    pub fn replica_reads(&self) -> bool {
+        self.replica_reads.load(Ordering::Relaxed)
     }
 
     /// What its apps have set for it.
@@ -189,6 +203,11 @@ impl Store {
             slug: slug.clone(),
             aliases: aliases.to_vec(),
         }));
+    }
+
+    /// The patterns that its user may subscribe to literally. Not to be held for long: workers look at it.
+    pub fn granted(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        lock(&self.granted_patterns)
     }
 
     /// Whether this is its name, or an earlier one.

@@ -7,9 +7,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use flect_ebpf::SCHEMA;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
 use super::{DetachReport, InterceptionError, kernel};
@@ -18,6 +20,12 @@ use super::{DetachReport, InterceptionError, kernel};
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Where the world expects the bpffs.
 const BPF_FS: &str = "/sys/fs/bpf";
+
+/// How long another process may attach or detach: longer than the self-test takes on a busy machine.
+const LOCKED_FOR_MAX: Duration = Duration::from_secs(60);
+
+/// Between two tries at its lock.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// How pins of links and maps begin; in this order they are removed.
 const LINK: &str = "link_";
@@ -101,6 +109,11 @@ impl Pins {
     pub(super) fn remove_all(self) -> Result<DetachReport, InterceptionError> {
         remove(&self.root)
     }
+}
+
+/// Where a map of this release's schema is pinned below a folder.
+pub(super) fn map_of_schema(root: &Path, name: &str) -> PathBuf {
+    root.join(format!("v{SCHEMA}")).join(format!("{MAP}{name}"))
 }
 
 /// Removes whatever is pinned below a folder, of any schema.
@@ -226,9 +239,28 @@ fn is_bpffs(path: &Path) -> bool {
 fn lock(root: &Path) -> Result<File, InterceptionError> {
     let locking = || step(format!("lock the folder {}", root.display()));
     let folder = File::open(root).map_err(locking())?;
-    rustix::fs::flock(&folder, FlockOperation::LockExclusive)
-        .map_err(|errno| locking()(errno.into()))?;
-    Ok(folder)
+    let begun = Instant::now();
+    let mut is_told = false;
+    loop {
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(folder),
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCKED_FOR_MAX => {}
+            Err(Errno::WOULDBLOCK) => {
+                let text = format!(
+                    "another process has held the lock for {} s; `lsof {}` tells which",
+                    LOCKED_FOR_MAX.as_secs(),
+                    root.display()
+                );
+                return Err(locking()(io::Error::other(text)));
+            }
+            Err(errno) => return Err(locking()(errno.into())),
+        }
+        if !is_told {
+            is_told = true;
+            tracing::info!(folder = %root.display(), "waiting for another process that attaches or detaches hooks");
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
 }
 
 pub(super) fn step(action: impl Into<String>) -> impl FnOnce(io::Error) -> InterceptionError {

@@ -4,6 +4,7 @@
 //! that error; the next one connects.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, Value,
 };
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::primary::{Standing, standing};
@@ -41,6 +43,10 @@ struct Inner {
     current: Mutex<Option<Current>>,
     /// Held while somebody connects, so that one does it for all.
     connecting: tokio::sync::Mutex<Backoff>,
+    /// The primary is another one, as somebody has heard: what is being tried is out of date,
+    news: Notify,
+    /// and the pause after the last failure over.
+    has_news: AtomicBool,
 }
 
 struct Current {
@@ -66,6 +72,8 @@ impl Link {
             times,
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::new(Backoff::new(RETRY_FIRST, RETRY_MAX)),
+            news: Notify::new(),
+            has_news: AtomicBool::new(false),
         }));
         link.ready().await?;
         Ok(link)
@@ -77,6 +85,35 @@ impl Link {
         self.current()
             .as_ref()
             .map(|current| current.address.clone())
+    }
+
+    pub(super) fn reach(&self) -> &Reach {
+        &self.0.reach
+    }
+
+    /// The primary is another one: whoever is connecting begins anew, without a pause.
+    pub(super) fn look_anew(&self) {
+        self.0.has_news.store(true, Ordering::Release);
+        self.0.news.notify_waiters();
+    }
+
+    /// Where servers are that may take the place of the one that it leads to, as far as that is known.
+    ///
+    /// # Errors
+    /// When there is no connection, or nobody who knows answers.
+    pub async fn others(&self) -> io::Result<Vec<UpstreamAddress>> {
+        match self.address() {
+            Some(address) => self.0.reach.others(&address).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// A connection to one of [`others`](Self::others), on which each answer has 2 seconds.
+    ///
+    /// # Errors
+    /// When it cannot be reached within 2 seconds or refuses the login.
+    pub async fn converse(&self, other: &UpstreamAddress) -> RedisResult<MultiplexedConnection> {
+        self.0.reach.converse(other).await
     }
 
     /// Where the server is that it leads to, to be tried in turn.
@@ -143,11 +180,17 @@ impl Link {
         if let Some(ready) = self.usable() {
             return Ok(ready);
         }
-        if backoff.is_early(Instant::now()) {
+        let has_news = self.0.has_news.swap(false, Ordering::AcqRel);
+        if backoff.is_early(Instant::now()) && !has_news {
             let text = "not connected; it is tried again soon";
             return Err(io::Error::new(io::ErrorKind::NotConnected, text).into());
         }
-        let made = within(self.0.times.connect, self.0.connect()).await;
+        let made = loop {
+            tokio::select! {
+                made = within(self.0.times.connect, self.0.connect()) => break made,
+                () = self.0.news.notified() => {}
+            }
+        };
         backoff.note(Instant::now(), made.is_ok());
         let (connection, driver, address) = made?;
         let number = backoff.tries;

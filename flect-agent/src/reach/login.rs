@@ -7,6 +7,7 @@ use redis::RedisConnectionInfo;
 
 use crate::config;
 use crate::environment::Credentials;
+use crate::secret;
 
 /// A user and a password, or neither: then the server takes the connection for its default user's. Its `Debug`
 /// output hides the password.
@@ -88,19 +89,11 @@ impl Login {
 
 /// A password, from a file that not everybody can read.
 fn read(path: &Path) -> Result<String, PasswordFileError> {
-    use std::os::unix::fs::MetadataExt;
     let complaint = |reason: String| PasswordFileError {
         path: path.to_owned(),
         reason,
     };
-    let metadata = std::fs::metadata(path).map_err(|error| complaint(error.to_string()))?;
-    if metadata.mode() & 0o007 != 0 {
-        return Err(complaint(format!(
-            "everybody may use it (mode {:o}); run: chmod o= {}",
-            metadata.mode() & 0o777,
-            path.display()
-        )));
-    }
+    secret::is_kept(path).map_err(complaint)?;
     let text = std::fs::read_to_string(path).map_err(|error| complaint(error.to_string()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

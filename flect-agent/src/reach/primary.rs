@@ -8,15 +8,21 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisResult, Value};
 
-use super::{Login, Reach, UpstreamAddress, dial};
+use super::{Login, Place, Reach, UpstreamAddress, dial};
 use crate::config::Endpoint;
 
 /// How long one node may take to answer: one that hangs must not keep flect from the others.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the last ones are waited for when most Sentinels have answered: those that have not are mostly gone
+/// with the machine whose primary is being replaced, and no primary is replaced without most of them.
+const LAST_WITHIN: Duration = Duration::from_millis(100);
 
 /// Sentinels, and what they call the primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,24 @@ pub enum Standing {
     Primary { replicas: usize, offset: i64 },
 }
 
+/// A connection for a few questions, each to be answered within 2 seconds.
+///
+/// # Errors
+/// When the server cannot be reached within 2 seconds or refuses the login.
+async fn converse(address: &UpstreamAddress, login: &Login) -> RedisResult<MultiplexedConnection> {
+    let connected = async {
+        let stream = dial(address).await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_WITHIN));
+        let login = login.to_redis();
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&login, stream, config).await?;
+        // It ends with the connection.
+        tokio::spawn(driver);
+        Ok(connection)
+    };
+    in_time(connected).await
+}
+
 /// Asks one question over a connection of its own.
 async fn ask<T: FromRedisValue>(
     address: &UpstreamAddress,
@@ -44,17 +68,15 @@ async fn ask<T: FromRedisValue>(
     question: &Cmd,
 ) -> RedisResult<T> {
     let asked = async {
-        let stream = dial(address).await?;
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_WITHIN));
-        let login = login.to_redis();
-        let (mut connection, driver) =
-            MultiplexedConnection::new_with_config(&login, stream, config).await?;
-        // It ends with the connection.
-        tokio::spawn(driver);
+        let mut connection = converse(address, login).await?;
         question.query_async(&mut connection).await
     };
-    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
-        Ok(answer) => answer,
+    in_time(asked).await
+}
+
+async fn in_time<T>(work: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    match tokio::time::timeout(ANSWER_WITHIN, work).await {
+        Ok(done) => done,
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
 }
@@ -121,26 +143,15 @@ impl Reach {
     pub(super) async fn told_by(&self, sentinels: &Sentinels) -> io::Result<Vec<UpstreamAddress>> {
         let mut question = redis::cmd("SENTINEL");
         question.arg("MASTER").arg(&sentinels.master);
-        let question = &question;
-        let asked = sentinels.addresses.iter().map(|sentinel| async move {
-            let mut failure = None;
-            for address in self.resolve_with(sentinel, sentinels.tls).await? {
-                match ask(&address, &sentinels.login, question).await {
-                    Ok(told) => return told_place(&told),
-                    Err(error) => failure = Some(io::Error::other(error)),
-                }
-            }
-            Err(failure.unwrap_or_else(|| io::Error::other("it has no address")))
-        });
         let mut failures = Vec::new();
         let mut newest: Option<(u64, Endpoint)> = None;
-        for (sentinel, answer) in sentinels.addresses.iter().zip(join_all(asked).await) {
-            match answer {
+        for answer in self.ask_sentinels(sentinels, &question).await {
+            match answer.and_then(|told| told_place(&told)) {
                 Ok(told) if newest.as_ref().is_none_or(|newest| told.0 > newest.0) => {
                     newest = Some(told);
                 }
                 Ok(_) => {}
-                Err(error) => failures.push(format!("{sentinel}: {error}")),
+                Err(error) => failures.push(error.to_string()),
             }
         }
         let Some((_, place)) = newest else {
@@ -148,6 +159,88 @@ impl Reach {
             return Err(io::Error::other(text));
         };
         self.resolve(&place).await
+    }
+
+    /// What Sentinels answer. When most have, the last ones have little time.
+    async fn ask_sentinels<T: FromRedisValue>(
+        &self,
+        sentinels: &Sentinels,
+        question: &Cmd,
+    ) -> Vec<io::Result<T>> {
+        let all = &sentinels.addresses;
+        let asked = all.iter().map(|sentinel| async move {
+            let mut failure = io::Error::other("it has no address");
+            for address in self.resolve_with(sentinel, sentinels.tls).await? {
+                match ask(&address, &sentinels.login, question).await {
+                    Ok(told) => return Ok(told),
+                    Err(error) => failure = io::Error::other(format!("{sentinel}: {error}")),
+                }
+            }
+            Err(failure)
+        });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut answers = Vec::new();
+        let mut heard = 0;
+        loop {
+            let next = asked.next();
+            let answer = if 2 * heard > all.len() {
+                match tokio::time::timeout(LAST_WITHIN, next).await {
+                    Ok(answer) => answer,
+                    Err(_) => return answers,
+                }
+            } else {
+                next.await
+            };
+            let Some(answer) = answer else {
+                return answers;
+            };
+            heard += usize::from(answer.is_ok());
+            answers.push(answer);
+        }
+    }
+
+    /// A connection of the operator's to one of several servers, for a few questions.
+    ///
+    /// # Errors
+    /// When it cannot be reached within 2 seconds or refuses the login, or there is only one.
+    pub(super) async fn converse(
+        &self,
+        address: &UpstreamAddress,
+    ) -> RedisResult<MultiplexedConnection> {
+        match &self.place {
+            Place::Nodes(_, login) | Place::Told(_, login) => converse(address, login).await,
+            _ => Err(io::Error::from(io::ErrorKind::NotFound).into()),
+        }
+    }
+
+    /// Where servers are that may take the primary's place, as far as that is known.
+    ///
+    /// # Errors
+    /// When nobody who knows answers.
+    pub async fn others(&self, primary: &UpstreamAddress) -> io::Result<Vec<UpstreamAddress>> {
+        let places = match &self.place {
+            Place::Socket(_) | Place::One(_) => Vec::new(),
+            Place::Nodes(nodes, _) => nodes.clone(),
+            Place::Told(sentinels, _) => {
+                let mut question = redis::cmd("SENTINEL");
+                question.arg("REPLICAS").arg(&sentinels.master);
+                // Each knows them all, but for one that was cut off.
+                let answers: Vec<io::Result<Vec<HashMap<String, String>>>> =
+                    self.ask_sentinels(sentinels, &question).await;
+                let told = answers.iter().flatten().flatten();
+                told.filter_map(told_replica).collect()
+            }
+        };
+        let mut found: Vec<UpstreamAddress> = Vec::new();
+        for place in places {
+            // One that has no address now has one later.
+            for address in self.resolve(&place).await.unwrap_or_default() {
+                if address != *primary && !found.contains(&address) {
+                    found.push(address);
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The same, believed: the node there says so too.
@@ -170,6 +263,14 @@ impl Reach {
         }
         Err(io::Error::other(failures.join("; ")))
     }
+}
+
+/// Where a replica is, in the reply to SENTINEL REPLICAS; none where it is known to be down.
+fn told_replica(told: &HashMap<String, String>) -> Option<Endpoint> {
+    let is_down = told.get("flags")?.split(',').any(|flag| flag == "s_down");
+    let port = told.get("port")?.parse().ok()?;
+    let host = told.get("ip")?.clone();
+    (!is_down).then_some(Endpoint { host, port })
 }
 
 /// Address and `config-epoch` in the reply to SENTINEL MASTER.
@@ -217,6 +318,17 @@ mod tests {
         assert!(primary(0, 0) > Standing::Replica);
         assert!(primary(1, 3) > primary(0, 9));
         assert!(primary(0, 9) > primary(0, 3));
+    }
+
+    #[test]
+    fn replicas_that_are_down_are_left_out() {
+        let told = |flags: &str| {
+            let pairs = [("ip", "::1"), ("port", "6380"), ("flags", flags)];
+            let pairs = pairs.map(|(k, v)| (k.to_owned(), v.to_owned()));
+            told_replica(&HashMap::from(pairs)).map(|place| place.to_string())
+        };
+        assert_eq!(told("slave"), Some("[::1]:6380".to_owned()));
+        assert_eq!(told("s_down,slave,disconnected"), None);
     }
 
     #[test]

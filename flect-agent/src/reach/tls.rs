@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 
-use crate::config;
+use crate::{config, secret};
 
 /// The authorities that the system trusts, where Debian, Alpine and Arch keep them, and where Fedora does.
 const SYSTEM_AUTHORITIES: &[&str] = &[
@@ -175,16 +175,7 @@ fn certificates(
 }
 
 fn private_key(path: &Path, contents: &mut Sha256) -> Result<PrivateKeyDer<'static>, TlsError> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(path).map_err(|error| complaint("key", path, error))?;
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o007 != 0 {
-        let reason = format!(
-            "everybody may use it (mode {mode:o}); run: chmod o= {}",
-            path.display()
-        );
-        return Err(complaint("key", path, reason));
-    }
+    secret::is_kept(path).map_err(|reason| complaint("key", path, reason))?;
     let bytes = read("key", path, contents)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| complaint("key", path, error))
 }

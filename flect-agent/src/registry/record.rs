@@ -26,6 +26,9 @@ pub struct Record {
     /// What its apps have set for it with CONFIG SET, where that is not Valkey's default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+    /// Replicas may answer what only reads, though they may be behind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replica_reads: bool,
     /// What the password of a connection must be, where it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenDigest>,
@@ -114,6 +117,7 @@ impl Record {
             created_at: now_seconds(),
             limits,
             settings: BTreeMap::new(),
+            replica_reads: false,
             token: None,
             filling: false,
             other: Map::new(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::TransferError;
-use crate::config::{Endpoint, Valkey};
+use crate::config::{Endpoint, Tls, Valkey};
 use crate::environment::Credentials;
 use crate::reach::{Link, Login, Reach, Times};
 
@@ -26,10 +26,13 @@ pub struct Source {
     pub password: Option<String>,
     /// The database.
     pub database: u32,
+    /// How it is told from others, where it speaks TLS.
+    pub tls: Option<Tls>,
 }
 
 impl Source {
-    /// Reads `redis://[user[:password]@]host[:port][/database]`; `valkey://` is the same.
+    /// Reads `redis://[user[:password]@]host[:port][/database]`; `valkey://` is the same, `rediss://` and
+    /// `valkeys://` are with TLS, by the authorities that the system trusts.
     ///
     /// # Errors
     /// When it is something else.
@@ -37,19 +40,15 @@ impl Source {
         let wrong = |reason: &str| {
             // The text may hold a password: it is not repeated.
             TransferError::Address(format!(
-                "--from: {reason}; expected redis://[USER@]HOST[:PORT][/DATABASE]"
+                "--from: {reason}; expected redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// with TLS"
             ))
         };
         let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("no address"))?;
-        match scheme {
-            "redis" | "valkey" => {}
-            "rediss" | "valkeys" => {
-                return Err(wrong(
-                    "TLS is not spoken here; forward a local port with stunnel or ssh",
-                ));
-            }
+        let tls = match scheme {
+            "redis" | "valkey" => None,
+            "rediss" | "valkeys" => Some(Tls::default()),
             _ => return Err(wrong("the address does not begin with redis://")),
-        }
+        };
         let (login, place) = match rest.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),
@@ -84,6 +83,7 @@ impl Source {
             user,
             password,
             database,
+            tls,
         })
     }
 
@@ -123,7 +123,7 @@ fn decoded(text: &str) -> Option<String> {
 /// Connects to another server.
 ///
 /// # Errors
-/// When it cannot be reached or refuses the password.
+/// When it cannot be reached, does not prove itself or refuses the password, or a file of `tls` cannot be used.
 pub async fn connect_to(source: &Source) -> Result<Link, TransferError> {
     let login = Login::new(source.user.clone(), source.password.clone());
     let login = login.to_redis().set_db(i64::from(source.database));
@@ -131,7 +131,8 @@ pub async fn connect_to(source: &Source) -> Result<Link, TransferError> {
         host: source.host.clone(),
         port: source.port,
     };
-    Ok(Link::open(Reach::plain(endpoint), login, TIMES).await?)
+    let reach = Reach::single(endpoint, source.tls.as_ref())?;
+    Ok(Link::open(reach, login, TIMES).await?)
 }
 
 /// Connects to the environment's Valkey as a store's own user.
@@ -158,7 +159,8 @@ mod tests {
                     s.user.unwrap_or_default(),
                     s.password.unwrap_or_default()
                 );
-                format!("{} {} {login} {}", s.host, s.port, s.database)
+                let tls = if s.tls.is_some() { " TLS" } else { "" };
+                format!("{} {} {login} {}{tls}", s.host, s.port, s.database)
             });
             assert_eq!(found, expect, "{text}");
         };
@@ -167,10 +169,12 @@ mod tests {
         check("valkey://:p%40x@h/", "h 6379 /p@x 0");
         check("redis://u:p@[::1]:7/1", "::1 7 u/p 1");
         check("redis://[::1]", "::1 6379 / 0");
+        check("rediss://u@h:7", "h 7 u/ 0 TLS");
+        check("valkeys://h", "h 6379 / 0 TLS");
         for wrong in [
             "h:1",
             "http://h",
-            "rediss://h",
+            "redisss://h",
             "redis://",
             "redis://h:x",
             "redis://h/x",

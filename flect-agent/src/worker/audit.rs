@@ -21,6 +21,7 @@ impl Worker {
 /// Something that an app did with a store.
 #[cold]
 pub(super) fn note(app: &App, store: &Store, reason: Reason, detail: &str) {
+    store.refusals.add(reason);
     let slug = store.slug();
     let subject = Subject {
         app: Some(&app.name),

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::lanes::reading::only_reads;
 use super::memory;
 use super::pausing;
 use super::session::{Executing, Gate, Lane, Session, Transaction};
@@ -40,6 +41,11 @@ enum Granted {
 /// Valkey takes no ACL rule with such a byte (`ACLStringHasSpaces` in acl.c).
 fn breaks_rule(byte: u8) -> bool {
     byte == 0 || byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// Whether a replica may answer this command.
+fn session_reads(session: Option<&Session>, command: &Command) -> bool {
+    session.is_some_and(|session| session.store.replica_reads()) && only_reads(command.name)
 }
 
 impl Worker {
@@ -80,7 +86,13 @@ impl Worker {
         if !self.listens(key, command, request) {
             return Outcome::Later;
         }
-        let Some(upstream) = self.lane(key, own) else {
+        let reads = !own && session_reads(self.sessions.get(key), command);
+        let lane = if reads {
+            self.lane_of_read(key)
+        } else {
+            self.lane(key, own)
+        };
+        let Some(upstream) = lane else {
             return Outcome::Later;
         };
         let blocking = placement == Placement::Dedicated(Need::Blocking);
@@ -284,11 +296,7 @@ impl Worker {
             return Granted::Refused;
         };
         let channels = session.namespace.channels();
-        let granted = session
-            .store
-            .granted_patterns
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let granted = session.store.granted();
         if request
             .args()
             .skip(1)

@@ -98,6 +98,7 @@ impl Worker {
             return;
         };
         session.gate = Gate::Job;
+        session.doing.wrote_ms = self.now_ms;
         let context = Context {
             prefix: session.store.prefix.clone(),
             namespace: session.namespace.clone(),

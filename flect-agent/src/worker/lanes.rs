@@ -6,6 +6,7 @@
 
 pub(super) mod connecting;
 mod ending;
+pub(super) mod reading;
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -39,6 +40,8 @@ pub struct StoreLanes {
     /// What was known of replies on the latest shared connection that a slow session has taken.
     window: Window,
     pooled: [Vec<Key<Upstream>>; 2],
+    /// To replicas.
+    readers: [Option<Key<Upstream>>; 2],
     /// Store-wide commands under way.
     pub jobs: usize,
     /// Sessions whose store-wide command waits for its turn.
@@ -61,6 +64,7 @@ impl StoreLanes {
             shared: [None, None],
             window: Window::new(),
             pooled: [Vec::new(), Vec::new()],
+            readers: [None, None],
             jobs: 0,
             turns: VecDeque::new(),
             sorter: [None, None],
@@ -80,8 +84,13 @@ impl StoreLanes {
     }
 
     /// New sessions get another shared connection from now on, of which as much is expected as of this one.
-    pub fn retire(&mut self, protocol: Protocol, window: Window) {
-        self.shared[place(protocol)] = None;
+    pub fn retire(&mut self, protocol: Protocol, is_reader: bool, window: Window) {
+        let lanes = if is_reader {
+            &mut self.readers
+        } else {
+            &mut self.shared
+        };
+        lanes[place(protocol)] = None;
         self.window = window;
     }
 }
@@ -102,12 +111,19 @@ impl Worker {
     /// The connection for a session's next request, or `None` when it has to wait (its gate is
     /// closed) or has ended.
     pub(super) fn lane(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
+        self.sessions.get_mut(key)?.doing.wrote_ms = self.now_ms;
+        self.lane_of_any(key, own)
+    }
+
+    /// The same for a request that may be one that only reads.
+    fn lane_of_any(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
         let session = self.sessions.get_mut(key)?;
         let upstream = match session.lane {
             Lane::Own(upstream) => upstream,
             Lane::Shared(upstream) if !session.is_idle() => {
-                let retired = self.upstreams.get(upstream).is_none_or(|u| u.retired);
-                if own || retired {
+                let lane = self.upstreams.get(upstream);
+                let is_left = lane.is_none_or(|lane| lane.retired || lane.is_reader);
+                if own || is_left {
                     session.gate = Gate::Idle;
                     return None;
                 }
@@ -115,6 +131,11 @@ impl Worker {
             }
             Lane::Shared(_) | Lane::None => self.new_lane(key, own)?,
         };
+        self.with_room(key, upstream)
+    }
+
+    /// The connection, unless so much waits on it that the session has to as well.
+    fn with_room(&mut self, key: Key<Session>, upstream: Key<Upstream>) -> Option<Key<Upstream>> {
         let room = self.upstreams.get(upstream).is_some_and(Upstream::has_room);
         if room {
             return Some(upstream);
@@ -230,7 +251,7 @@ impl Worker {
         // Before the connection is open, only its handshake has something to send.
         let sent = match upstream.state {
             State::Open => upstream.out.flush(&mut upstream.socket).map(drop),
-            State::Connecting | State::Greeting => Ok(()),
+            State::Connecting | State::Greeting | State::Unknown => Ok(()),
         };
         match sent.and_then(|()| upstream.socket.flush()) {
             Ok(()) => self.release(key),

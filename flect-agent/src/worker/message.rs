@@ -41,6 +41,8 @@ pub enum Message {
     Pinned(Ticket, redirect::Found),
     /// Valkey is elsewhere: connections to other places end.
     Moved,
+    /// The agent's users are on the server: logins that it refused are tried again.
+    UsersMade,
     /// The app of this name may do less than before: end its sessions.
     Dismiss(Arc<str>),
     /// Somebody wants to know what the worker has, or that its loop turns.
@@ -85,6 +87,7 @@ pub enum Request {
     },
     /// The server takes no writes, or cannot be reached: it may not be the primary any more.
     Doubt,
-    /// The server does not know the agent's users any more (it has been restarted, say).
+    /// The server does not know the agent's users any more (it has been restarted, say). Answered by
+    /// [`Message::UsersMade`] once it does.
     UsersMissing,
 }

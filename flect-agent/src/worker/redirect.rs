@@ -231,6 +231,7 @@ impl Worker {
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;
         };
+        upstream.hello = Vec::new();
         let text = std::mem::take(&mut upstream.greeting);
         upstream.client_id = client_id(&text);
         if let super::upstream::Role::Own(session) = upstream.role {

@@ -317,8 +317,7 @@ impl Worker {
         match front.to {
             Recipient::Greeting | Recipient::Listening | Recipient::Switched(..) if refused => {
                 let text = std::mem::take(&mut self.dropped);
-                self.greeting_refused(&text);
-                self.fail_upstream(key);
+                self.greeting_refused(key, &text);
             }
             Recipient::Greeting => self.greeted(key),
             Recipient::Listening => self.listening(key),

@@ -4,6 +4,7 @@
 //! connection at a time; what the agent answers itself waits in `answered` for the replies before
 //! it.
 
+mod subscribed;
 mod transaction;
 
 use std::collections::{HashSet, VecDeque};
@@ -26,10 +27,10 @@ use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
 use crate::rewrite;
-use crate::rewrite::reply::{Ack, AckKind};
 use crate::rewrite::stream::StreamRewriter;
 use crate::scripts::{Declared, Sha};
 use crate::store::Namespace;
+pub use subscribed::Subscribed;
 pub use transaction::{Executing, Transaction};
 
 /// The largest request that is looked at as a whole, and what one read takes at most. Larger
@@ -242,35 +243,8 @@ pub struct Doing {
     pub written_bytes: u64,
     /// When it last read or was written to, in milliseconds of the workers' clock.
     pub touched_ms: u64,
-}
-
-/// How many names the session listens to, as the server confirmed.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Subscribed {
-    pub channels: u32,
-    pub patterns: u32,
-    pub shard_channels: u32,
-}
-
-impl Subscribed {
-    pub fn any(self) -> bool {
-        self.channels + self.patterns + self.shard_channels > 0
-    }
-
-    /// A confirmation carries how many names are subscribed in all: channels and patterns together,
-    /// sharded channels apart.
-    pub fn confirm(&mut self, ack: &Ack) {
-        let count = u32::try_from(ack.count).unwrap_or(0);
-        match ack.kind {
-            AckKind::Subscribe | AckKind::Unsubscribe => {
-                self.channels = count.saturating_sub(self.patterns);
-            }
-            AckKind::Psubscribe | AckKind::Punsubscribe => {
-                self.patterns = count.saturating_sub(self.channels);
-            }
-            AckKind::Ssubscribe | AckKind::Sunsubscribe => self.shard_channels = count,
-        }
-    }
+    /// When it last asked for anything but a plain read, by the same clock.
+    pub wrote_ms: u64,
 }
 
 /// A SUBSCRIBE, PSUBSCRIBE or the end of one under way.

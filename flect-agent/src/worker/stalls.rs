@@ -36,8 +36,9 @@ impl Worker {
         };
         if upstream.role == Role::Shared {
             // Sessions that are owed nothing here are on other connections by now, so this one
-            // can become the slow session's own, and the server's back-pressure reaches only it.
-            if !upstream.others_wait(key) {
+            // can become the slow session's own, and the server's back-pressure reaches only it. One to a replica
+            // may not: what comes next may be a write.
+            if !upstream.others_wait(key) && !upstream.is_reader {
                 upstream.role = Role::Own(key);
                 session.lane = Lane::Own(upstream_key);
             } else if session.overdue {
@@ -69,7 +70,7 @@ impl Worker {
         }
         upstream.retired = true;
         if let Some(lanes) = lanes::of(&mut self.stores, upstream.store) {
-            lanes.retire(upstream.protocol, upstream.window);
+            lanes.retire(upstream.protocol, upstream.is_reader, upstream.window);
         }
         for waiting in std::mem::take(&mut upstream.waiting) {
             self.open_gate(waiting, Gate::Upstream);

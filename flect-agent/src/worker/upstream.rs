@@ -66,6 +66,8 @@ pub struct Upstream {
     pub flush_queued: bool,
     /// No new session may use it: a large reply to a slow session is on it.
     pub retired: bool,
+    /// It leads to a replica, and carries plain reads only.
+    pub is_reader: bool,
     /// It may keep state that nothing takes away for certain: never pooled.
     pub tainted: bool,
     /// The reply under way is an error or a null: an EXEC that did nothing.
@@ -78,7 +80,7 @@ pub struct Upstream {
     pub error_text: Vec<u8>,
     /// Where the requests end that are answered, in what was sent.
     pub answered_to: u64,
-    /// When it was last given back to the pool.
+    /// When it was last given back to the pool; before that, when it began.
     pub idle_since: Instant,
     /// Where it goes.
     pub address: UpstreamAddress,
@@ -100,7 +102,7 @@ pub struct Upstream {
     pub unblocking: u32,
     /// The message to a listener so far.
     pub frame: Vec<u8>,
-    /// The greeting, until it is sent.
+    /// The greeting, until it is answered.
     pub hello: Vec<u8>,
     /// The reply to the greeting so far.
     pub greeting: Vec<u8>,
@@ -140,6 +142,9 @@ pub enum State {
     /// Connected and asked to let the agent in. Nothing else is sent before the answer: a server that does
     /// not know the user would carry it out as the default one.
     Greeting,
+    /// The server does not know the user. It was restarted, say, and the control side has been asked to make
+    /// its users again.
+    Unknown,
     /// Everything may be sent.
     Open,
 }
@@ -242,6 +247,7 @@ impl Upstream {
             waiting: Vec::new(),
             flush_queued: false,
             retired: false,
+            is_reader: false,
             tainted: false,
             refused: false,
             error: false,
@@ -273,7 +279,14 @@ impl Upstream {
         // Its reply holds the connection's id, which no further right is needed for.
         let words: [&[u8]; 5] = [b"HELLO", version, b"AUTH", user, password];
         encode::request(&words, &mut upstream.hello);
-        upstream.owed.push_back(Owed {
+        upstream.owe_greeting();
+        upstream.out.keep();
+        Ok(upstream)
+    }
+
+    /// The next reply is the greeting's, in front of everything else.
+    pub fn owe_greeting(&mut self) {
+        self.owed.push_front(Owed {
             to: Recipient::Greeting,
             plan: ReplyPlan::Verbatim,
             frames: 1,
@@ -283,13 +296,12 @@ impl Upstream {
             exec: false,
             since_us: 0,
             command: None,
-            end: upstream.out.position(),
+            // Nothing that is counted stands in front of it.
+            end: 0,
             noted: None,
             by_name: None,
             argc: 0,
         });
-        upstream.out.keep();
-        Ok(upstream)
     }
 
     /// Reads on in a reply that nobody will see.

@@ -9,6 +9,7 @@ use super::Worker;
 use super::arena::Key;
 use super::jobs::Job;
 use super::lanes::connecting::tells_of_no_primary;
+use super::lanes::reading::tells_of_no_data;
 use super::session::{Lane, Session};
 use super::upstream::{Owed, Upstream};
 use crate::commands::{self, Command, Flags, Policy};
@@ -39,7 +40,12 @@ impl Worker {
         from: u64,
         (head, error): (Head, Option<&[u8]>),
     ) {
-        if error.is_some_and(tells_of_no_primary) {
+        let lane = self.upstreams.get(upstream);
+        let is_reader = lane.is_some_and(|lane| lane.is_reader);
+        if is_reader && error.is_some_and(tells_of_no_data) {
+            // Until it is looked at again, for all workers.
+            self.environment.replicas.store(std::sync::Arc::default());
+        } else if error.is_some_and(tells_of_no_primary) {
             self.doubt();
         }
         let Some(session) = self.sessions.get(key) else {

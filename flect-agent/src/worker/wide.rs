@@ -116,11 +116,17 @@ impl Worker {
     /// The names could not be fetched: EXEC, which is still to be taken, discards the transaction.
     pub(super) fn not_filled(&mut self, key: Key<Session>, error: &[u8]) {
         const ABORTED: &[u8] = b"-EXECABORT Transaction discarded because of: ";
+        // A server that loads its data has refused to queue the command already.
+        const REFUSED: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
         let why = error.strip_prefix(b"-").unwrap_or(error);
+        let aborted = match why.starts_with(b"LOADING ") {
+            true => REFUSED.to_vec(),
+            false => [ABORTED, why].concat(),
+        };
         if let Some(session) = self.sessions.get_mut(key)
             && let Some(transaction) = &mut session.transaction
         {
-            transaction.unfilled = Some([ABORTED, why].concat());
+            transaction.unfilled = Some(aborted);
         }
         self.open_gate(key, Gate::Job);
     }

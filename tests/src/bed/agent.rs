@@ -1,6 +1,7 @@
 //! The agent's process, and waiting for it.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,6 +20,9 @@ pub const READY_SECONDS_MAX: u64 = 90;
 const STOP_SECONDS_MAX: u64 = 15;
 /// Between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long a child may take from fork to exec.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running flect-agent.
 #[derive(Debug)]
@@ -41,7 +45,8 @@ impl Agent {
     /// As [`spawn`](Self::spawn).
     pub fn spawn_as(programs: &Programs, command: &str, config: &Path, log: &Path) -> Result<Self> {
         let log = File::options().create(true).append(true).open(log)?;
-        let child = Command::new(&programs.agent)
+        let mut start = Command::new(&programs.agent);
+        start
             .arg(command)
             .arg("--config")
             .arg(config)
@@ -50,9 +55,22 @@ impl Agent {
             .stdout(log.try_clone()?)
             .stderr(log)
             // Ctrl-C in a terminal is for the command under test.
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("starting {}", programs.agent.display()))?;
+            .process_group(0);
+        let begun = Instant::now();
+        let child = loop {
+            match start.spawn() {
+                // A script that was written just now is open for writing in a child that another trial has forked,
+                // until that child executes its own program.
+                Err(error)
+                    if error.kind() == ErrorKind::ExecutableFileBusy
+                        && begun.elapsed() < WRITTEN_WITHIN =>
+                {
+                    thread::sleep(POLL);
+                }
+                started => break started,
+            }
+        };
+        let child = child.with_context(|| format!("starting {}", programs.agent.display()))?;
         Ok(Self { child })
     }
 

@@ -204,6 +204,15 @@ fn needs_no_root() -> Result<()> {
     soon("another store", || {
         Ok(said(&mut second.connect()?, &format!("AUTH two {token}")) == "OK")
     })?;
+    // A token that was made a moment ago is not refused, and the one before it is.
+    let mut token = token;
+    for _ in 0..5 {
+        let new = flect(&bed, &["kv", "token", "two", "--new"])?;
+        expect(&mut second.connect()?, &format!("AUTH two {new}"), "OK")?;
+        let old = said(&mut second.connect()?, &format!("AUTH two {token}"));
+        ensure!(old.starts_with("-WRONGPASS"), "{old}");
+        token = new;
+    }
     let status = second.status()?;
     ensure!(
         status["mode"] == "explicit" && status["acceleration"].is_null(),

@@ -1,13 +1,20 @@
 //! `flect kv import --from`: a database without prefixes, as apps had it before.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use super::stage::{Stage, ensure_equal};
-use crate::bed::Bed;
+use crate::bed::ports::{self, Reserved};
+use crate::bed::{Bed, Builder};
+use crate::upstream::certificates::{Authority, Pair};
 
 /// Copies a plain server's database: by the values' encoding, and type by type.
 pub fn plain_server(stage: &Stage) -> Result<()> {
-    let plain = Bed::builder()
+    let secured = Secured::new()?;
+    let plain = secured
+        .options(Bed::builder())
         .direct(true)
         .valkey_option("--requirepass", "sesame")
         .start()?;
@@ -35,6 +42,30 @@ pub fn plain_server(stage: &Stage) -> Result<()> {
     import("legacy", &[])?;
     import("anew", &["--by-type"])?;
     import("some", &["--match", "session:*", "--to-database", "4"])?;
+    // The same over TLS, where the server has to prove itself.
+    let encrypted = secured.url();
+    let over_tls = |more: &[&str]| -> Vec<String> {
+        let words = ["kv", "import", "secured", "--from", &encrypted, "--create"];
+        let mut words: Vec<String> = words.map(str::to_owned).to_vec();
+        words.push("--from-password-file".to_owned());
+        words.push(password.display().to_string());
+        words.extend(secured.own());
+        words.extend(more.iter().map(|&word| word.to_owned()));
+        words
+    };
+    let said = stage.fails(&borrowed(&over_tls(&[])), 3)?;
+    ensure!(said.contains("UnknownIssuer"), "{said}");
+    let ca = secured.ca();
+    let said = stage.fails(
+        &borrowed(&over_tls(&["--tls-ca", &ca, "--tls-server-name", "other"])),
+        3,
+    )?;
+    ensure!(said.contains("not valid for name"), "{said}");
+    stage.flect(&borrowed(&over_tls(&["--tls-ca", &ca])))?;
+    ensure_equal(
+        &stage.keys(&stage.prefix("legacy")?)?,
+        &stage.keys(&stage.prefix("secured")?)?,
+    )?;
     let legacy = stage.keys(&stage.prefix("legacy")?)?;
     ensure!(legacy.len() == 9, "{} keys", legacy.len());
     let (legacy_prefix, anew_prefix) = (stage.prefix("legacy")?, stage.prefix("anew")?);
@@ -83,4 +114,57 @@ pub fn plain_server(stage: &Stage) -> Result<()> {
         "{shown}"
     );
     Ok(())
+}
+
+fn borrowed(words: &[String]) -> Vec<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+/// Certificates of an authority that the system does not know, for a server's second port.
+struct Secured {
+    files: TempDir,
+    port: Reserved,
+    server: Pair,
+    own: Pair,
+}
+
+impl Secured {
+    fn new() -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        let authority = Authority::new("a trial's")?;
+        authority.write(&files.path().join("ca.crt"))?;
+        Ok(Self {
+            server: authority.sign(files.path(), "server", &["127.0.0.1"])?,
+            own: authority.sign(files.path(), "client", &["flect"])?,
+            port: ports::reserve()?,
+            files,
+        })
+    }
+
+    fn ca(&self) -> String {
+        self.files.path().join("ca.crt").display().to_string()
+    }
+
+    fn options(&self, builder: Builder) -> Builder {
+        let shown = |path: &Path| path.display().to_string();
+        builder
+            .valkey_option("--tls-port", &self.port.number().to_string())
+            .valkey_option("--tls-cert-file", &shown(&self.server.certificate))
+            .valkey_option("--tls-key-file", &shown(&self.server.key))
+            .valkey_option("--tls-ca-cert-file", &self.ca())
+    }
+
+    fn url(&self) -> String {
+        format!("rediss://127.0.0.1:{}/2", self.port.number())
+    }
+
+    /// What a client shows of itself.
+    fn own(&self) -> [String; 4] {
+        [
+            "--tls-certificate".to_owned(),
+            self.own.certificate.display().to_string(),
+            "--tls-key".to_owned(),
+            self.own.key.display().to_string(),
+        ]
+    }
 }

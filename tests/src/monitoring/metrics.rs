@@ -80,6 +80,11 @@ fn say_what_clients_did() -> Result<()> {
         seen.one("flect_store_refused_total", &store)? == 1.0,
         "refused"
     );
+    let operator = [("store", "store1"), ("reason", "operator-command")];
+    ensure!(
+        seen.one("flect_store_refusals_total", &operator)? == 1.0,
+        "refused, with its reason"
+    );
     let duration = "flect_store_request_duration_seconds";
     let count = of(&seen, &format!("{duration}_count"), "read");
     ensure!(count == 20.0, "{count} durations");
@@ -227,7 +232,12 @@ fn are_documented() -> Result<()> {
     let (bed, _folder, socket) = bed(Bed::builder())?;
     // What is told only where it is set or measured.
     limit(&bed)?;
-    check(&mut bed.connect(APP1)?, "SET a 1", "OK")?;
+    let mut app = bed.connect(APP1)?;
+    check(&mut app, "SET a 1", "OK")?;
+    ensure!(
+        app.command(&["SHUTDOWN"])?.text().starts_with('-'),
+        "SHUTDOWN"
+    );
     let mut told = BTreeSet::new();
     let waited = wait_until(MEASURED_WITHIN, || {
         let seen = Scrape::parse(&scrape(&socket)?)?;

@@ -170,6 +170,25 @@ fn a_successor_that_fails_changes_nothing() -> Result<()> {
     })?;
     check(&mut wire, "GET a", "1")?;
     check(&mut bed.connect(APP1)?, "GET a", "1")?;
+    // One that has told the hooks what to do already: other ports, and a port of its own that is somebody else's.
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let line = |name: &str, text: &str| -> Result<String> {
+        let found = text.lines().find(|line| line.starts_with(name));
+        found.map(str::to_owned).context("no such line")
+    };
+    let bad = good
+        .replace(&line("ports = ", &good)?, "ports = [1]")
+        .replace(
+            &line("listen_port = ", &good)?,
+            &format!("listen_port = {}", taken.local_addr()?.port()),
+        );
+    std::fs::write(bed.config_path(), bad)?;
+    let mut successor = bed.spawn_successor()?;
+    wait_until(PATIENCE, || Ok(successor.ended().is_some()))?;
+    ensure!(successor.ended().is_some_and(|status| !status.success()));
+    check(&mut bed.connect(APP1)?, "GET a", "1")?;
+    let log = bed.agent_log();
+    ensure!(log.contains("told again what the running agent"), "{log}");
     std::fs::write(bed.config_path(), good)?;
     bed.upgrade_agent()?;
     check(&mut wire, "GET a", "1")

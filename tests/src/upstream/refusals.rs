@@ -1,6 +1,8 @@
 //! A server that is there and does not do what it is asked: apps hear its own words, and it is used again as
 //! soon as it does.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Result, ensure};
 
 use super::Body;
@@ -41,6 +43,13 @@ fn refusals() -> Result<()> {
         same(&mut app, &mut direct, "GET a", "1")?;
         set("REPLICAOF NO ONE")?;
     }
+    // While it stands still, so does the app, and then it has its answer.
+    let mut slow = bed.operator()?;
+    slow.send(&["DEBUG", "SLEEP", "1.2"])?;
+    std::thread::sleep(Duration::from_millis(50));
+    let begun = Instant::now();
+    same(&mut app, &mut direct, "GET a", "1")?;
+    ensure!(begun.elapsed() > Duration::from_secs(1), "it was not slow");
     // The same session all the while, and the agent has not lost its way.
     same(&mut app, &mut direct, "SET a 4", "OK")?;
     bed.wait_until_ready()

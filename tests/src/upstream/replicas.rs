@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -26,20 +26,23 @@ pub const BODIES: [(&str, Body); 2] = [
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Sentinels take a primary for dead that is silent for so long.
 const DOWN_AFTER_MS: u32 = 1500;
+/// From the first Sentinel's word to the first reply of the new primary to an app: a tenth of it is usual, a second
+/// what an agent needs that hears nothing.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 /// Clients with a ledger.
 const CLIENTS: u64 = 3;
 /// Between two tries of a client that was refused.
 const RETRY: Duration = Duration::from_millis(10);
 
 /// A bed whose Valkey has a replica. The agent is not started.
-struct Town {
-    bed: Bed,
+pub(super) struct Town {
+    pub(super) bed: Bed,
     files: TempDir,
-    replica: Reserved,
+    pub(super) replica: Reserved,
 }
 
 impl Town {
-    fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let files = tempfile::tempdir()?;
         let bed = Bed::builder()
             .valkey_option("--repl-diskless-sync-delay", "0")
@@ -68,20 +71,31 @@ impl Town {
     }
 
     /// A connection with operator rights.
-    fn replica(&self) -> Result<Wire> {
+    pub(super) fn replica(&self) -> Result<Wire> {
         Ok(Wire::connect(
             ([127, 0, 0, 1], self.replica.number()).into(),
         )?)
     }
 
-    fn configure(&self, lines: &str) -> Result<()> {
+    /// The replica knows a store's user, and every pattern that it is granted, before it is primary.
+    fn is_prepared(&self, pattern: &str) -> Result<()> {
+        let prefix = self.bed.prefix("store1")?;
+        let user = format!("flect.{}", prefix.trim_matches(['{', '}']));
+        let mut replica = self.replica()?;
+        self.until("the replica has the store's user", || {
+            let told = replica.command(&["ACL", "GETUSER", &user])?.to_string();
+            Ok(told.contains(&format!("&{prefix}:{pattern}")))
+        })
+    }
+
+    pub(super) fn configure(&self, lines: &str) -> Result<()> {
         edit(&self.bed, |text| {
             text.replace("\n[intercept]\n", &format!("{lines}\n[intercept]\n"))
         })
     }
 
     /// Waits for something that may fail meanwhile.
-    fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(super) fn until(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         wait_until(PATIENCE, || Ok(done().unwrap_or(false)))
             .with_context(|| format!("{what}: not within {PATIENCE:?}; {}", self.bed.agent_log()))
     }
@@ -158,6 +172,10 @@ fn sentinels() -> Result<()> {
     subscriber.set_patience(PATIENCE)?;
     subscriber.command(&["SUBSCRIBE", "news"])?;
 
+    let mut matching = bed.connect(APP1)?;
+    matching.command(&["PSUBSCRIBE", "news.*"])?;
+    town.is_prepared("news.*")?;
+
     let (ends, served) = (AtomicBool::new(false), AtomicU64::new(0));
     let list = |number| format!("list{number}");
     let ledgers = thread::scope(|scope| -> Result<Vec<Vec<u64>>> {
@@ -175,9 +193,24 @@ fn sentinels() -> Result<()> {
                 })
             };
             more(100)?;
+            let mut words = Vec::new();
+            for port in &watchers {
+                let mut wire = Wire::connect(([127, 0, 0, 1], port.number()).into())?;
+                wire.set_patience(PATIENCE)?;
+                wire.command(&["SUBSCRIBE", "+switch-master"])?;
+                words.push(scope.spawn(move || wire.read().map(|_| Instant::now())));
+            }
             bed.kill_valkey()?;
             // Only the new primary takes writes from here on.
-            more(20)
+            more(1)?;
+            let first = Instant::now();
+            more(20)?;
+            let told = words.into_iter().filter_map(|word| word.join().ok()?.ok());
+            let told = told.min().context("no Sentinel tells of the new primary")?;
+            let time = first.saturating_duration_since(told);
+            eprintln!("first reply {time:?} after the first Sentinel's word");
+            ensure!(time < FOLLOWED_WITHIN, "followed after {time:?}");
+            Ok(())
         };
         let worked = work();
         ends.store(true, Ordering::Relaxed);
@@ -212,6 +245,13 @@ fn sentinels() -> Result<()> {
         app.command(&["FCALL", "f", "0"])?.text() == "there",
         "FCALL"
     );
+    for line in [
+        "a Sentinel tells of another primary",
+        "the new primary has the agent's users already",
+    ] {
+        let log = bed.agent_log();
+        ensure!(log.contains(line), "'{line}' is not in the log: {log}");
+    }
     town.was_known_everywhere()
 }
 

@@ -74,6 +74,7 @@ pub fn ends(node: &mut Node) -> Result<()> {
         let server = TcpListener::bind("127.0.0.1:0")?;
         let environment = Arc::new(Environment {
             whereabouts: Whereabouts::new(vec![UpstreamAddress::Tcp(server.local_addr()?)]),
+            replicas: Default::default(),
             facts: flect_agent::environment::ServerFacts {
                 server: "redis".to_owned(),
                 version: "7.2.4".to_owned(),

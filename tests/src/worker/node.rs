@@ -55,6 +55,7 @@ impl Node {
         let librarian = runtime.block_on(admin.ensure_librarian())?;
         let environment = Arc::new(Environment {
             whereabouts: Whereabouts::new(vec![UpstreamAddress::Tcp(bed.address())]),
+            replicas: Default::default(),
             facts: admin.facts().clone(),
             housekeeper,
             integrity: Arc::new(Integrity::new(true, [bed.address().to_string()])),

@@ -1,5 +1,5 @@
 //! What runs beside the keeper over connections of the operator's: hearing of changes, following the primary,
-//! ending scripts that take too long, measuring stores.
+//! making users on its replicas, ending scripts that take too long, measuring stores.
 //!
 //! Invariant: dropped, they end; so others with new credentials can take their place.
 
@@ -9,9 +9,11 @@ use std::time::SystemTime;
 use flect_agent::accountant;
 use flect_agent::admin::Admin;
 use flect_agent::config::Config;
+use flect_agent::environment::Environment;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::understudies::Understudies;
 use crate::{follow, pursuit, warden};
 
 /// Those that run.
@@ -22,17 +24,25 @@ pub struct Companions {
     doubted: Arc<Notify>,
     /// Who hears that it is another one.
     moved: Arc<Notify>,
+    /// Servers that may become the primary.
+    pub understudies: Understudies,
     /// What tells this agent from all others of the environment, in the registry.
     name: String,
     tasks: JoinSet<()>,
 }
 
 impl Companions {
-    pub fn start(config: &Config, admin: &Admin, changed: Arc<Notify>) -> Self {
+    pub fn start(
+        config: &Config,
+        admin: &Admin,
+        environment: Arc<Environment>,
+        changed: Arc<Notify>,
+    ) -> Self {
         let mut companions = Self {
             changed,
             doubted: Arc::default(),
             moved: Arc::default(),
+            understudies: Understudies::new(environment),
             name: own_name(),
             tasks: JoinSet::new(),
         };
@@ -50,6 +60,8 @@ impl Companions {
             .spawn(pursuit::run(connection.clone(), doubted, moved));
         self.tasks
             .spawn(follow::listen(connection.clone(), changed));
+        self.tasks
+            .spawn(self.understudies.clone().run(connection.clone()));
         let busy_seconds = config.limits.busy_seconds;
         self.tasks
             .spawn(warden::run(connection.clone(), busy_seconds));

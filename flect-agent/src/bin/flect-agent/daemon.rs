@@ -1,7 +1,6 @@
 //! The daemon: interception, the operator's connection, workers, and what ties them together.
 
 use std::collections::HashSet;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,34 +9,30 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit;
-use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
 use flect_agent::environment::{Directory, Environment, Whereabouts};
 use flect_agent::integrity::Integrity;
-use flect_agent::interception::{Claimants, Interception, Settings};
+use flect_agent::interception::Former;
 use flect_agent::reach::Backoff;
 use flect_agent::worker::{self, Handle, Parting};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::accept::Acceptor;
 use crate::control::{Control, Desk};
 use crate::enter::RunGroups;
 use crate::explicit::Listeners;
 use crate::handover::{Estate, Keep, Predecessor, Sessions};
+use crate::hooks::Hooks;
 use crate::keeper::Keeper;
 use crate::leaving::Leaver;
 use crate::monitoring::Monitoring;
 use crate::node::{Node, Running};
 use crate::page::Page;
 use crate::reload::Reader;
-use crate::serving::Places;
 use crate::supervisor::Supervisor;
 use crate::vitals::Vitals;
-use crate::{control, handover, serving, supervisor};
-
-/// The agent's cgroup when it is started in the root and the config names none.
-const OWN_CGROUP: &str = "/flect-agent";
+use crate::{control, handover, supervisor};
 
 /// How long to wait, about, before Valkey is tried again; doubled up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -125,6 +120,7 @@ async fn serve(
         Begin::With(estate, kept) => (estate, kept, None, None),
         Begin::Succeeding => {
             // What may take long comes first: the predecessor stands still, in part, from then on.
+            tracing::info!("connecting to Valkey before the running agent is asked to hand over");
             let admin = connect(&config, &supervisor).await;
             let (predecessor, estate) = Predecessor::find(&config.agent.socket)?;
             (estate, HashSet::new(), Some(predecessor), Some(admin))
@@ -134,6 +130,13 @@ async fn serve(
     supervisor.status("putting the kernel hooks in place");
     // The hooks first: from here on nothing reaches Valkey unrewritten, whatever fails later.
     let inherited = std::mem::take(&mut estate.listeners);
+    // Declared behind the predecessor, and so dropped before it hears that this agent fails.
+    let former = match &predecessor {
+        Some(_) if config.intercept.enabled => Former::remember(&config.intercept.pin)
+            .inspect_err(|error| tracing::debug!(%error, "there were no hooks to take over"))
+            .ok(),
+        _ => None,
+    };
     let mut hooks = match config.intercept.enabled {
         true => Some(Hooks::attach(&config, &current, inherited)?),
         false => None,
@@ -172,7 +175,10 @@ async fn serve(
 
     let mut admin = match admin {
         Some(admin) => admin,
-        None => connect(&config, &supervisor).await,
+        None => {
+            tracing::info!(valkey = config.valkey.reached_at(), "connecting to Valkey");
+            connect(&config, &supervisor).await
+        }
     };
     let places = admin.places().await?;
     let hidden = places.iter().map(ToString::to_string);
@@ -183,6 +189,7 @@ async fn serve(
     let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
         whereabouts: Whereabouts::new(places),
+        replicas: Default::default(),
         integrity,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
@@ -191,7 +198,7 @@ async fn serve(
     });
     let (requests, wanted) = mpsc::unbounded_channel();
     let workers = Arc::new(spawn_workers(&config, &environment, &requests)?);
-    let changed = Arc::new(Notify::new());
+    let changed = node.news.wanted();
     let keeper = Keeper::start(
         node.clone(),
         admin,
@@ -205,6 +212,9 @@ async fn serve(
         Some(predecessor) => Some(predecessor.succeed(&mut estate).await?),
         None => None,
     };
+    if let Some(former) = former {
+        former.forget();
+    }
     let control = match control {
         Some(control) => control,
         None => office.open()?,
@@ -334,81 +344,6 @@ async fn tell_counted() {
     }
 }
 
-/// The kernel's side, where connections are intercepted.
-struct Hooks {
-    interception: Interception,
-    mount: CgroupMount,
-    places: Places,
-}
-
-impl Hooks {
-    fn attach(
-        config: &Config,
-        current: &Arc<ArcSwap<Config>>,
-        inherited: Vec<TcpListener>,
-    ) -> anyhow::Result<Self> {
-        let mount = CgroupMount::find()?;
-        let own = own_cgroup(&mount, config)?;
-        let networks = config
-            .intercept_networks()
-            .with_context(|| format!("valkey.address {}", config.valkey.address))?;
-        let places = Places::new(&config.intercept.cgroup.0, &own);
-        let claims = (current.clone(), places.clone());
-        let settings = Settings {
-            namespaces_max: config.limits.namespaces,
-            claimants: Claimants::new(move |cgroup| {
-                let (current, places) = &claims;
-                serving::claimant(&current.load().apps, places, cgroup).map(str::to_owned)
-            }),
-            managed_root: config.intercept.cgroup.0.clone(),
-            agent_cgroup: mount.id_of(&own)?,
-            networks,
-            ports: config.intercept_ports(),
-            listen_port: config.intercept.listen_port,
-            acceleration: config.intercept.acceleration,
-            verdict: Some(config.agent.socket.with_extension("verdict")),
-            pin: config.intercept.pin.clone(),
-        };
-        let interception = Interception::attach_inheriting(&mount, &settings, inherited)?;
-        let acceleration = interception.acceleration();
-        tracing::info!(
-            managed = settings.managed_root,
-            networks = ?settings.networks,
-            ports = ?settings.ports,
-            client_to_agent = acceleration.client_to_agent,
-            agent_to_client = acceleration.agent_to_client,
-            acceleration = acceleration.reason,
-            "hooks attached"
-        );
-        Ok(Self {
-            places,
-            interception,
-            mount,
-        })
-    }
-
-    /// Accepts what is intercepted, in every network namespace, from now on.
-    fn accept(
-        mut self,
-        node: &Arc<Node>,
-        workers: &Arc<Vec<Handle>>,
-        keep: &Arc<Keep>,
-    ) -> anyhow::Result<Arc<Acceptor>> {
-        let listeners = self.interception.take_listeners();
-        let acceptor = Acceptor::new(
-            self.interception,
-            self.mount,
-            self.places,
-            node.clone(),
-            workers.clone(),
-            keep.clone(),
-        );
-        acceptor.watch()?;
-        acceptor.accept_on(0, listeners)?;
-        Ok(acceptor)
-    }
-}
-
 fn spawn_workers(
     config: &Config,
     environment: &Arc<Environment>,
@@ -454,20 +389,6 @@ async fn connect(config: &Config, supervisor: &Supervisor) -> Admin {
         }
         tokio::time::sleep(backoff.note(Instant::now(), false)).await;
     }
-}
-
-/// The cgroup that tells the agent's own connections from the apps'.
-fn own_cgroup(mount: &CgroupMount, config: &Config) -> anyhow::Result<String> {
-    let wanted = config.agent.cgroup.as_ref().map(|path| path.0.clone());
-    let current = mount.current()?;
-    let own = match wanted {
-        Some(wanted) => wanted,
-        None if current == "/" => OWN_CGROUP.to_owned(),
-        None => return Ok(current),
-    };
-    mount.create(&own)?;
-    mount.join(&own)?;
-    Ok(own)
 }
 
 /// A worker that panicked leaves its sessions hanging and its memory in doubt: end as a whole, so

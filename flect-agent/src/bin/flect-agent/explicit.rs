@@ -12,10 +12,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use arc_swap::ArcSwap;
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::{EXPLICIT_APP, Explicit};
+use flect_agent::secret;
 use flect_agent::worker::Handle;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -25,6 +26,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::gate::{self, Ends};
 use crate::login::{Admitted, Doorkeeper};
+use crate::news::News;
 use crate::node::Node;
 
 /// Connections that have not proved themselves, at once: with 20 KiB each, 10 MiB.
@@ -168,21 +170,13 @@ fn read(config: &Explicit) -> anyhow::Result<Option<Arc<ServerConfig>>> {
 
 /// TLS as the certificate and key say.
 fn tls(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
-    use std::os::unix::fs::MetadataExt;
     let in_certificate = || format!("explicit.tls_certificate: {}", certificate.display());
     let in_key = || format!("explicit.tls_key: {}", key.display());
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .with_context(in_certificate)?
         .collect::<Result<_, _>>()
         .with_context(in_certificate)?;
-    let mode = std::fs::metadata(key).with_context(in_key)?.mode() & 0o777;
-    if mode & 0o007 != 0 {
-        bail!(
-            "{}: everybody may use it (mode {mode:o}); run: chmod o= {}",
-            in_key(),
-            key.display()
-        );
-    }
+    secret::is_kept(key).map_err(|reason| anyhow!("{}: {reason}", in_key()))?;
     let key = PrivateKeyDer::from_pem_file(key).with_context(in_key)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -284,31 +278,39 @@ impl Doorkeeper for Door<'_> {
             b"default" => serving.doors.open_unnamed(password),
             name => serving.doors.open(name, password),
         };
-        if app.is_none() {
-            let reason = format!(
-                "explicit mode: {} named store '{}' with a wrong token, or the store does not exist or has no token",
-                self.peer.ip(),
-                user.escape_ascii()
-            );
-            let named = serving.stores().iter().map(|store| store.slug());
-            let slug = named
-                .into_iter()
-                .find(|slug| slug.as_str().as_bytes() == user);
-            // A name that is no store's may be a token in the wrong place.
-            let subject = Subject {
-                app: Some(EXPLICIT_APP),
-                store: slug.as_ref().map(|slug| slug.as_str()),
-                cgroup: None,
-            };
-            audit::note(Reason::Authentication, subject, || {
-                format!("explicit mode: a wrong token from {}", self.peer.ip())
-            });
-            self.node.refusals.note(None, &reason);
-        }
         app.map(|app| Admitted {
             app,
             user: b"default".to_vec(),
         })
+    }
+
+    fn turned_away(&self, user: &[u8]) {
+        let serving = self.node.serving.load();
+        let reason = format!(
+            "explicit mode: {} named store '{}' with a wrong token, or the store does not exist or has no token",
+            self.peer.ip(),
+            user.escape_ascii()
+        );
+        let mut stores = serving.stores().iter();
+        let named = stores.find(|store| store.slug().as_str().as_bytes() == user);
+        if let Some(store) = named {
+            store.refusals.add(Reason::Authentication);
+        }
+        let slug = named.map(|store| store.slug());
+        // A name that is no store's may be a token in the wrong place.
+        let subject = Subject {
+            app: Some(EXPLICIT_APP),
+            store: slug.as_ref().map(|slug| slug.as_str()),
+            cgroup: None,
+        };
+        audit::note(Reason::Authentication, subject, || {
+            format!("explicit mode: a wrong token from {}", self.peer.ip())
+        });
+        self.node.refusals.note(None, &reason);
+    }
+
+    fn news(&self) -> Option<&News> {
+        Some(&self.node.news)
     }
 
     fn refusal(&self) -> Option<String> {

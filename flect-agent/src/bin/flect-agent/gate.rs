@@ -36,13 +36,19 @@ pub async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let mut replies = Vec::new();
         let step = login.step(door, &mut replies);
+        if matches!(step, Step::Ask)
+            && let Some(news) = door.news()
+        {
+            news.look().await;
+            continue;
+        }
         if matches!(step, Step::Pause) {
             tokio::time::sleep(WRONG_PASSWORD_PAUSE).await;
         }
         stream.write_all(&replies).await?;
         stream.flush().await?;
         match step {
-            Step::Pause => {}
+            Step::Pause | Step::Ask => {}
             Step::Open(admitted, early) => return Ok(Some((admitted, early))),
             Step::End => {
                 leave(stream).await;

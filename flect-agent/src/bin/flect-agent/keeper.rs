@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use flect_agent::admin::{Admin, AdminError, CLIENT_MEMORY};
+use flect_agent::admin::Admin;
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
@@ -29,6 +29,7 @@ use crate::settings::Changes;
 use crate::stores::Stores;
 
 mod configuration;
+mod server;
 
 use configuration::{Credentials, limits};
 
@@ -53,8 +54,10 @@ pub struct Keeper {
     /// The registry as it was last read and applied in full.
     backup: Backup,
     snapshot: Snapshot,
-    /// The run of the server that has the agent's users and settings.
+    /// The run of the server that has the agent's users, settings and registry.
     run_id: String,
+    /// The run that has the users at least.
+    equipped: String,
     /// How many commands the server had when they were learnt.
     command_count: u64,
     repaired_at: Option<Instant>,
@@ -79,7 +82,7 @@ impl Keeper {
         let limits = limits(&config, &mut admin).await;
         let mut keeper = Self {
             credentials: Credentials::of(&config.valkey)?,
-            companions: Companions::start(&config, &admin, changed),
+            companions: Companions::start(&config, &admin, environment.clone(), changed),
             config,
             admin,
             workers,
@@ -89,6 +92,7 @@ impl Keeper {
             backup: Backup::default(),
             snapshot: Snapshot::default(),
             run_id: String::new(),
+            equipped: String::new(),
             command_count: 0,
             repaired_at: None,
             repair_due: false,
@@ -97,6 +101,7 @@ impl Keeper {
         };
         keeper.make_stores().await?;
         keeper.run_id = keeper.admin.run_id().await?;
+        keeper.equipped.clone_from(&keeper.run_id);
         keeper.command_count = keeper.admin.command_count().await?;
         keeper.tell_learnt();
         keeper.reload().await?;
@@ -145,104 +150,15 @@ impl Keeper {
         }
     }
 
-    /// Whether the server answers. Another run of it has lost users and settings, and so has another server.
-    async fn look_at_server(&mut self) -> bool {
-        let place = self.admin.connection().address();
-        let Ok(run_id) = self.admin.run_id().await else {
-            return false;
-        };
-        let Ok(count) = self.admin.command_count().await else {
-            return false;
-        };
-        let restarted = run_id != self.run_id;
-        if (restarted || count != self.command_count) && self.learn().await {
-            // A restart makes the users in any case, below.
-            if restarted || self.repair_users().await {
-                self.command_count = count;
-            }
-        }
-        if restarted {
-            tracing::info!("Valkey was restarted or replaced; putting users and settings in place");
-            // A registry that was opened anew may have got as far as this one's version meanwhile.
-            let restored = self.admin.registry().restore(&self.backup).await;
-            if restored.is_ok() && self.repair_users().await {
-                self.apply_settings().await;
-                // Users of removed stores may have come back with the server.
-                self.stores.exhume();
-                self.run_id = run_id;
-            } else {
-                // Nobody is sent there before everything is in place.
-                return true;
-            }
-        }
-        if place.is_some() && place == self.admin.connection().address() {
-            self.lead_workers().await;
-        }
-        true
-    }
-
-    /// Lets the workers connect to where the operator's connection leads, which has the agent's users. What they
-    /// have elsewhere ends: apps see what they would see of a server that is no primary any more.
-    async fn lead_workers(&mut self) {
-        let Ok(places) = self.admin.places().await else {
-            return;
-        };
-        let whereabouts = &self.environment.whereabouts;
-        if *whereabouts.all() == places {
-            return;
-        }
-        let shown: Vec<String> = places.iter().map(ToString::to_string).collect();
-        let shown = shown.join(", ");
-        // Names may have other addresses by now while the server is the same.
-        if self.admin.connection().is_followed() {
-            tracing::warn!(
-                primary = shown,
-                "Valkey has another primary; sessions follow"
-            );
-        } else {
-            tracing::info!(addresses = shown, "Valkey has other addresses");
-        }
-        for place in &places {
-            self.environment.integrity.hide(&place.to_string());
-        }
-        whereabouts.set(places);
-        for worker in self.workers.iter() {
-            worker.send(Message::Moved);
-        }
-    }
-
-    /// Learns the commands of the server that the table has not; whether that worked.
-    async fn learn(&mut self) -> bool {
-        match self.admin.learn().await {
-            Ok(()) => {
-                self.tell_learnt();
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the server's commands could not be learnt");
-                false
-            }
-        }
-    }
-
-    fn tell_learnt(&self) {
-        let learnt = self.admin.learnt();
-        if **self.node.learnt.load() == *learnt {
-            return;
-        }
-        let forwarded = learnt.forwarded.join(", ");
-        tracing::info!(
-            forwarded,
-            "commands learnt from the server, by their key specs"
-        );
-        for (name, why) in &learnt.refused {
-            tracing::warn!(command = name, why, "a command of the server is refused");
-        }
-        self.node.learnt.store(Arc::new(learnt.clone()));
-    }
-
     /// Applies what has changed. Errors of the server are told and tried again by the next poll.
     async fn look_at_registry(&mut self) -> anyhow::Result<()> {
+        let number = self.node.news.begin();
+        let looked = self.follow_registry().await;
+        self.node.news.end(number);
+        looked
+    }
+
+    async fn follow_registry(&mut self) -> anyhow::Result<()> {
         let Ok(version) = self.admin.registry().version().await else {
             return Ok(());
         };
@@ -305,6 +221,7 @@ impl Keeper {
         self.snapshot = snapshot;
         self.backup = backup;
         self.apply_due = false;
+        self.companions.understudies.want(self.cast());
         self.ensure_events().await;
         Ok(())
     }
@@ -355,7 +272,9 @@ impl Keeper {
                 ticket,
             } => {
                 let result = self.admin.grant(&store, &patterns).await;
+                self.companions.understudies.want(self.cast());
                 if let Err(error) = &result {
+                    store.refusals.add(Reason::Patterns);
                     let slug = store.slug();
                     tracing::debug!(store = %slug, %error, "patterns not granted");
                     let subject = Subject {
@@ -419,48 +338,6 @@ impl Keeper {
         }
         if let Err(error) = self.admin.ensure_events(wanted | events::KEYSPACE).await {
             tracing::warn!(%error, "the server could not be asked for keyspace events");
-        }
-    }
-
-    /// Makes the users of everything that is served; whether that worked.
-    async fn repair_users(&mut self) -> bool {
-        let result = self.make_users().await;
-        self.repaired_at = Some(Instant::now());
-        self.repair_due = result.is_err();
-        match &result {
-            Ok(()) => tracing::info!("the agent's users are in place"),
-            Err(error) => tracing::warn!(%error, "the agent's users could not be made"),
-        }
-        result.is_ok()
-    }
-
-    async fn make_users(&mut self) -> Result<(), AdminError> {
-        self.admin.ensure_housekeeper().await?;
-        self.admin.ensure_librarian().await?;
-        for store in self.stores.served().values() {
-            self.admin.ensure_users(store).await?;
-        }
-        Ok(())
-    }
-
-    /// Applies the settings of the server that the registry keeps, and bounds what nobody has bounded. A
-    /// server that refuses them still serves.
-    async fn apply_settings(&mut self) {
-        let applied = async {
-            let settings = self.admin.registry().settings().await?;
-            if !settings.is_empty() {
-                self.admin.apply_settings(&settings).await?;
-            }
-            let is_meant = settings.iter().any(|(name, _)| name == CLIENT_MEMORY);
-            if !is_meant && let Some(bytes) = self.admin.bound_clients().await? {
-                tracing::info!(bytes, "the memory of Valkey's clients was without a limit");
-            }
-            Ok::<_, AdminError>(settings.len())
-        };
-        match applied.await {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(count, "settings of Valkey applied"),
-            Err(error) => tracing::warn!(%error, "the environment's settings could not be applied"),
         }
     }
 }

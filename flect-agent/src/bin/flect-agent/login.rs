@@ -9,6 +9,8 @@ use flect_agent::environment::App;
 use flect_agent::resp::encode;
 use flect_agent::resp::request::{Request, RequestScanner, Scanned};
 
+use crate::news::News;
+
 /// What a connection may send before it has proved itself: Valkey takes arguments of 16 KiB then
 /// (`PROTO_UNAUTH_MAX_BULK`-like checks in networking.c), and a login has three.
 pub const LOGIN_BYTES_MAX: usize = 20 * 1024;
@@ -36,6 +38,14 @@ pub trait Doorkeeper: Sync {
     /// What a connection gets that names this user and says this password; `None` keeps it out.
     fn open(&self, user: &[u8], password: &[u8]) -> Option<Admitted>;
 
+    /// One who named this user is kept out for good.
+    fn turned_away(&self, _user: &[u8]) {}
+
+    /// Where to hear whether the password has become right meanwhile.
+    fn news(&self) -> Option<&News> {
+        None
+    }
+
     /// What everything else is answered with, and then the connection ends; `None` answers as Valkey
     /// does and lets it try again.
     fn refusal(&self) -> Option<String>;
@@ -46,6 +56,8 @@ pub trait Doorkeeper: Sync {
 pub struct Login {
     scanner: RequestScanner,
     bytes: Vec<u8>,
+    /// There was news since the request at hand was found wrong.
+    is_sure: bool,
 }
 
 /// What to do next, after the replies are out.
@@ -53,6 +65,8 @@ pub struct Login {
 pub enum Step {
     /// Read more.
     Read,
+    /// A wrong password, as far as is known: ask for [`Doorkeeper::news`], then look again.
+    Ask,
     /// A wrong password: wait a little, then look again.
     Pause,
     /// It is in; the bytes are the session's.
@@ -92,7 +106,12 @@ impl Login {
                 }
             };
             let request = self.scanner.request(&self.bytes);
-            let next = answer(&request, door, out);
+            let next = answer(&request, door, self.is_sure, out);
+            if matches!(next, Next::Ask) {
+                self.is_sure = true;
+                return Step::Ask;
+            }
+            self.is_sure = false;
             if let Next::Open(admitted) = next {
                 return Step::Open(admitted, std::mem::take(&mut self.bytes));
             }
@@ -108,17 +127,22 @@ impl Login {
 
 enum Next {
     Request,
+    Ask,
     Pause,
     Open(Admitted),
     End,
 }
 
-fn answer(request: &Request<'_>, door: &dyn Doorkeeper, out: &mut Vec<u8>) -> Next {
+fn answer(request: &Request<'_>, door: &dyn Doorkeeper, is_sure: bool, out: &mut Vec<u8>) -> Next {
     let is = |word: &str| request.arg(0).eq_ignore_ascii_case(word.as_bytes());
     let error = match credentials(request) {
         Ok(Some((user, password))) => match door.open(user, password) {
             Some(admitted) => return Next::Open(admitted),
-            None => WRONG_PASSWORD.to_owned(),
+            None if !is_sure && door.news().is_some() => return Next::Ask,
+            None => {
+                door.turned_away(user);
+                WRONG_PASSWORD.to_owned()
+            }
         },
         Ok(None) if is("hello") => NO_AUTH_HELLO.to_owned(),
         Ok(None) => NO_AUTH.to_owned(),

@@ -11,12 +11,14 @@ mod explicit;
 mod follow;
 mod gate;
 mod handover;
+mod hooks;
 mod keeper;
 mod leaving;
 mod log;
 mod login;
 mod metrics;
 mod monitoring;
+mod news;
 mod node;
 mod page;
 mod pursuit;
@@ -27,6 +29,7 @@ mod settings;
 mod status;
 mod stores;
 mod supervisor;
+mod understudies;
 mod vitals;
 mod warden;
 
@@ -149,6 +152,13 @@ const EX_CONFIG: u8 = 78;
 fn run(path: &std::path::Path, format: Option<Format>, succeeds: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     log::start(&config.agent.log, format.map(LogFormat::from))?;
+    // An agent that comes no further has said at least this.
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %path.display(),
+        upgrade = succeeds,
+        "starting"
+    );
     let supervisor = Arc::new(Supervisor::of_environment());
     let begin = match succeeds {
         true => Begin::Succeeding,

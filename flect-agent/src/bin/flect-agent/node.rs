@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::accept::Acceptor;
+use crate::news::News;
 use crate::page::Page;
 use crate::refusals::Refusals;
 use crate::reload::Reloads;
@@ -38,6 +39,8 @@ pub struct Node {
     pub acceleration: Option<AccelerationVerdict>,
     /// Who was refused.
     pub refusals: Refusals,
+    /// Looks at the registry, for those who cannot wait for the next one.
+    pub news: News,
     /// What stores hold, as far as somebody measures it.
     pub usage: Arc<ArcSwap<HashMap<Prefix, Usage>>>,
     /// Commands that the server has and the table has not.
@@ -107,6 +110,7 @@ impl Node {
             hooks,
             acceleration,
             refusals: Refusals::default(),
+            news: News::default(),
             usage: Arc::default(),
             learnt: Arc::default(),
             started_at: Instant::now(),

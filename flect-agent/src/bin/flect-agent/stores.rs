@@ -46,6 +46,11 @@ impl Stores {
         &self.served
     }
 
+    /// Removed stores whose users are taken away.
+    pub fn buried(&self) -> &HashSet<Prefix> {
+        &self.buried
+    }
+
     /// The server may have users again that were taken away.
     pub fn exhume(&mut self) {
         self.buried.clear();

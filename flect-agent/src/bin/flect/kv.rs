@@ -41,7 +41,7 @@ enum Command {
     List(list::Args),
     /// Show one store: prefix, limits, how apps reach it.
     Show(show::Args),
-    /// Change a store's limits.
+    /// Change a store's limits, and who may answer its reads.
     Set(set::Args),
     /// Give a store another name; its keys stay where they are.
     Rename(rename::Args),
@@ -168,6 +168,9 @@ struct Shown<'a> {
     created_at: u64,
     limits: ShownLimits,
     token: bool,
+    /// Replicas may answer what only reads.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replica_reads: bool,
     /// Somebody is filling it: apps cannot use it yet.
     filling: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -198,6 +201,7 @@ impl<'a> Shown<'a> {
                 commands_per_second: record.limits.commands_per_second,
             },
             token: record.token.is_some(),
+            replica_reads: record.replica_reads,
             filling: record.filling,
             earlier_names: Vec::new(),
         }

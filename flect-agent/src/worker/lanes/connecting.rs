@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
 
+use super::super::admission::TOO_MANY_CLIENTS;
 use super::super::arena::Key;
 use super::super::upstream::{Role, State, Upstream};
 use super::super::{Request, Worker};
+use crate::audit::{self, Reason, Subject};
 use crate::environment::Credentials;
 use crate::resp::Protocol;
 
@@ -17,6 +19,13 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// One look for the primary serves all connections that were refused meanwhile.
 const DOUBT_EVERY: Duration = Duration::from_millis(100);
+
+/// How long after its beginning a connection may have to wait for its user. The operator's connection comes again
+/// within a second of a server's start, and makes users in less; where it cannot, apps are to know in the end.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// How Valkey refuses a user that it does not know (`addAuthErrReply` in acl.c).
+const USER_UNKNOWN: &[u8] = b"-WRONGPASS ";
 
 /// How errors begin that only a server sends that is no primary, or has just ceased to be one. Scripts may
 /// say the same, which costs a look.
@@ -49,6 +58,11 @@ impl Worker {
                 return None;
             }
         };
+        self.watch_upstream(upstream)
+    }
+
+    /// Takes a connection that has begun among those that are looked after.
+    pub(super) fn watch_upstream(&mut self, upstream: Upstream) -> Option<Key<Upstream>> {
         let key = self.upstreams.insert(upstream);
         self.count_upstreams();
         self.environment.directory.descriptors.take();
@@ -78,6 +92,15 @@ impl Worker {
         self.doubt();
     }
 
+    /// A connection has broken before it was open.
+    pub(super) fn lost_before_open(&mut self, key: Key<Upstream>, error: &io::Error) {
+        match self.upstreams.get(key) {
+            Some(upstream) if upstream.is_reader => self.reader_not_reached(error),
+            _ => self.not_reached(error),
+        }
+        self.fail_upstream(key);
+    }
+
     pub(in crate::worker) fn upstream_event(
         &mut self,
         key: Key<Upstream>,
@@ -88,22 +111,19 @@ impl Worker {
         };
         if upstream.state == State::Connecting {
             if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
-                self.not_reached(&error);
-                self.fail_upstream(key);
+                self.lost_before_open(key, &error);
                 return;
             }
             if !event.is_writable() || !upstream.socket.is_connected() {
                 return;
             }
-            upstream.state = State::Greeting;
-            let hello = std::mem::take(&mut upstream.hello);
-            // A new connection takes a few hundred bytes at once.
-            if let Err(error) = upstream.socket.write_all(&hello) {
-                self.not_reached(&error);
-                self.fail_upstream(key);
+            if !self.send_hello(key) {
                 return;
             }
         }
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return;
+        };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             upstream.readable = true;
             upstream.hung_up |= event.is_read_closed() || event.is_error();
@@ -111,6 +131,63 @@ impl Worker {
         }
         if event.is_writable() {
             self.queue_flush_upstream(key);
+        }
+    }
+
+    /// Sends the greeting; `false` when the connection broke.
+    fn send_hello(&mut self, key: Key<Upstream>) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(key) else {
+            return false;
+        };
+        upstream.state = State::Greeting;
+        // A connection on which nothing waits takes a few hundred bytes at once.
+        let written = upstream.socket.write_all(&upstream.hello);
+        if let Err(error) = &written {
+            self.lost_before_open(key, error);
+        }
+        written.is_ok()
+    }
+
+    /// The server refused the greeting. Mostly it was restarted and has lost its users: what waits for this
+    /// connection waits until they are made again, so that apps hear what the server has to say (`LOADING`).
+    pub(in crate::worker) fn greeting_refused(&mut self, key: Key<Upstream>, error: &[u8]) {
+        if error.starts_with(TOO_MANY_CLIENTS) {
+            // Users are in place; making them again would only add to what the server has to do.
+            audit::note(Reason::Upstreams, Subject::default(), || {
+                "Valkey takes no more clients (maxclients)".to_owned()
+            });
+            self.fail_upstream(key);
+            return;
+        }
+        let text = String::from_utf8_lossy(error);
+        if self.upstreams.get(key).is_some_and(|it| it.is_reader) {
+            self.reader_not_reached(&text.trim_end());
+            self.fail_upstream(key);
+            return;
+        }
+        tracing::warn!(error = text.trim_end(), "Valkey refused the agent's user");
+        // The control side ends only with the process.
+        let _ = self.control.send(Request::UsersMissing);
+        match self.upstreams.get_mut(key) {
+            Some(upstream)
+                if upstream.state == State::Greeting && error.starts_with(USER_UNKNOWN) =>
+            {
+                upstream.state = State::Unknown;
+                upstream.greeting.clear();
+            }
+            _ => self.fail_upstream(key),
+        }
+    }
+
+    /// The agent's users are there: logins that were refused are tried again.
+    pub(in crate::worker) fn log_in_again(&mut self) {
+        for key in self.upstreams.keys() {
+            if let Some(upstream) = self.upstreams.get_mut(key)
+                && upstream.state == State::Unknown
+            {
+                upstream.owe_greeting();
+                self.send_hello(key);
+            }
         }
     }
 
@@ -130,7 +207,8 @@ impl Worker {
         let places = self.environment.whereabouts.all();
         for key in self.upstreams.keys() {
             let upstream = self.upstreams.get(key);
-            if upstream.is_some_and(|upstream| !places.contains(&upstream.address)) {
+            let is_left = |it: &Upstream| !it.is_reader && !places.contains(&it.address);
+            if upstream.is_some_and(is_left) {
                 self.fail_upstream(key);
             }
         }
@@ -138,20 +216,20 @@ impl Worker {
         self.unreachable.note(Instant::now(), true);
     }
 
-    /// Gives up what the server has not taken for too long.
+    /// Gives up what the server has not taken for too long, or not let in.
     pub(in crate::worker) fn give_up_connecting(&mut self, now: Instant) {
-        let upstreams = self.upstreams.keys().into_iter();
-        let late: Vec<_> = upstreams
-            .filter(|key| {
-                self.upstreams.get(*key).is_some_and(|upstream| {
-                    upstream.state == State::Connecting
-                        && now.duration_since(upstream.idle_since) >= CONNECT_WITHIN
-                })
-            })
-            .collect();
-        for key in late {
-            self.not_reached(&io::ErrorKind::TimedOut.into());
-            self.fail_upstream(key);
+        for key in self.upstreams.keys() {
+            let Some(upstream) = self.upstreams.get(key) else {
+                continue;
+            };
+            let waited = now.duration_since(upstream.idle_since);
+            match upstream.state {
+                State::Connecting if waited >= CONNECT_WITHIN => {
+                    self.lost_before_open(key, &io::ErrorKind::TimedOut.into());
+                }
+                State::Unknown if waited >= KNOWN_WITHIN => self.fail_upstream(key),
+                _ => {}
+            }
         }
     }
 }

@@ -3,12 +3,10 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
-use super::super::admission::TOO_MANY_CLIENTS;
+use super::super::Worker;
 use super::super::arena::Key;
 use super::super::session::{Gate, Lane, Session};
 use super::super::upstream::{Owed, Recipient, Role, State, Upstream};
-use super::super::{Request, Worker};
-use crate::audit::{self, Reason, Subject};
 
 impl Worker {
     pub(in crate::worker) fn close_upstream(&mut self, key: Key<Upstream>) {
@@ -43,15 +41,17 @@ impl Worker {
 
     /// The server has ended a connection, or it broke.
     pub(in crate::worker) fn upstream_ended(&mut self, key: Key<Upstream>, error: &io::Error) {
-        match self.upstreams.get(key).map(|upstream| upstream.state) {
-            Some(State::Open) => {
+        match self.upstreams.get(key) {
+            Some(upstream) if upstream.state == State::Open => {
                 tracing::debug!(%error, "an upstream connection ended");
-                self.doubt();
+                if !upstream.is_reader {
+                    self.doubt();
+                }
+                self.fail_upstream(key);
             }
             // Most often the certificates of either side.
-            _ => self.not_reached(error),
+            _ => self.lost_before_open(key, error),
         }
-        self.fail_upstream(key);
     }
 
     /// A connection is gone: sessions that are owed a reply on it see what they would see of a
@@ -99,20 +99,5 @@ impl Worker {
             found.lane = Lane::None;
             self.close_session(session);
         }
-    }
-
-    /// The server refused the greeting: most likely it was restarted and lost its users.
-    pub(in crate::worker) fn greeting_refused(&mut self, error: &[u8]) {
-        if error.starts_with(TOO_MANY_CLIENTS) {
-            // Users are in place; making them again would only add to what the server has to do.
-            audit::note(Reason::Upstreams, Subject::default(), || {
-                "Valkey takes no more clients (maxclients)".to_owned()
-            });
-            return;
-        }
-        let error = String::from_utf8_lossy(error);
-        tracing::warn!(error = error.trim_end(), "Valkey refused the agent's user");
-        // The control side ends only with the process.
-        let _ = self.control.send(Request::UsersMissing);
     }
 }

@@ -3,8 +3,10 @@ use flect_agent::environment::{Credentials, Store};
 use flect_agent::registry::{Limits, Record};
 use flect_agent::store::{Prefix, Slug};
 
+#[derive(Default)]
 struct Door {
     refusal: Option<String>,
+    news: Option<News>,
 }
 
 impl Doorkeeper for Door {
@@ -31,13 +33,17 @@ impl Doorkeeper for Door {
     fn refusal(&self) -> Option<String> {
         self.refusal.clone()
     }
+
+    fn news(&self) -> Option<&News> {
+        self.news.as_ref()
+    }
 }
 
 /// What is said, and what comes of it: `open` with the bytes handed on, `read` or `end`. Any cut of
 /// the bytes must give the same.
 fn check(said: &[u8], replies: &str, end: &str) {
     for cut in 1..=said.len() {
-        let (got, outcome) = play(said, cut, &Door { refusal: None });
+        let (got, outcome) = play(said, cut, &Door::default());
         assert_eq!(got, replies, "{} cut at {cut}", said.escape_ascii());
         assert_eq!(outcome, end, "{} cut at {cut}", said.escape_ascii());
     }
@@ -47,9 +53,11 @@ fn play(said: &[u8], cut: usize, door: &Door) -> (String, String) {
     let mut login = Login::default();
     let mut out = Vec::new();
     let mut rest = said;
+    let mut asked = 0;
     let outcome = loop {
         match login.step(door, &mut out) {
             Step::Pause => {}
+            Step::Ask => asked += 1,
             Step::Read if rest.is_empty() => break "read".to_owned(),
             Step::Read => {
                 let count = cut.min(rest.len()).min(login.room());
@@ -63,7 +71,27 @@ fn play(said: &[u8], cut: usize, door: &Door) -> (String, String) {
             Step::End => break "end".to_owned(),
         }
     };
+    let wrong = out
+        .windows(10)
+        .filter(|bytes| *bytes == b"-WRONGPASS")
+        .count();
+    assert!(door.news.is_none() || asked == wrong, "once for each");
     (String::from_utf8(out).unwrap(), outcome)
+}
+
+#[test]
+fn a_wrong_password_may_have_become_right() {
+    let door = Door {
+        refusal: None,
+        news: Some(News::default()),
+    };
+    let wrong = format!("-{WRONG_PASSWORD}\r\n");
+    let said = b"AUTH shop no\r\nAUTH shop no\r\nAUTH shop token\r\nPING\r\n";
+    for cut in 1..=said.len() {
+        let (replies, outcome) = play(said, cut, &door);
+        assert_eq!(replies, wrong.repeat(2));
+        assert_eq!(outcome, r"open AUTH shop token\r\nPING\r\n");
+    }
 }
 
 #[test]
@@ -107,7 +135,7 @@ fn the_login_and_what_follows_is_the_sessions() {
 #[test]
 fn much_is_refused_before_a_login() {
     let said = [b"AUTH ".as_slice(), &[b'x'; 2 * LOGIN_BYTES_MAX]].concat();
-    let (replies, outcome) = play(&said, 1000, &Door { refusal: None });
+    let (replies, outcome) = play(&said, 1000, &Door::default());
     assert_eq!(
         (replies.as_str(), outcome.as_str()),
         (
@@ -115,7 +143,7 @@ fn much_is_refused_before_a_login() {
             "end"
         )
     );
-    let (replies, outcome) = play(b"*1\r\nPING\r\n", 100, &Door { refusal: None });
+    let (replies, outcome) = play(b"*1\r\nPING\r\n", 100, &Door::default());
     assert!(replies.starts_with("-ERR Protocol error"), "{replies}");
     assert_eq!(outcome, "end");
 }
@@ -124,6 +152,7 @@ fn much_is_refused_before_a_login() {
 fn a_refusal_answers_the_first_request_and_ends() {
     let door = Door {
         refusal: Some("no\r\n+OK".to_owned()),
+        news: None,
     };
     for said in [b"PING\r\nPING\r\n".as_slice(), b"AUTH a b\r\n", b"QUIT\r\n"] {
         let (replies, outcome) = play(said, 100, &door);

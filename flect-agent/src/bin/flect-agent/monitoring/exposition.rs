@@ -181,6 +181,15 @@ fn requests(stores: &[StoreScrape], to: &mut Families<'_>) -> fmt::Result {
             .encode_family(&labels)?
             .encode_histogram::<NoLabelSet>(sum, stats.timed(), &durations(&stats.latency), None)?;
     }
+    let refusals = stores.iter().flat_map(|store| {
+        let counts = store.refusals.iter();
+        counts.map(|(reason, count)| (vec![("store", store.name()), ("reason", *reason)], *count))
+    });
+    to.counters(
+        "flect_store_refusals",
+        "What the store's apps were refused and which limits they met, by the audit log's reasons.",
+        refusals,
+    )?;
     let each = |count: fn(&StoreScrape) -> u64| stores.iter().map(move |s| (s.label(), count(s)));
     for (name, help, count) in COUNTERS {
         to.counters(name, help, each(count))?;

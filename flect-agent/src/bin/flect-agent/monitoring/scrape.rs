@@ -55,6 +55,8 @@ pub struct StoreScrape {
     pub lanes: Lanes,
     /// Bytes held for its clients.
     pub buffered: usize,
+    /// Refusals and limits met, by the audit log's reasons; only reasons that there were any of.
+    pub refusals: Vec<(&'static str, u64)>,
 }
 
 pub fn take(node: &Node, signs: &Signs) -> Scrape {
@@ -81,6 +83,11 @@ pub fn take(node: &Node, signs: &Signs) -> Scrape {
             connections_opened: store.connections(),
             lanes: lanes.remove(&store.number).unwrap_or_default(),
             buffered: store.buffered.get(),
+            refusals: store
+                .refusals
+                .all()
+                .map(|(reason, count)| (reason.word(), count))
+                .collect(),
         }
     });
     let stores = stores.collect();

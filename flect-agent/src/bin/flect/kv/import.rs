@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use flect_agent::config::Tls;
 use flect_agent::dump::{Header, Part, Reader, Summary};
 use flect_agent::reach::Link;
 use flect_agent::registry::{Limits, Record};
@@ -45,12 +46,14 @@ pub struct Args {
     /// The file, or - for stdin
     #[arg(required_unless_present = "from")]
     file: Option<PathBuf>,
-    /// Copy another server's database instead: redis://[USER@]HOST[:PORT][/DATABASE]
+    /// Copy another server's database instead: redis://[USER@]HOST[:PORT][/DATABASE], or rediss:// with TLS
     #[arg(long, value_name = "URL", conflicts_with = "file")]
     from: Option<String>,
     /// A file that holds the other server's password and nothing else
     #[arg(long, value_name = "FILE", requires = "from")]
     from_password_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: FromTls,
     /// Copy only keys that match, such as 'session:*'
     #[arg(long = "match", value_name = "PATTERN", requires = "from")]
     pattern: Option<String>,
@@ -73,6 +76,39 @@ pub struct Args {
     /// Keys per second (5000) or bytes per second (20mb), at most
     #[arg(long, value_name = "RATE", value_parser = rate)]
     rate: Option<Rate>,
+}
+
+/// How the other server is told from others, with `rediss://`.
+#[derive(clap::Args)]
+struct FromTls {
+    /// The authorities that may have signed its certificate, a PEM file [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "from")]
+    tls_ca: Option<PathBuf>,
+    /// The certificate to show it, a PEM file
+    #[arg(long, value_name = "FILE", requires = "from", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// That certificate's key, a PEM file that not everybody may read
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "from",
+        requires = "tls_certificate"
+    )]
+    tls_key: Option<PathBuf>,
+    /// The name that its certificate must have [default: the host of the URL]
+    #[arg(long, value_name = "NAME", requires = "from")]
+    tls_server_name: Option<String>,
+}
+
+impl FromTls {
+    fn to_config(&self) -> Tls {
+        Tls {
+            ca: self.tls_ca.clone(),
+            certificate: self.tls_certificate.clone(),
+            key: self.tls_key.clone(),
+            server_name: self.tls_server_name.clone(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -1,4 +1,4 @@
-//! `flect kv set`: a store's limits.
+//! `flect kv set`: a store's limits, and who may answer its reads.
 
 use std::process::ExitCode;
 
@@ -17,22 +17,44 @@ pub struct Args {
     name: Slug,
     #[command(flatten)]
     limits: LimitArgs,
+    /// Whether replicas may answer commands that only read. They may be behind: what one client has written,
+    /// another may not see yet
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    replica_reads: Option<bool>,
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 /// Changes them; agents apply them within a second.
 pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
-    if args.limits.is_empty() {
-        bail!("nothing to set: give --max-memory, --max-connections or --rate, or 'none' for one");
+    if args.limits.is_empty() && args.replica_reads.is_none() {
+        bail!(
+            "nothing to set: give --max-memory, --max-connections or --rate, or 'none' for one, or --replica-reads"
+        );
     }
     block_on(async {
         let mut operator = Operator::connect(global).await?;
         let change = |record: &mut flect_agent::registry::Record| {
             args.limits.apply(&mut record.limits);
+            if let Some(allowed) = args.replica_reads {
+                record.replica_reads = allowed;
+            }
         };
         let record = operator.admin.registry().change(&args.name, change).await?;
         let shown = Shown::new(&operator.environment, &args.name, &record);
         crate::output::print(global.json, &shown, |shown| {
-            format!("{}: limits {}", shown.name, shown.limits_text())
+            let reads = if shown.replica_reads {
+                ", replicas may answer reads"
+            } else {
+                ""
+            };
+            format!("{}: limits {}{reads}", shown.name, shown.limits_text())
         })?;
         Ok(ExitCode::SUCCESS)
     })

@@ -45,6 +45,10 @@ fn text(shown: &Shown<'_>) -> String {
         ("limits", shown.limits_text()),
         ("token", if shown.token { "set" } else { "none" }.to_owned()),
     ];
+    if shown.replica_reads {
+        let reads = "replicas may answer; they may be behind";
+        lines.push(("reads", reads.to_owned()));
+    }
     if shown.filling {
         lines.push(("state", "being filled; apps cannot use it yet".to_owned()));
     }

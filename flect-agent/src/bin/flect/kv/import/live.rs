@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use flect_agent::config::Tls;
 use flect_agent::keyspace::info_field;
 use flect_agent::reach::Link;
 use flect_agent::store::Prefix;
@@ -77,6 +78,12 @@ async fn neighbours(target: &mut Target, other: &mut Link) -> anyhow::Result<Vec
 /// The other server with its password, which should not stand in the URL.
 fn source(args: &Args, from: &str) -> anyhow::Result<Source> {
     let mut source = Source::parse(from)?;
+    let tls = args.tls.to_config();
+    match &mut source.tls {
+        Some(spoken) => *spoken = tls,
+        None if tls != Tls::default() => bail!("--tls options: begin the URL with rediss://"),
+        None => {}
+    }
     if source.password.is_some() {
         anstream::eprintln!(
             "{WARN}note:{WARN:#} others can see the password in the list of processes; better: {PASSWORD} or --from-password-file"

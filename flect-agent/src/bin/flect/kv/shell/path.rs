@@ -82,6 +82,8 @@ async fn serve(
     let asked = operator.valkey.address.resolve()?[0];
     let environment = Arc::new(Environment {
         whereabouts,
+        // An operator wants to see what there is.
+        replicas: Default::default(),
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,
         // Whoever has the operator's rights may see the server's own names.
@@ -135,6 +137,7 @@ async fn serve(
                     let _ = admin.ensure_housekeeper().await;
                     let _ = admin.ensure_librarian().await;
                     let _ = admin.ensure_users(&store).await;
+                    worker.send(Message::UsersMade);
                 }
                 // The operator's connection follows when it is used.
                 Some(Request::Doubt) => {}
