@@ -38,7 +38,7 @@ pub enum Standing {
 }
 
 /// Asks one question over a connection of its own.
-async fn ask<T: FromRedisValue>(
+pub(super) async fn ask<T: FromRedisValue>(
     address: &UpstreamAddress,
     login: &Login,
     question: &Cmd,
