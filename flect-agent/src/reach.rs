@@ -10,6 +10,7 @@
 //! | `primary` | where the primary of a replicated Valkey is |
 //! | `cluster` | which shard of a cluster has which slots |
 //! | `link` | the operator's connection, which comes again by itself |
+//! | `route` | the same in a cluster: which node a command is for |
 //!
 //! Invariant: files are read here and nowhere later, since workers may open none. Whatever holds an
 //! [`UpstreamAddress`] has all that it takes to connect.
@@ -21,6 +22,7 @@ mod dial;
 mod link;
 mod login;
 mod primary;
+mod route;
 mod tls;
 
 use std::io;

@@ -161,7 +161,7 @@ impl Worker {
             return Some(key);
         }
         let credentials = lanes.store.credentials.clone();
-        let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
+        let key = self.connect(&credentials, Role::Shared, protocol, store)?;
         of(&mut self.stores, Some(store))?.shared[place(protocol)] = Some(key);
         Some(key)
     }
@@ -179,7 +179,7 @@ impl Worker {
             return Some(key);
         }
         let credentials = lanes.store.sorter.clone();
-        let key = self.connect(&credentials, Role::Sorter, protocol, Some(store))?;
+        let key = self.connect(&credentials, Role::Sorter, protocol, store)?;
         of(&mut self.stores, Some(store))?.sorter[place(protocol)] = Some(key);
         Some(key)
     }
@@ -200,7 +200,7 @@ impl Worker {
         }
         let store_of_lane = lanes.store.clone();
         let credentials = &store_of_lane.credentials;
-        let key = self.connect(credentials, Role::Own(session), protocol, Some(store));
+        let key = self.connect(credentials, Role::Own(session), protocol, store);
         let Some(key) = key else {
             store_of_lane.upstreams.sub(1);
             return None;

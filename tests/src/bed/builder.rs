@@ -249,7 +249,10 @@ impl Builder {
         };
         let mut options = self.valkey_options.clone();
         if self.has_slots() {
-            options.extend(["--cluster-enabled", "yes"].map(str::to_owned));
+            let bus = ports::reserve()?;
+            options.extend(["--cluster-enabled", "yes", "--cluster-port"].map(str::to_owned));
+            options.push(bus.number().to_string());
+            inner.hold(bus)?;
         }
         let (valkey, port) = Valkey::spawn(&server, &inner, &options)?;
         inner.set_valkey(valkey)?;

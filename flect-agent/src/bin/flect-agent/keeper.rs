@@ -188,7 +188,7 @@ impl Keeper {
             return;
         };
         let whereabouts = &self.environment.whereabouts;
-        if *whereabouts.all() == places {
+        if whereabouts.all() == places {
             return;
         }
         let shown: Vec<String> = places.iter().map(ToString::to_string).collect();

@@ -1,6 +1,7 @@
 //! How upstream connections begin, and what a worker does while Valkey cannot be reached.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
@@ -8,12 +9,18 @@ use mio::{Interest, Token};
 use super::super::arena::Key;
 use super::super::upstream::{Role, State, Upstream};
 use super::super::{Request, Worker};
-use crate::environment::Credentials;
+use crate::environment::{Credentials, UpstreamAddress};
+use crate::reach::Backoff;
 use crate::resp::Protocol;
 
 /// How long a server may take to take a connection. The kernel itself would try for two minutes, while the
 /// sessions that wait learn nothing; clients that connect by themselves wait for 5 to 10 seconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a worker begins no connection to a server after one could not be made: long enough that an app that
+/// tries again all the time costs next to nothing, and shorter than clients' own pauses.
+const UNREACHABLE_FIRST: Duration = Duration::from_millis(10);
+const UNREACHABLE_MAX: Duration = Duration::from_millis(250);
 
 /// One look for the primary serves all connections that were refused meanwhile.
 const DOUBT_EVERY: Duration = Duration::from_millis(100);
@@ -27,25 +34,83 @@ pub(in crate::worker) fn tells_of_no_primary(error: &[u8]) -> bool {
     NO_PRIMARY.iter().any(|begin| error.starts_with(begin))
 }
 
+/// How a worker gets to one server: the only one, or a shard of a cluster.
+pub(in crate::worker) struct Way {
+    addresses: Arc<Vec<UpstreamAddress>>,
+    /// How many connections did not come about, which says the address to try next.
+    failures: usize,
+    /// How long no further connection is tried.
+    unreachable: Backoff,
+}
+
+impl Way {
+    fn new(addresses: Arc<Vec<UpstreamAddress>>) -> Self {
+        Self {
+            addresses,
+            failures: 0,
+            unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
+        }
+    }
+
+    /// The address to try now, if any is.
+    fn address(&self, now: Instant) -> Option<UpstreamAddress> {
+        if self.unreachable.is_early(now) {
+            return None;
+        }
+        let place = self.failures.checked_rem(self.addresses.len())?;
+        self.addresses.get(place).cloned()
+    }
+}
+
 impl Worker {
-    /// Begins a connection. `None` when no address can even be tried.
+    /// The way to the server that has a store.
+    fn way_to(&mut self, store: usize) -> Option<&mut Way> {
+        let lanes = super::of(&mut self.stores, Some(store))?;
+        let addresses = self.environment.whereabouts.of(lanes.store.slot);
+        let known = self.ways.iter().position(|way| way.addresses == addresses);
+        let place = known.unwrap_or_else(|| {
+            self.ways.push(Way::new(addresses));
+            self.ways.len() - 1
+        });
+        self.ways.get_mut(place)
+    }
+
+    /// A server takes connections.
+    pub(in crate::worker) fn reached(&mut self, address: &UpstreamAddress) {
+        let ways = self.ways.iter_mut();
+        for way in ways.filter(|way| way.addresses.contains(address)) {
+            way.unreachable.note(Instant::now(), true);
+        }
+    }
+
+    /// Begins a connection to the server that has a store. `None` when no address can even be tried.
     pub(in crate::worker) fn connect(
         &mut self,
         credentials: &Credentials,
         role: Role,
         protocol: Protocol,
-        store: Option<usize>,
+        store: usize,
     ) -> Option<Key<Upstream>> {
-        let now = Instant::now();
-        if self.unreachable.is_early(now) {
-            return None;
-        }
-        let address = self.environment.whereabouts.after(self.next_address)?;
+        let address = self.way_to(store)?.address(Instant::now())?;
+        self.connect_at(address, credentials, role, protocol, store)
+    }
+
+    /// The same to an address that is known to be one of the environment's.
+    pub(in crate::worker) fn connect_at(
+        &mut self,
+        address: UpstreamAddress,
+        credentials: &Credentials,
+        role: Role,
+        protocol: Protocol,
+        store: usize,
+    ) -> Option<Key<Upstream>> {
+        // These serve all stores of a server.
+        let store = (!matches!(role, Role::Housekeeper | Role::Librarian)).then_some(store);
         let upstream = match Upstream::connect(address.clone(), credentials, role, protocol, store)
         {
             Ok(upstream) => upstream,
             Err(error) => {
-                self.not_reached(&error);
+                self.not_reached(&address, &error);
                 return None;
             }
         };
@@ -69,12 +134,13 @@ impl Worker {
 
     /// A connection has not come about. Others are not tried for a while: their sessions learn at once what they
     /// would learn of a server that is away, and a server that comes back is not overrun.
-    pub(in crate::worker) fn not_reached(&mut self, error: &io::Error) {
-        let address = self.environment.whereabouts.after(self.next_address);
-        let address = address.map(|address| address.to_string());
-        tracing::warn!(address, %error, "Valkey cannot be reached");
-        self.next_address += 1;
-        self.unreachable.note(Instant::now(), false);
+    pub(in crate::worker) fn not_reached(&mut self, address: &UpstreamAddress, error: &io::Error) {
+        tracing::warn!(%address, %error, "Valkey cannot be reached");
+        let ways = self.ways.iter_mut();
+        for way in ways.filter(|way| way.addresses.contains(address)) {
+            way.failures += 1;
+            way.unreachable.note(Instant::now(), false);
+        }
         self.doubt();
     }
 
@@ -88,7 +154,8 @@ impl Worker {
         };
         if upstream.state == State::Connecting {
             if let Ok(Some(error)) | Err(error) = upstream.socket.take_error() {
-                self.not_reached(&error);
+                let address = upstream.address.clone();
+                self.not_reached(&address, &error);
                 self.fail_upstream(key);
                 return;
             }
@@ -99,7 +166,8 @@ impl Worker {
             let hello = std::mem::take(&mut upstream.hello);
             // A new connection takes a few hundred bytes at once.
             if let Err(error) = upstream.socket.write_all(&hello) {
-                self.not_reached(&error);
+                let address = upstream.address.clone();
+                self.not_reached(&address, &error);
                 self.fail_upstream(key);
                 return;
             }
@@ -134,23 +202,22 @@ impl Worker {
                 self.fail_upstream(key);
             }
         }
-        self.next_address = 0;
-        self.unreachable.note(Instant::now(), true);
+        self.ways.clear();
     }
 
     /// Gives up what the server has not taken for too long.
     pub(in crate::worker) fn give_up_connecting(&mut self, now: Instant) {
         let upstreams = self.upstreams.keys().into_iter();
         let late: Vec<_> = upstreams
-            .filter(|key| {
-                self.upstreams.get(*key).is_some_and(|upstream| {
-                    upstream.state == State::Connecting
-                        && now.duration_since(upstream.idle_since) >= CONNECT_WITHIN
-                })
+            .filter_map(|key| {
+                let upstream = self.upstreams.get(key)?;
+                let late = upstream.state == State::Connecting
+                    && now.duration_since(upstream.idle_since) >= CONNECT_WITHIN;
+                late.then(|| (key, upstream.address.clone()))
             })
             .collect();
-        for key in late {
-            self.not_reached(&io::ErrorKind::TimedOut.into());
+        for (key, address) in late {
+            self.not_reached(&address, &io::ErrorKind::TimedOut.into());
             self.fail_upstream(key);
         }
     }

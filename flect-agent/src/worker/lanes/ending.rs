@@ -40,13 +40,15 @@ impl Worker {
 
     /// The server has ended a connection, or it broke.
     pub(in crate::worker) fn upstream_ended(&mut self, key: Key<Upstream>, error: &io::Error) {
-        match self.upstreams.get(key).map(|upstream| upstream.state) {
-            Some(State::Open) => {
+        let upstream = self.upstreams.get(key);
+        match upstream.map(|upstream| (upstream.state, upstream.address.clone())) {
+            Some((State::Open, _)) => {
                 tracing::debug!(%error, "an upstream connection ended");
                 self.doubt();
             }
             // Most often the certificates of either side.
-            _ => self.not_reached(error),
+            Some((_, address)) => self.not_reached(&address, error),
+            None => {}
         }
         self.fail_upstream(key);
     }
