@@ -3,6 +3,7 @@
 
 mod facts;
 mod learn;
+mod shards;
 mod users;
 
 use std::collections::HashSet;
@@ -15,9 +16,10 @@ use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::reach::{Link, Login, Reach, ReachError, Times, UpstreamAddress};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
-use crate::scripts::{self, FunctionNames};
+use crate::scripts;
 use crate::store::{Prefix, Slug};
 pub use facts::info_field;
+pub use shards::Prepared;
 use users::UserKey;
 pub use users::hex;
 pub(crate) use users::random;
@@ -64,6 +66,10 @@ pub struct Admin {
     facts: ServerFacts,
     /// The server has been asked to tell of new keys.
     new_keys_told: bool,
+    /// The nodes of a cluster that have the agent's users.
+    prepared: Vec<Prepared>,
+    /// Some of them may not have been asked to tell of events.
+    events_due: bool,
 }
 
 impl Admin {
@@ -100,6 +106,8 @@ impl Admin {
             learnt: Learnt::default(),
             facts,
             new_keys_told: false,
+            prepared: Vec::new(),
+            events_due: false,
         };
         admin.learn().await?;
         Ok(admin)
@@ -201,46 +209,21 @@ impl Admin {
     /// When the server refuses.
     pub async fn remove_users(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
         let id = prefix.as_str().trim_matches(['{', '}']);
-        let result: redis::RedisResult<()> = redis::cmd("ACL")
+        let mut command = redis::cmd("ACL");
+        command
             .arg("DELUSER")
             .arg(format!("flect.{id}"))
-            .arg(format!("flect.{id}.sort"))
-            .query_async(&mut self.connection)
-            .await;
-        result.map_err(|cause| self.server(cause))?;
-        self.remove_libraries(prefix).await?;
+            .arg(format!("flect.{id}.sort"));
+        self.everywhere(&command).await?;
+        for shard in self.connection.of_shards() {
+            self.drop_libraries(prefix, &shard).await?;
+        }
         // The names of its scripts go with it.
         let result: redis::RedisResult<()> = redis::cmd("DEL")
             .arg(format!("{SCRIPT_NAMES}{prefix}"))
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))
-    }
-
-    /// Takes a removed store's functions away.
-    async fn remove_libraries(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
-        let names = FunctionNames::of(prefix);
-        let libraries: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
-            redis::cmd("FUNCTION")
-                .arg("LIST")
-                .arg("LIBRARYNAME")
-                .arg(names.of_server(b"*"))
-                .query_async(&mut self.connection)
-                .await;
-        for mut library in libraries.map_err(|cause| self.server(cause))? {
-            let name = library.remove("library_name");
-            let name = name.and_then(|name| redis::from_redis_value::<String>(name).ok());
-            let Some(name) = name.filter(|name| names.of_app(name.as_bytes()).is_some()) else {
-                continue;
-            };
-            let result: redis::RedisResult<()> = redis::cmd("FUNCTION")
-                .arg("DELETE")
-                .arg(name)
-                .query_async(&mut self.connection)
-                .await;
-            result.map_err(|cause| self.server(cause))?;
-        }
-        Ok(())
     }
 
     /// Makes the store's users as they should be; again after the server has lost them.
@@ -338,8 +321,7 @@ impl Admin {
         for (name, value) in settings {
             command.arg(name.as_ref()).arg(value);
         }
-        let result: redis::RedisResult<()> = command.query_async(&mut self.connection).await;
-        result.map_err(|cause| self.server(cause))
+        self.everywhere(&command).await
     }
 
     /// Lets the server publish at least these classes of keyspace events.
@@ -364,7 +346,7 @@ impl Admin {
             0
         };
         let again = wanted & blind != 0 && !self.new_keys_told;
-        if wanted & !current & !blind == 0 && !again {
+        if wanted & !current & !blind == 0 && !again && !self.events_due {
             return Ok(());
         }
         let mut letters = format!("{shown}{}", events::letters(wanted));
@@ -374,6 +356,7 @@ impl Admin {
         self.apply_settings(&[("notify-keyspace-events", letters)])
             .await?;
         self.new_keys_told = (wanted | blind) & events::NEW != 0;
+        self.events_due = false;
         Ok(())
     }
 
@@ -430,13 +413,9 @@ impl Admin {
         user: &str,
         rules: &[R],
     ) -> Result<(), AdminError> {
-        let result: redis::RedisResult<()> = redis::cmd("ACL")
-            .arg("SETUSER")
-            .arg(user)
-            .arg(rules)
-            .query_async(&mut self.connection)
-            .await;
-        result.map_err(|cause| self.server(cause))
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg(user).arg(rules);
+        self.everywhere(&command).await
     }
 
     fn server(&self, cause: redis::RedisError) -> AdminError {

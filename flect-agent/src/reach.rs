@@ -128,6 +128,14 @@ impl Reach {
         }
     }
 
+    /// The address, where it is one that a cluster has told of.
+    fn only_address(&self) -> Option<UpstreamAddress> {
+        match &self.place {
+            Place::At(address) => Some(address.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether it is a cluster.
     #[must_use]
     pub fn is_cluster(&self) -> bool {

@@ -10,6 +10,7 @@ mod accepted;
 mod admission;
 mod allowance;
 mod arena;
+mod astray;
 mod audit;
 mod buffers;
 mod census;
@@ -180,6 +181,8 @@ pub fn spawn(
         pages_wanted: VecDeque::new(),
         librarians: Vec::new(),
         ways: Vec::new(),
+        astray: Vec::new(),
+        hesitates_until: Duration::ZERO,
         doubted: None,
         runnable: Vec::new(),
         readable: Vec::new(),
@@ -255,6 +258,10 @@ pub(crate) struct Worker {
     librarians: Vec<Key<Upstream>>,
     /// To each server that a connection was begun to.
     ways: Vec<Way>,
+    /// Stores with requests that are to be sent again.
+    astray: Vec<usize>,
+    /// Until then sessions have one request under way at a time, since a slot is on its way to another shard.
+    hesitates_until: Duration,
     /// When the control side was last told that this may not be the primary.
     doubted: Option<Duration>,
     /// Sessions that may have something to do.
@@ -298,7 +305,9 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         let mut last_tick = self.now;
         loop {
-            let tick = if self.stalls > 0 || self.departure.is_some() {
+            let tick = if !self.astray.is_empty() {
+                astray::TRIED_EVERY
+            } else if self.stalls > 0 || self.departure.is_some() {
                 STALL_TICK
             } else {
                 TICK
@@ -319,6 +328,7 @@ impl Worker {
                 return;
             }
             self.read_upstreams();
+            self.send_astray();
             self.release_paced();
             self.release_held();
             self.run_sessions();

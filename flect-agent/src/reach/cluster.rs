@@ -60,6 +60,8 @@ pub struct Shard {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Topology {
     shards: Vec<Shard>,
+    /// Primaries that have no slot, or none yet.
+    spare: Vec<UpstreamAddress>,
     /// The shard of each slot; past the end of `shards` where nobody has it.
     owners: Box<[u16]>,
 }
@@ -99,7 +101,8 @@ impl Topology {
     /// All nodes: primaries first.
     pub fn nodes(&self) -> impl Iterator<Item = &UpstreamAddress> {
         let primaries = self.shards.iter().map(|shard| &shard.primary);
-        primaries.chain(self.shards.iter().flat_map(|shard| &shard.replicas))
+        let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
+        primaries.chain(&self.spare).chain(replicas)
     }
 }
 
@@ -280,6 +283,7 @@ impl Reach {
         found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
         let mut topology = Topology {
             shards: Vec::new(),
+            spare: Vec::new(),
             owners: vec![NOBODY; usize::from(SLOTS)].into(),
         };
         for (node, slots) in found {
@@ -307,6 +311,16 @@ impl Reach {
                 replicas,
             });
         }
+        for node in views.iter().flatten() {
+            let is_spare = node.primary.is_none() && node.slots.is_empty() && !node.is_dead;
+            if is_spare
+                && let Some(address) = self.address_of(node).await?
+                && !topology.nodes().any(|known| *known == address)
+            {
+                topology.spare.push(address);
+            }
+        }
+        topology.spare.sort_by_key(ToString::to_string);
         Ok(topology)
     }
 

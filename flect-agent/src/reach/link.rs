@@ -217,8 +217,11 @@ impl Link {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a command where this one leads.
-    pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+    /// Sends a command where this very connection leads.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let (number, mut connection) = self.ready().await?;
         let answer = connection.req_packed_command(command).await;
         self.judge(number, &answer);

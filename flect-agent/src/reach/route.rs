@@ -119,6 +119,20 @@ impl Link {
         }
     }
 
+    /// The node that this one was made for; none for the first of a cluster, or outside of one.
+    pub(crate) fn node(&self) -> Option<UpstreamAddress> {
+        self.reach().only_address()
+    }
+
+    /// What this node, and no other, says of itself as a server.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn run_info(&mut self) -> RedisResult<String> {
+        let told = self.send(redis::cmd("INFO").arg("server")).await?;
+        redis::from_redis_value(told).map_err(Into::into)
+    }
+
     /// Sends a command to the shard that has its names, and again where that has not carried it out.
     pub(super) async fn send_to_shard(&self, command: &Cmd) -> RedisResult<Value> {
         let slot = slot_of(command);

@@ -305,6 +305,8 @@ fn session(
         events: Vec::new(),
         heard: false,
         switched: false,
+        astray: VecDeque::new(),
+        turns: 0,
         declares: Declared::default(),
         pattern_changes: VecDeque::new(),
         tracking: Tracking::default(),

@@ -172,6 +172,7 @@ impl Worker {
             end: upstream.out.position(),
             noted: None,
             by_name: None,
+            turn: 0,
             argc: if session.transaction.is_some() {
                 0
             } else {
@@ -264,6 +265,7 @@ impl Worker {
                 end: lane.out.position(),
                 noted: None,
                 by_name: None,
+                turn: 0,
                 argc: 0,
             });
             self.queue_flush_upstream(upstream);

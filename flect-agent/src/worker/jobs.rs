@@ -37,6 +37,8 @@ pub struct Job {
     aside_owed: bool,
     /// What comes next when that has been answered.
     held: Option<Step>,
+    /// The page asked for, as long as it may have to be asked for again.
+    pub page: Vec<u8>,
 }
 
 /// Pages of the server's names that a worker asks for at once, all of its stores together: the server
@@ -125,6 +127,7 @@ impl Worker {
             aside: Vec::new(),
             aside_owed: false,
             held: None,
+            page: Vec::new(),
         });
         self.take_step(job, step);
     }
@@ -285,7 +288,7 @@ impl Worker {
             match self.lane_of_target(Target::Housekeeper, store, protocol) {
                 Some(upstream) => {
                     self.pages += 1;
-                    self.send_own(upstream, &request, Recipient::Page(key));
+                    self.send_page(upstream, key, request);
                 }
                 None => self.fail_job(key),
             }
@@ -403,7 +406,7 @@ impl Worker {
     }
 
     /// The housekeeper's connection to the server that has a store.
-    fn housekeeper_of(&mut self, store: usize) -> Option<Key<Upstream>> {
+    pub(super) fn housekeeper_of(&mut self, store: usize) -> Option<Key<Upstream>> {
         let places = self.places_of(store);
         let upstreams = &self.upstreams;
         self.housekeepers
@@ -438,6 +441,7 @@ impl Worker {
                 end: upstream.out.position(),
                 noted: None,
                 by_name: None,
+                turn: 0,
                 argc: 0,
             });
             self.queue_flush_upstream(key);

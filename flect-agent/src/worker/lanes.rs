@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::arena::Key;
+use super::astray::Astray;
 use super::events::Listener;
 use super::outbox::Flushed;
 use super::pace::Reserved;
@@ -48,6 +49,8 @@ pub struct StoreLanes {
     pub lines: Vec<u8>,
     meter: Option<Arc<Meter>>,
     pub listener: Listener,
+    /// What is to be sent again, since it went to a node that has not carried it out.
+    pub astray: VecDeque<Astray>,
 }
 
 impl StoreLanes {
@@ -64,6 +67,7 @@ impl StoreLanes {
             lines: Vec::new(),
             meter: None,
             listener: Listener::default(),
+            astray: VecDeque::new(),
         }
     }
 
@@ -76,6 +80,18 @@ impl StoreLanes {
     /// New sessions get another shared connection from now on.
     pub fn retire(&mut self, protocol: Protocol) {
         self.shared[place(protocol)] = None;
+    }
+
+    /// The same of one connection, whatever it is for.
+    pub fn leave(&mut self, key: Key<Upstream>) {
+        for shared in self.shared.iter_mut().chain(&mut self.sorter) {
+            if *shared == Some(key) {
+                *shared = None;
+            }
+        }
+        for pool in &mut self.pooled {
+            pool.retain(|pooled| *pooled != key);
+        }
     }
 }
 
@@ -95,7 +111,13 @@ impl Worker {
     /// The connection for a session's next request, or `None` when it has to wait (its gate is
     /// closed) or has ended.
     pub(super) fn lane(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
+        let hesitates = self.now < self.hesitates_until;
         let session = self.sessions.get_mut(key)?;
+        if hesitates && !session.is_idle() && session.transaction.is_none() {
+            // A slot is on its way: of two requests the first might have to be sent again.
+            session.gate = Gate::Idle;
+            return None;
+        }
         let upstream = match session.lane {
             Lane::Own(upstream) => upstream,
             Lane::Shared(upstream) if !session.is_idle() => {
@@ -184,7 +206,7 @@ impl Worker {
         Some(key)
     }
 
-    fn own_lane(
+    pub(super) fn own_lane(
         &mut self,
         store: usize,
         protocol: Protocol,

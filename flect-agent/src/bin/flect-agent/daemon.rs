@@ -174,7 +174,7 @@ async fn serve(
         Some(admin) => admin,
         None => connect(&config, &supervisor).await,
     };
-    let places = admin.places().await?;
+    let places = admin.all_places().await?;
     let hidden = places.iter().map(ToString::to_string);
     // Over a unix socket its addresses are still the server's own. Without a resolver there is one name less.
     let resolved = config.valkey.address.resolve().unwrap_or_default();
@@ -182,7 +182,7 @@ async fn serve(
     let hidden = hidden.chain([config.valkey.address.to_string()]);
     let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
-        whereabouts: Whereabouts::new(places),
+        whereabouts: admin.whereabouts().await?,
         integrity,
         facts: admin.facts().clone(),
         housekeeper: admin.ensure_housekeeper().await?,

@@ -28,6 +28,7 @@ use crate::serving::Serving;
 use crate::settings::Changes;
 use crate::stores::Stores;
 
+mod cluster;
 mod configuration;
 
 use configuration::{Credentials, limits};
@@ -101,6 +102,7 @@ impl Keeper {
         keeper.tell_learnt();
         keeper.reload().await?;
         keeper.apply_settings().await;
+        keeper.follow_cluster().await;
         Ok(keeper)
     }
 
@@ -176,7 +178,11 @@ impl Keeper {
             }
         }
         if place.is_some() && place == self.admin.connection().address() {
-            self.lead_workers().await;
+            if self.admin.connection().is_cluster() {
+                self.follow_cluster().await;
+            } else {
+                self.lead_workers().await;
+            }
         }
         true
     }

@@ -106,9 +106,13 @@ impl Worker {
     ) -> Option<Key<Upstream>> {
         // These serve all stores of a server.
         let store = (!matches!(role, Role::Housekeeper | Role::Librarian)).then_some(store);
-        let upstream = match Upstream::connect(address.clone(), credentials, role, protocol, store)
-        {
-            Ok(upstream) => upstream,
+        let made = Upstream::connect(address.clone(), credentials, role, protocol, store);
+        let of_cluster = self.environment.whereabouts.topology().is_some();
+        let upstream = match made {
+            Ok(upstream) => Upstream {
+                of_cluster,
+                ..upstream
+            },
             Err(error) => {
                 self.not_reached(&address, &error);
                 return None;
@@ -197,9 +201,15 @@ impl Worker {
     pub(in crate::worker) fn follow_valkey(&mut self) {
         let places = self.environment.whereabouts.all();
         for key in self.upstreams.keys() {
-            let upstream = self.upstreams.get(key);
-            if upstream.is_some_and(|upstream| !places.contains(&upstream.address)) {
+            let Some(upstream) = self.upstreams.get(key) else {
+                continue;
+            };
+            if !places.contains(&upstream.address) {
                 self.fail_upstream(key);
+            } else if let Some(lanes) = super::of(&mut self.stores, upstream.store)
+                && !(self.environment.whereabouts.of(lanes.store.slot)).contains(&upstream.address)
+            {
+                self.leave_shard(key);
             }
         }
         self.ways.clear();

@@ -78,7 +78,7 @@ async fn serve(
     record.limits.commands_per_second = None;
     let admin = &mut operator.admin;
     let store = Arc::new(admin.store(0, slug, &record).await?);
-    let whereabouts = Whereabouts::new(admin.places().await?);
+    let whereabouts = admin.whereabouts().await?;
     let asked = operator.valkey.address.resolve()?[0];
     let environment = Arc::new(Environment {
         whereabouts,
