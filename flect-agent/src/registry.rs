@@ -28,8 +28,8 @@ use redis::{AsyncCommands, Script};
 use crate::store::{InvalidSlug, Prefix, Slug};
 pub use backup::Backup;
 pub(crate) use record::now_seconds;
-pub use slots::sharing;
 pub use record::{Limits, Record, Removal, TokenDigest, new_token};
+pub use slots::sharing;
 
 /// What the channel is called on which the version is published after each change.
 pub const CHANGES: &str = "flect:{registry}:changes";
@@ -285,11 +285,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
             let snapshot = self.snapshot().await?;
             let record = record(slots::prefix(&snapshot, random_prefix));
             // Of two who make stores at once one chooses anew; where there are many, slots may be shared.
-            let version = if turn < EXACT_TRIES {
-                snapshot.version.to_string()
-            } else {
-                String::new()
-            };
+            let version = (turn < EXACT_TRIES).then(|| snapshot.version.to_string());
             let outcome: String = Script::new(include_str!("registry/create.lua"))
                 .key(META)
                 .key(STORES)
@@ -299,7 +295,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
                 .arg(slug.as_str())
                 .arg(record.prefix.as_str())
                 .arg(record.to_text())
-                .arg(version)
+                .arg(version.unwrap_or_default())
                 .invoke_async(&mut self.connection)
                 .await?;
             match outcome.as_str() {

@@ -3,6 +3,8 @@
 //! Invariant: a node counts as prepared only while everything that was asked of it was done; whatever fails
 //! there makes it one that all users are to be made on anew.
 
+use std::time::Duration;
+
 use redis::{Cmd, RedisResult, Value};
 
 use super::{Admin, AdminError, info_field};
@@ -10,6 +12,9 @@ use crate::environment::Whereabouts;
 use crate::reach::{Link, UpstreamAddress};
 use crate::scripts::FunctionNames;
 use crate::store::{Prefix, Slot};
+
+/// How long a node may take to say which run of it answers: what hangs is no reason to look after nobody else.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// A node, and which run of it has the agent's users.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +71,8 @@ impl Admin {
             };
             let node = link.node().or_else(|| home.clone());
             tracing::debug!(?node, %cause, "a node of the cluster does not do what it is asked");
-            self.prepared.retain(|prepared| Some(&prepared.node) != node.as_ref());
+            self.prepared
+                .retain(|prepared| Some(&prepared.node) != node.as_ref());
             if link.node().is_none() {
                 failure = Some(cause);
             }
@@ -82,16 +88,14 @@ impl Admin {
         };
         let asked = topology.nodes().map(|node| async move {
             let mut link = self.connection.of_node(node);
-            let info: RedisResult<String> = link.run_info().await;
-            let run_id = info_field(&info.ok()?, "run_id")?.to_owned();
+            let told = tokio::time::timeout(TOLD_WITHIN, link.run_info()).await;
+            let run_id = info_field(&told.ok()?.ok()?, "run_id")?.to_owned();
             let node = node.clone();
             Some(Prepared { node, run_id })
         });
         let answers = futures_util::future::join_all(asked).await;
         let there = answers.into_iter().flatten();
-        there
-            .filter(|node| !self.prepared.contains(node))
-            .collect()
+        there.filter(|node| !self.prepared.contains(node)).collect()
     }
 
     /// All users have been made since these were told to be unprepared.
@@ -121,7 +125,10 @@ impl Admin {
         from: &UpstreamAddress,
     ) -> Result<(), AdminError> {
         let to = self.connection_of(prefix);
-        for library in self.libraries(prefix, &self.connection.of_node(from)).await? {
+        for library in self
+            .libraries(prefix, &self.connection.of_node(from))
+            .await?
+        {
             let Some(code) = library.code else {
                 continue;
             };

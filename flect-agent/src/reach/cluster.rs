@@ -137,7 +137,9 @@ impl Node {
         let mut parts = place.split(',');
         let (address, _) = parts.next()?.split_once('@')?;
         let (host, port) = address.rsplit_once(':')?;
-        let hostname = parts.next().filter(|name| !name.is_empty() && !name.contains('='));
+        let hostname = parts
+            .next()
+            .filter(|name| !name.is_empty() && !name.contains('='));
         let host = host.trim_matches(['[', ']']);
         let port = port.parse().ok().filter(|port| *port != 0)?;
         let place = match host {
@@ -340,9 +342,9 @@ impl Reach {
     pub(super) async fn home_of(&self, cluster: &Cluster) -> io::Result<UpstreamAddress> {
         let topology = self.topology_of(cluster).await?;
         let slot = Slot::of_name(HOME);
-        let shard = topology.of(slot).ok_or_else(|| {
-            io::Error::other(format!("no node of the cluster has slot {slot}"))
-        })?;
+        let shard = topology
+            .of(slot)
+            .ok_or_else(|| io::Error::other(format!("no node of the cluster has slot {slot}")))?;
         Ok(shard.primary.clone())
     }
 }
@@ -351,7 +353,8 @@ impl Reach {
 mod tests {
     use super::*;
 
-    const A: &str = "a 10.0.0.1:6379@16379,one.example myself,master - 0 0 3 connected 0-5 7 [6->-b]";
+    const A: &str =
+        "a 10.0.0.1:6379@16379,one.example myself,master - 0 0 3 connected 0-5 7 [6->-b]";
 
     fn seed() -> Endpoint {
         "10.0.0.9:6379".to_owned().try_into().unwrap()
@@ -400,8 +403,15 @@ mod tests {
         let reach = Reach::plain(seed());
         for views in [[stale.clone(), newer.clone()], [newer, stale]] {
             let topology = reach.assemble(&views).await.unwrap();
-            let id = |slot| topology.of(Slot::new(slot).unwrap()).map(|it| it.id.as_str());
-            assert_eq!([id(0), id(5), id(7), id(9)], [Some("b"), Some("b"), Some("a"), Some("b")]);
+            let id = |slot| {
+                topology
+                    .of(Slot::new(slot).unwrap())
+                    .map(|it| it.id.as_str())
+            };
+            assert_eq!(
+                [id(0), id(5), id(7), id(9)],
+                [Some("b"), Some("b"), Some("a"), Some("b")]
+            );
             assert_eq!(id(6), None);
             assert_eq!(topology.slot_count(0), 1);
             let nodes: Vec<_> = topology.nodes().map(ToString::to_string).collect();

@@ -162,11 +162,21 @@ mod tests {
             for word in &words[1..] {
                 command.arg(*word);
             }
-            assert_eq!(slot_of(&command), Slot::of_name(name.as_bytes()), "{words:?}");
+            assert_eq!(
+                slot_of(&command),
+                Slot::of_name(name.as_bytes()),
+                "{words:?}"
+            );
         };
         check(&["GET", "{abc}:k"], "{abc}");
-        check(&["SCAN", "0", "MATCH", "{abc}[:/]*", "COUNT", "10"], "{abc}");
-        check(&["EVALSHA", "sha", "1", "flect:{registry}:meta", "{abc}"], "{registry}");
+        check(
+            &["SCAN", "0", "MATCH", "{abc}[:/]*", "COUNT", "10"],
+            "{abc}",
+        );
+        check(
+            &["EVALSHA", "sha", "1", "flect:{registry}:meta", "{abc}"],
+            "{registry}",
+        );
         check(&["HSET", "flect:scripts:{abc}", "{x}", "y"], "{abc}");
         check(&["INFO", "server"], "{registry}");
         check(&["{abc}"], "{registry}");

@@ -5,6 +5,9 @@
 //! earlier request, which is to be sent again, ends the session instead; so does what cannot be repeated, since
 //! the server held a part of it: a transaction, watched keys, a request of which not all bytes are here any more.
 
+mod elsewhere;
+
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Worker;
@@ -17,6 +20,7 @@ use crate::commands;
 use crate::environment::UpstreamAddress;
 use crate::resp::{Protocol, encode};
 use crate::scoped::{SCRIPT_NAMES, Target};
+pub(crate) use elsewhere::Elsewhere;
 
 /// Between two tries: a slot on its way moves some thousand keys in it.
 pub(super) const TRIED_EVERY: Duration = Duration::from_millis(10);
@@ -24,41 +28,35 @@ pub(super) const TRIED_EVERY: Duration = Duration::from_millis(10);
 /// How long a request may wait for its slot: as long as clients commonly wait for a connection.
 const TRIED_FOR: Duration = Duration::from_secs(10);
 
+/// How long a node is believed that another has a slot while that is not said elsewhere.
+const BELIEVED_FOR: Duration = Duration::from_millis(250);
+
+/// A request that was under way for so long was waiting, not on its way to and fro.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
+
 /// How long after such an answer a session has one request under way at a time.
 const HESITATES_FOR: Duration = Duration::from_secs(1);
 
-/// Where a request belongs, as the server says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Elsewhere {
-    /// To the node that has the slot.
-    Moved,
-    /// To this node, which is getting the slot, and only this once.
-    Ask(String),
-    /// Here, but later.
-    Wait,
+/// Since when a request is being sent again, and when it last was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried {
+    first: Option<Duration>,
+    last: Duration,
 }
 
-impl Elsewhere {
-    /// Reads an error that a node of a cluster answers instead of carrying a request out. `Err`: too few bytes to
-    /// tell.
-    fn read(bytes: &[u8]) -> Result<Option<Self>, ()> {
-        const WORDS: [&[u8]; 4] = [b"-MOVED ", b"-ASK ", b"-TRYAGAIN ", b"-CLUSTERDOWN "];
-        if bytes.first() != Some(&b'-') {
-            return Ok(None);
+impl Tried {
+    /// It has come back once more.
+    fn again(self, now: Duration) -> Self {
+        let settled = now.saturating_sub(self.last) > SETTLED_AFTER;
+        Self {
+            first: self.first.filter(|_| !settled).or(Some(now)),
+            last: now,
         }
-        if WORDS.iter().any(|word| word.len() > bytes.len() && word.starts_with(bytes)) {
-            return Err(());
-        }
-        let Some(word) = WORDS.iter().position(|word| bytes.starts_with(word)) else {
-            return Ok(None);
-        };
-        let end = memchr::memchr(b'\r', bytes).ok_or(())?;
-        let line = String::from_utf8_lossy(&bytes[..end]);
-        Ok(Some(match word {
-            0 => Self::Moved,
-            1 => Self::Ask(line.rsplit(' ').next().unwrap_or_default().to_owned()),
-            _ => Self::Wait,
-        }))
+    }
+
+    fn is_over(self, now: Duration) -> bool {
+        self.first
+            .is_some_and(|first| now.saturating_sub(first) > TRIED_FOR)
     }
 }
 
@@ -72,8 +70,35 @@ pub struct Astray {
     /// Who has not carried it out.
     from: UpstreamAddress,
     elsewhere: Elsewhere,
+    /// When it came back.
     since: Duration,
     not_before: Duration,
+}
+
+/// A session's requests that are to be sent again, or were and have no answer yet, in their order.
+#[derive(Debug, Default)]
+pub struct Turns {
+    waiting: VecDeque<u32>,
+    last: u32,
+}
+
+impl Turns {
+    fn begin(&mut self) -> u32 {
+        // 0 is none's.
+        self.last = self.last.wrapping_add(1).max(1);
+        self.waiting.push_back(self.last);
+        self.last
+    }
+
+    /// Whether the request of this turn, or of none, may be answered now.
+    pub(super) fn admits(&self, turn: u32) -> bool {
+        self.waiting.front().is_none_or(|first| *first == turn)
+    }
+
+    /// The first is answered.
+    pub(super) fn end(&mut self) {
+        self.waiting.pop_front();
+    }
 }
 
 impl Upstream {
@@ -103,7 +128,9 @@ impl Session {
 
 /// Whether a command's keys are all declared: what a script reads besides may be at the other node still.
 fn declares_all(owed: &Owed) -> bool {
-    let command = owed.command.and_then(|number| commands::all().get(usize::from(number)));
+    let command = owed
+        .command
+        .and_then(|number| commands::all().get(usize::from(number)));
     command.is_some_and(|command| {
         !(command.name.starts_with("eval") || command.name.starts_with("fcall"))
     })
@@ -162,7 +189,8 @@ impl Worker {
             owed.plan = by_name.with_text(&mut text);
             request = Some(text);
         }
-        let (role, protocol, address) = (upstream.role, upstream.protocol, upstream.address.clone());
+        let (role, protocol, address) =
+            (upstream.role, upstream.protocol, upstream.address.clone());
         let store = upstream.store;
         if elsewhere == Elsewhere::Moved {
             self.leave_shard(key);
@@ -170,6 +198,7 @@ impl Worker {
             self.hesitates_until = self.now + HESITATES_FOR;
         }
         self.doubt();
+        owed.tried = owed.tried.again(self.now);
         let store = match owed.to {
             Recipient::Session(session) => {
                 let Some(session_found) = self.sessions.get_mut(session) else {
@@ -180,9 +209,7 @@ impl Worker {
                     return;
                 }
                 if owed.turn == 0 {
-                    session_found.turns = session_found.turns.wrapping_add(1).max(1);
-                    owed.turn = session_found.turns;
-                    session_found.astray.push_back(owed.turn);
+                    owed.turn = session_found.astray.begin();
                 }
                 store
             }
@@ -194,6 +221,8 @@ impl Worker {
                     return;
                 };
                 found.reply.clear();
+                found.tried = found.tried.again(self.now);
+                owed.tried = found.tried;
                 request = Some(std::mem::take(&mut found.page));
                 Some(found.store)
             }
@@ -277,7 +306,7 @@ impl Worker {
             }
             _ => {}
         }
-        if self.now.saturating_sub(astray.since) > TRIED_FOR {
+        if astray.owed.tried.is_over(self.now) {
             tracing::warn!(from = %astray.from, "a slot is nowhere; who waits for it is disconnected");
             self.give_up(&astray.owed);
             return None;
@@ -292,9 +321,15 @@ impl Worker {
             return Some(astray);
         };
         let asks = match &astray.elsewhere {
-            // Nobody has told yet where it is.
-            Elsewhere::Moved if *place == astray.from => return Some(astray),
-            Elsewhere::Ask(node) if declares_all(&astray.owed) => {
+            // Nobody has told yet where it is; or it has come back already.
+            Elsewhere::Moved
+                if *place == astray.from
+                    && self.now.saturating_sub(astray.since) < BELIEVED_FOR =>
+            {
+                return Some(astray);
+            }
+            // What has a connection of its own may wait on it, and must not on one that others share.
+            Elsewhere::Ask(node) if declares_all(&astray.owed) && astray.role == Role::Shared => {
                 let topology = self.environment.whereabouts.topology()?;
                 // To nobody that the environment does not know.
                 let known = topology.nodes().find(|known| known.to_string() == *node);
@@ -325,6 +360,7 @@ impl Worker {
         let lane = self.upstreams.get_mut(upstream)?;
         lane.out.tail().extend_from_slice(&astray.request);
         astray.owed.end = lane.out.position();
+        astray.owed.tried.last = self.now;
         lane.owed.push_back(astray.owed);
         self.queue_flush_upstream(upstream);
         None
@@ -423,29 +459,5 @@ impl Worker {
             }
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_shows_that_nothing_was_done_is_known() {
-        let check = |bytes: &str, expect: Option<Elsewhere>| {
-            assert_eq!(Elsewhere::read(bytes.as_bytes()), Ok(expect), "{bytes}");
-            for end in 1..bytes.len() {
-                let part = Elsewhere::read(&bytes.as_bytes()[..end]);
-                assert!(part.is_err() || part == Elsewhere::read(bytes.as_bytes()));
-            }
-        };
-        check("-MOVED 5 10.0.0.1:7\r\n", Some(Elsewhere::Moved));
-        check("-ASK 5 10.0.0.1:7\r\n", Some(Elsewhere::Ask("10.0.0.1:7".to_owned())));
-        check("-TRYAGAIN later\r\n", Some(Elsewhere::Wait));
-        check("-CLUSTERDOWN it is\r\n", Some(Elsewhere::Wait));
-        check("-MOVEDX 5\r\n", None);
-        check("-ERR MOVED 5\r\n", None);
-        check("+MOVED 5\r\n", None);
-        check("$6\r\nMOVED \r\n", None);
     }
 }

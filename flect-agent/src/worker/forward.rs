@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::astray::Tried;
 use super::memory;
 use super::pausing;
 use super::session::{Executing, Gate, Lane, Session, Transaction};
@@ -173,6 +174,7 @@ impl Worker {
             noted: None,
             by_name: None,
             turn: 0,
+            tried: Tried::default(),
             argc: if session.transaction.is_some() {
                 0
             } else {
@@ -266,6 +268,7 @@ impl Worker {
                 noted: None,
                 by_name: None,
                 turn: 0,
+                tried: Tried::default(),
                 argc: 0,
             });
             self.queue_flush_upstream(upstream);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::arena::Key;
+use super::astray::Tried;
 use super::flushes::Flushing;
 use super::lanes;
 use super::session::{Gate, Session};
@@ -39,6 +40,8 @@ pub struct Job {
     held: Option<Step>,
     /// The page asked for, as long as it may have to be asked for again.
     pub page: Vec<u8>,
+    /// Since when it is asked for again.
+    pub tried: Tried,
 }
 
 /// Pages of the server's names that a worker asks for at once, all of its stores together: the server
@@ -128,6 +131,7 @@ impl Worker {
             aside_owed: false,
             held: None,
             page: Vec::new(),
+            tried: Tried::default(),
         });
         self.take_step(job, step);
     }
@@ -442,6 +446,7 @@ impl Worker {
                 noted: None,
                 by_name: None,
                 turn: 0,
+                tried: Tried::default(),
                 argc: 0,
             });
             self.queue_flush_upstream(key);

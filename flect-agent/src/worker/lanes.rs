@@ -82,6 +82,11 @@ impl StoreLanes {
         self.shared[place(protocol)] = None;
     }
 
+    /// Whether new requests may take a connection of this role; always where sessions share none.
+    fn has(&self, key: Key<Upstream>, role: Role) -> bool {
+        role != Role::Shared || self.shared.contains(&Some(key))
+    }
+
     /// The same of one connection, whatever it is for.
     pub fn leave(&mut self, key: Key<Upstream>) {
         for shared in self.shared.iter_mut().chain(&mut self.sorter) {

@@ -365,7 +365,7 @@ impl Worker {
                 if front.turn != 0
                     && let Some(session) = self.sessions.get_mut(session_key)
                 {
-                    session.astray.pop_front();
+                    session.astray.end();
                 }
                 self.note_reply(key, session_key, &front, from, (head, error.as_deref()));
                 self.session_paid(session_key);
@@ -435,8 +435,8 @@ fn begin_frame(
                 let Recipient::Session(key) = front.to else {
                     return None;
                 };
-                let first = sessions.get(key)?.astray.front()?;
-                (*first != front.turn).then_some(key)
+                let session = sessions.get(key)?;
+                (!session.astray.admits(front.turn)).then_some(key)
             });
             let Some(front) = upstream.owed.front_mut() else {
                 return Err(Broken("a reply that nobody asked for"));

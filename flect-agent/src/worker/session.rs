@@ -105,10 +105,7 @@ pub struct Session {
     pub subscribed: Subscribed,
     /// The HELLO in front has changed the protocol, and is still to be answered.
     pub switched: bool,
-    /// Requests that a node of a cluster has not carried out, in order; they come first when they are sent again.
-    pub astray: VecDeque<u32>,
-    /// How many there have been.
-    pub turns: u32,
+    pub astray: super::astray::Turns,
     /// What the script declares that is being queued.
     pub declares: Declared,
     /// The script that has just been looked for.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::arena::Key;
-use super::astray::Elsewhere;
+use super::astray::{Elsewhere, Tried};
 use super::jobs::Job;
 use super::outbox::Outbox;
 use super::scripts::ByName;
@@ -189,6 +189,8 @@ pub struct Owed {
     /// Its place among its session's requests that went to a node of a cluster that had their slot no more; 0
     /// for all others.
     pub turn: u32,
+    /// Since when it is being sent again.
+    pub tried: Tried,
 }
 
 /// Whose reply it is.
@@ -298,6 +300,7 @@ impl Upstream {
             noted: None,
             by_name: None,
             turn: 0,
+            tried: Tried::default(),
             argc: 0,
         });
         upstream.out.keep();

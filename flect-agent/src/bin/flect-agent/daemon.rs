@@ -12,7 +12,7 @@ use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit;
 use flect_agent::cgroup::CgroupMount;
 use flect_agent::config::Config;
-use flect_agent::environment::{Directory, Environment, Whereabouts};
+use flect_agent::environment::{Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::interception::{Claimants, Interception, Settings};
 use flect_agent::reach::Backoff;

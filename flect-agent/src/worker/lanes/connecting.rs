@@ -207,7 +207,9 @@ impl Worker {
             if !places.contains(&upstream.address) {
                 self.fail_upstream(key);
             } else if let Some(lanes) = super::of(&mut self.stores, upstream.store)
-                && !(self.environment.whereabouts.of(lanes.store.slot)).contains(&upstream.address)
+                && (!lanes.has(key, upstream.role)
+                    || !(self.environment.whereabouts.of(lanes.store.slot))
+                        .contains(&upstream.address))
             {
                 self.leave_shard(key);
             }

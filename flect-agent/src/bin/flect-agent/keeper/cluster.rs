@@ -65,11 +65,7 @@ impl Keeper {
     }
 
     /// The stores whose shard is another one now, with the primary that had them and still is one.
-    fn moved(
-        &self,
-        before: &Arc<Topology>,
-        now: &Arc<Topology>,
-    ) -> Vec<(Prefix, UpstreamAddress)> {
+    fn moved(&self, before: &Arc<Topology>, now: &Arc<Topology>) -> Vec<(Prefix, UpstreamAddress)> {
         let is_primary = |address: &UpstreamAddress| {
             let mut shards = now.shards().iter();
             shards.any(|shard| shard.primary == *address)

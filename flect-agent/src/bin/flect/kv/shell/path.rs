@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
-use flect_agent::environment::{App, Directory, Environment, Whereabouts};
+use flect_agent::environment::{App, Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Message, Request};
