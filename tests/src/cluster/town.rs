@@ -232,8 +232,14 @@ impl Town {
             let told = wire.command(&words)?.text();
             ensure!(told == "OK" || told == "NOKEY", "MIGRATE: {told}");
         }
-        target.order(&["CLUSTER", "SETSLOT", &slot, "NODE", &target.id])?;
-        source.order(&["CLUSTER", "SETSLOT", &slot, "NODE", &target.id])
+        for node in [target, source] {
+            // Refused while the node's replica is late (NOREPLICAS).
+            self.until("a slot has its new node", || {
+                node.order(&["CLUSTER", "SETSLOT", &slot, "NODE", &target.id])?;
+                Ok(true)
+            })?;
+        }
+        Ok(())
     }
 
     /// Ends a node without a farewell.
