@@ -24,6 +24,10 @@ const PIPELINE: u64 = 8;
 /// Between two tries of a client that was disconnected.
 const RETRY: Duration = Duration::from_millis(10);
 
+/// Where nobody dies, a busy machine must not make a node look dead.
+const NEVER_DEAD_MS: u32 = 30_000;
+const DEAD_AFTER_MS: u32 = 1500;
+
 /// How long a planned failover may take before it is asked for again (`CLUSTER_MF_TIMEOUT`).
 const ELECTION: Duration = Duration::from_secs(6);
 
@@ -128,7 +132,7 @@ fn check(town: &Town, store: &str, list: &str, ledger: &Ledger) -> Result<()> {
 }
 
 fn slots_move() -> Result<()> {
-    let town = Town::new()?;
+    let town = Town::new(NEVER_DEAD_MS)?;
     for store in STORES {
         let mut wire = town.connect(store)?;
         for key in 0..KEYS {
@@ -223,7 +227,7 @@ fn count_keys(town: &Town, work: &Work) -> Result<()> {
 }
 
 fn primaries_die() -> Result<()> {
-    let mut town = Town::new()?;
+    let mut town = Town::new(DEAD_AFTER_MS)?;
     let slot = town.slot("store1")?;
     let work = Work::default();
     let first = town.owner(slot)?;

@@ -17,8 +17,6 @@ use crate::wire::Wire;
 
 /// A failover takes some seconds, and a busy machine some more.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// A node that is silent for so long is taken for dead.
-const NODE_TIMEOUT_MS: &str = "1500";
 /// The slots of the three primaries.
 const RANGES: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
@@ -54,15 +52,18 @@ pub struct Town {
     pub bed: Bed,
     pub nodes: Vec<Node>,
     files: TempDir,
+    timeout_ms: String,
 }
 
 impl Town {
-    pub fn new() -> Result<Self> {
+    /// A node that is silent for so long is taken for dead.
+    pub fn new(timeout_ms: u32) -> Result<Self> {
         let bed = Bed::builder().stores(3).agent_later().start()?;
         let mut town = Self {
             bed,
             nodes: Vec::new(),
             files: tempfile::tempdir()?,
+            timeout_ms: timeout_ms.to_string(),
         };
         for number in 0..6 {
             let node = town.start_node(number)?;
@@ -110,7 +111,7 @@ impl Town {
                 "--cluster-enabled",
                 "yes",
             ])
-            .args(["--cluster-node-timeout", NODE_TIMEOUT_MS])
+            .args(["--cluster-node-timeout", &self.timeout_ms])
             .args([
                 "--repl-diskless-sync-delay",
                 "0",
