@@ -67,7 +67,8 @@ fn slots() -> Result<()> {
         let shown: serde_json::Value = serde_json::from_slice(&out.stdout)?;
         let key = format!("{}:k", bed.prefix(store)?);
         let slot = operator.command(&["CLUSTER", "KEYSLOT", &key])?.text();
-        ensure!(shown["slot"].to_string() == slot, "{shown}, Valkey: {slot}");
+        let slot: u16 = slot.parse()?;
+        ensure!(shown["slot"] == slot, "{shown}, Valkey: {slot}");
         ensure!(shown["slot_shared_with"] == 0, "{shown}");
         ensure!(shown["shard"] == bed.address().to_string(), "{shown}");
         ensure!(!seen.contains(&slot), "two stores in {slot}");
