@@ -5,6 +5,7 @@ mod bounds;
 mod facts;
 mod learn;
 mod outfit;
+mod shards;
 mod users;
 
 use std::sync::Arc;
@@ -17,11 +18,12 @@ use crate::environment::{Credentials, ServerFacts, Setting, Store, settings};
 use crate::reach::{Link, Login, Reach, ReachError, Times, UpstreamAddress};
 use crate::registry::{Backup, Record, Registry, RegistryError};
 use crate::scoped::SCRIPT_NAMES;
-use crate::scripts::{self, FunctionNames};
+use crate::scripts;
 use crate::store::{Prefix, Slug};
 pub use bounds::CLIENT_MEMORY;
 pub use facts::info_field;
 pub use outfit::{Outfit, User, users_gone};
+pub use shards::Prepared;
 use users::UserKey;
 pub use users::hex;
 pub(crate) use users::random;
@@ -68,6 +70,10 @@ pub struct Admin {
     facts: ServerFacts,
     /// The server has been asked to tell of new keys.
     new_keys_told: bool,
+    /// The nodes of a cluster that have the agent's users.
+    prepared: Vec<Prepared>,
+    /// Some of them may not have been asked to tell of events.
+    events_due: bool,
 }
 
 impl Admin {
@@ -104,6 +110,8 @@ impl Admin {
             outfit: Arc::default(),
             facts,
             new_keys_told: false,
+            prepared: Vec::new(),
+            events_due: false,
         };
         admin.learn().await?;
         Ok(admin)
@@ -209,39 +217,15 @@ impl Admin {
     /// When the server refuses.
     pub async fn remove_users(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
         self.order(&users_gone(prefix)).await?;
-        self.remove_libraries(prefix).await?;
+        for shard in self.connection.of_shards() {
+            self.drop_libraries(prefix, &shard).await?;
+        }
         // The names of its scripts go with it.
         let result: redis::RedisResult<()> = redis::cmd("DEL")
             .arg(format!("{SCRIPT_NAMES}{prefix}"))
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))
-    }
-
-    /// Takes a removed store's functions away.
-    async fn remove_libraries(&mut self, prefix: &Prefix) -> Result<(), AdminError> {
-        let names = FunctionNames::of(prefix);
-        let libraries: redis::RedisResult<Vec<std::collections::HashMap<String, redis::Value>>> =
-            redis::cmd("FUNCTION")
-                .arg("LIST")
-                .arg("LIBRARYNAME")
-                .arg(names.of_server(b"*"))
-                .query_async(&mut self.connection)
-                .await;
-        for mut library in libraries.map_err(|cause| self.server(cause))? {
-            let name = library.remove("library_name");
-            let name = name.and_then(|name| redis::from_redis_value::<String>(name).ok());
-            let Some(name) = name.filter(|name| names.of_app(name.as_bytes()).is_some()) else {
-                continue;
-            };
-            let result: redis::RedisResult<()> = redis::cmd("FUNCTION")
-                .arg("DELETE")
-                .arg(name)
-                .query_async(&mut self.connection)
-                .await;
-            result.map_err(|cause| self.server(cause))?;
-        }
-        Ok(())
     }
 
     /// Makes the store's users as they should be; again after the server has lost them.
@@ -330,8 +314,7 @@ impl Admin {
         for (name, value) in settings {
             command.arg(name.as_ref()).arg(value);
         }
-        let result: redis::RedisResult<()> = command.query_async(&mut self.connection).await;
-        result.map_err(|cause| self.server(cause))
+        self.everywhere(&command).await
     }
 
     /// Lets the server publish at least these classes of keyspace events.
@@ -356,7 +339,7 @@ impl Admin {
             0
         };
         let again = wanted & blind != 0 && !self.new_keys_told;
-        if wanted & !current & !blind == 0 && !again {
+        if wanted & !current & !blind == 0 && !again && !self.events_due {
             return Ok(());
         }
         let mut letters = format!("{shown}{}", events::letters(wanted));
@@ -366,6 +349,7 @@ impl Admin {
         self.apply_settings(&[("notify-keyspace-events", letters)])
             .await?;
         self.new_keys_told = (wanted | blind) & events::NEW != 0;
+        self.events_due = false;
         Ok(())
     }
 
@@ -400,8 +384,7 @@ impl Admin {
     }
 
     async fn order(&mut self, command: &redis::Cmd) -> Result<(), AdminError> {
-        let done: redis::RedisResult<()> = command.query_async(&mut self.connection).await;
-        done.map_err(|cause| self.server(cause))
+        self.everywhere(command).await
     }
 
     fn server(&self, cause: redis::RedisError) -> AdminError {

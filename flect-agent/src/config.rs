@@ -84,6 +84,9 @@ pub struct Valkey {
     pub nodes: Vec<Endpoint>,
     /// The Sentinels that know the primary; the same then goes for `address`.
     pub sentinel: Option<Sentinel>,
+    /// Nodes of a Valkey Cluster, of which flect learns the others; the same then goes for `address`.
+    #[serde(default)]
+    pub cluster: Vec<Endpoint>,
 }
 
 /// `[intercept]`.
@@ -95,9 +98,10 @@ pub struct Intercept {
     pub enabled: bool,
     /// The managed root: the cgroup, as a path below the cgroup v2 mount, under which apps live.
     pub cgroup: CgroupPath,
-    /// Intercepted destinations; empty means the addresses of `valkey.address` and `valkey.nodes`.
+    /// Intercepted destinations; empty means the addresses of `valkey.address`, `valkey.nodes` and
+    /// `valkey.cluster`.
     pub addresses: Vec<Network>,
-    /// Intercepted destination ports; empty means the ports of `valkey.address` and `valkey.nodes`.
+    /// Intercepted destination ports; empty means the ports of `valkey.address`, `valkey.nodes` and `valkey.cluster`.
     pub ports: Vec<u16>,
     /// The agent's own port on loopback.
     pub listen_port: u16,
@@ -206,6 +210,7 @@ impl Valkey {
             tls: None,
             nodes: Vec::new(),
             sentinel: None,
+            cluster: Vec::new(),
         }
     }
 
@@ -214,17 +219,23 @@ impl Valkey {
     /// # Errors
     /// What does not.
     pub fn check(&self) -> Result<(), String> {
-        let is_single = self.nodes.is_empty() && self.sentinel.is_none();
-        if self.socket.is_some() && !(self.tls.is_none() && is_single) {
+        let ways = [
+            !self.nodes.is_empty(),
+            self.sentinel.is_some(),
+            !self.cluster.is_empty(),
+        ];
+        let ways = ways.into_iter().filter(|is_given| *is_given).count();
+        if self.socket.is_some() && !(self.tls.is_none() && ways == 0) {
             return Err(
                 "valkey.socket: it leads to one server and nothing is encrypted on it; leave it out, \
-                 or valkey.tls, valkey.nodes and valkey.sentinel"
+                 or valkey.tls, valkey.nodes, valkey.sentinel and valkey.cluster"
                     .to_owned(),
             );
         }
-        if !self.nodes.is_empty() && self.sentinel.is_some() {
+        if ways > 1 {
             return Err(
-                "valkey.nodes and valkey.sentinel: choose who says where the primary is".to_owned(),
+                "valkey.nodes, valkey.sentinel and valkey.cluster: choose who says where the primary is"
+                    .to_owned(),
             );
         }
         if let Some(tls) = &self.tls {
@@ -238,7 +249,9 @@ impl Valkey {
 
     /// What apps connect to, and the nodes that they must not reach by themselves.
     fn apart(&self) -> impl Iterator<Item = &Endpoint> {
-        std::iter::once(&self.address).chain(&self.nodes)
+        std::iter::once(&self.address)
+            .chain(&self.nodes)
+            .chain(&self.cluster)
     }
 
     /// Where flect connects, for people.
@@ -256,6 +269,9 @@ impl Valkey {
                     sentinel.master,
                     list(&sentinel.addresses)
                 )
+            }
+            (None, None) if !self.cluster.is_empty() => {
+                format!("the cluster of {}", list(&self.cluster))
             }
             (None, None) if self.nodes.is_empty() => self.address.to_string(),
             (None, None) => list(&self.nodes),

@@ -9,18 +9,22 @@
 //! | `login` | whom flect logs in as |
 //! | `primary` | where the primary of a replicated Valkey is |
 //! | `hearing` | Sentinels that tell of another primary |
+//! | `cluster` | which shard of a cluster has which slots |
 //! | `link` | the operator's connection, which comes again by itself |
+//! | `route` | the same in a cluster: which node a command is for |
 //!
 //! Invariant: files are read here and nowhere later, since workers may open none. Whatever holds an
 //! [`UpstreamAddress`] has all that it takes to connect.
 
 mod address;
 mod backoff;
+mod cluster;
 mod dial;
 mod hearing;
 mod link;
 mod login;
 mod primary;
+mod route;
 mod tls;
 
 use std::io;
@@ -28,6 +32,8 @@ use std::io;
 use crate::config;
 pub use address::UpstreamAddress;
 pub use backoff::Backoff;
+use cluster::Cluster;
+pub use cluster::{Shard, Topology};
 pub use dial::{Stream, dial};
 pub use link::{Link, Times};
 pub use login::{Login, PasswordFileError};
@@ -50,6 +56,10 @@ enum Place {
     Nodes(Vec<config::Endpoint>, Login),
     /// Where Sentinels say, and it says so itself to the operator.
     Told(Sentinels, Login),
+    /// Shards, each with some of the slots.
+    Cluster(Cluster),
+    /// Just there: a node that a cluster has told of.
+    At(UpstreamAddress),
 }
 
 /// Why a Valkey cannot be reached as the configuration says.
@@ -81,6 +91,9 @@ impl Reach {
                 };
                 Place::Told(sentinels, login)
             }
+            (None, None) if !valkey.cluster.is_empty() => {
+                Place::Cluster(Cluster::new(valkey.cluster.clone(), login))
+            }
             (None, None) if valkey.nodes.is_empty() => Place::One(valkey.address.clone()),
             (None, None) => Place::Nodes(valkey.nodes.clone(), login),
         };
@@ -102,7 +115,42 @@ impl Reach {
         })
     }
 
-    /// Where to connect, to be tried in turn. Names are looked up, each time anew.
+    /// One node of the same cluster.
+    #[must_use]
+    pub fn at(&self, address: UpstreamAddress) -> Self {
+        Self {
+            place: Place::At(address),
+            trust: self.trust.clone(),
+        }
+    }
+
+    /// Which shard has which slots, asked anew; none where it is no cluster.
+    ///
+    /// # Errors
+    /// When no node answers.
+    pub async fn topology(&self) -> io::Result<Option<Topology>> {
+        match &self.place {
+            Place::Cluster(cluster) => self.topology_of(cluster).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The address, where it is one that a cluster has told of.
+    fn only_address(&self) -> Option<UpstreamAddress> {
+        match &self.place {
+            Place::At(address) => Some(address.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
+    }
+
+    /// Where to connect, to be tried in turn. Names are looked up, each time anew. In a cluster it is where
+    /// flect keeps what is its own.
     ///
     /// # Errors
     /// What the resolver says.
@@ -112,19 +160,25 @@ impl Reach {
             Place::One(endpoint) => self.resolve(endpoint).await,
             Place::Nodes(nodes, login) => Ok(vec![self.primary_of(nodes, login).await?]),
             Place::Told(sentinels, login) => Ok(vec![self.primary_by(sentinels, login).await?]),
+            Place::Cluster(cluster) => Ok(vec![self.home_of(cluster).await?]),
+            Place::At(address) => Ok(vec![address.clone()]),
         }
     }
 
     /// Whether it is one of several servers that change places.
     #[must_use]
     pub fn is_followed(&self) -> bool {
-        matches!(self.place, Place::Nodes(..) | Place::Told(..))
+        matches!(
+            self.place,
+            Place::Nodes(..) | Place::Told(..) | Place::Cluster(_)
+        )
     }
 
     /// Where the primary is now by those who watch it; none where only it can say.
     async fn watched(&self) -> io::Result<Option<Vec<UpstreamAddress>>> {
         match &self.place {
             Place::Told(sentinels, _) => Ok(Some(self.told_by(sentinels).await?)),
+            Place::Cluster(cluster) => Ok(Some(vec![self.home_of(cluster).await?])),
             _ => Ok(None),
         }
     }

@@ -18,6 +18,7 @@
 
 mod backup;
 mod record;
+mod slots;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use crate::store::{InvalidSlug, Prefix, Slug};
 pub use backup::Backup;
 pub(crate) use record::now_seconds;
 pub use record::{Limits, Record, Removal, TokenDigest, new_token};
+pub use slots::sharing;
 
 /// What the channel is called on which the version is published after each change.
 pub const CHANGES: &str = "flect:{registry}:changes";
@@ -52,6 +54,9 @@ const PREFIX_ID_BYTES: usize = 5;
 
 /// Tries to find an unclaimed prefix; with a million stores, one in sixty is taken.
 const PREFIX_TRIES: u32 = 32;
+
+/// How many of these insist on a slot that nobody has taken meanwhile.
+const EXACT_TRIES: u32 = 16;
 
 /// How often a change starts over because somebody else changed the same record.
 const CHANGE_TRIES: u32 = 16;
@@ -276,8 +281,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
         slug: &Slug,
         record: impl Fn(Prefix) -> Record,
     ) -> Result<Record, RegistryError> {
-        for _ in 0..PREFIX_TRIES {
-            let record = record(random_prefix());
+        for turn in 0..PREFIX_TRIES {
+            let snapshot = self.snapshot().await?;
+            let record = record(slots::prefix(&snapshot, random_prefix));
+            // Of two who make stores at once one chooses anew; where there are many, slots may be shared.
+            let version = (turn < EXACT_TRIES).then(|| snapshot.version.to_string());
             let outcome: String = Script::new(include_str!("registry/create.lua"))
                 .key(META)
                 .key(STORES)
@@ -287,6 +295,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
                 .arg(slug.as_str())
                 .arg(record.prefix.as_str())
                 .arg(record.to_text())
+                .arg(version.unwrap_or_default())
                 .invoke_async(&mut self.connection)
                 .await?;
             match outcome.as_str() {

@@ -4,9 +4,13 @@
 //! prefix is an id in braces, so no prefix is the beginning of another; the byte after the closing
 //! brace tells database 0 (`:`) from the others (`/`), and a database number ends at its `:`.
 
+mod slot;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use slot::{SLOTS, Slot};
 
 /// A store's name as people write it: `my-cache`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]

@@ -10,6 +10,7 @@ mod accepted;
 mod admission;
 mod allowance;
 mod arena;
+mod astray;
 mod audit;
 mod buffers;
 mod census;
@@ -60,13 +61,13 @@ use crate::commands::Command;
 use crate::diagnosis::Arguments;
 use crate::environment::{Environment, Store};
 use crate::metrics::meter::Sampler;
-use crate::reach::Backoff;
 pub use accepted::{Accepted, EARLY_BYTES_MAX};
 use arena::{Arena, Key};
 pub use census::{Census, Lanes};
 pub use clients::{Back, Between};
 use jobs::Job;
 use lanes::StoreLanes;
+use lanes::connecting::Way;
 pub use mailbox::Mailbox;
 #[cfg(test)]
 pub(crate) use mailbox::entry_for_tests;
@@ -85,11 +86,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often a slow reader in front of others is looked at.
 const STALL_TICK: Duration = Duration::from_millis(50);
-
-/// How long a worker begins no connection to Valkey after one could not be made: long enough that an app that
-/// tries again all the time costs next to nothing, and shorter than clients' own pauses.
-const UNREACHABLE_FIRST: Duration = Duration::from_millis(10);
-const UNREACHABLE_MAX: Duration = Duration::from_millis(250);
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -181,15 +177,16 @@ pub fn spawn(
         monitors: Vec::new(),
         told: Vec::new(),
         stores: Vec::new(),
-        housekeeper: None,
+        housekeepers: Vec::new(),
         pages: 0,
         pages_wanted: VecDeque::new(),
         librarians: Vec::new(),
-        next_address: 0,
+        ways: Vec::new(),
+        astray: Vec::new(),
+        hesitates_until: Duration::ZERO,
         doubted: None,
         next_reader: 0,
         reader_lost: None,
-        unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
         runnable: Vec::new(),
         readable: Vec::new(),
         flush_sessions: Vec::new(),
@@ -255,22 +252,25 @@ pub(crate) struct Worker {
     told: Vec<usize>,
     /// By the store's number; nothing where a store has gone.
     stores: Vec<Option<StoreLanes>>,
-    housekeeper: Option<Key<Upstream>>,
+    /// One for each server.
+    housekeepers: Vec<Key<Upstream>>,
     /// Pages of the server's names that are under way.
     pages: usize,
     /// Jobs that want one, with what they ask.
     pages_wanted: VecDeque<(Key<Job>, Vec<u8>)>,
     /// Connections of the librarian that nobody waits for.
     librarians: Vec<Key<Upstream>>,
-    /// How many connections did not come about, which says the address to try next.
-    next_address: usize,
+    /// To each server that a connection was begun to.
+    ways: Vec<Way>,
+    /// Stores with requests that are to be sent again.
+    astray: Vec<usize>,
+    /// Until then sessions have one request under way at a time, since a slot is on its way to another shard.
+    hesitates_until: Duration,
     /// When the control side was last told that this may not be the primary.
     doubted: Option<Duration>,
     /// Which replica is read from next, and when one could not be reached.
     next_reader: usize,
     reader_lost: Option<Duration>,
-    /// How long no further connection is tried.
-    unreachable: Backoff,
     /// Sessions that may have something to do.
     runnable: Vec<Key<Session>>,
     /// Upstream connections that may have something to read.
@@ -314,7 +314,9 @@ impl Worker {
         let mut events = Events::with_capacity(EVENTS);
         let mut last_tick = self.now;
         loop {
-            let tick = if self.stalls > 0 || self.departure.is_some() {
+            let tick = if !self.astray.is_empty() {
+                astray::TRIED_EVERY
+            } else if self.stalls > 0 || self.departure.is_some() {
                 STALL_TICK
             } else {
                 TICK
@@ -336,6 +338,7 @@ impl Worker {
                 return;
             }
             self.read_upstreams();
+            self.send_astray();
             self.release_paced();
             self.release_held();
             self.run_sessions();

@@ -38,6 +38,7 @@
 //! | `resources` | stores that take all they can get |
 //! | `worker` | workers in the test's own process: stores that come and go, limits, counts |
 //! | `setting` | what trials are held with: a version of Valkey, a way of the bytes |
+//! | `cluster` | stores of a Valkey Cluster while its slots and primaries move |
 //! | `upstream` | how the agent reaches its Valkey: TLS, certificates |
 //! | `versions` | the trials that depend on the version of Valkey, on the further ones |
 //! | `views` | `flect top`, and the status page in a browser |
@@ -64,6 +65,8 @@ pub mod restarts;
 pub mod cli;
 #[cfg(feature = "trials")]
 pub mod clients;
+#[cfg(feature = "trials")]
+pub mod cluster;
 #[cfg(feature = "trials")]
 pub mod confinement;
 #[cfg(feature = "trials")]

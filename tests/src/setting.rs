@@ -13,6 +13,8 @@ pub struct Setting {
     acceleration: Acceleration,
     /// One of [`FURTHER_VALKEYS`]; the installed valkey-server otherwise.
     valkey: Option<&'static str>,
+    /// The store's server is a cluster of one node that has all slots; what it is compared with is none.
+    slots: bool,
 }
 
 impl Setting {
@@ -27,13 +29,25 @@ impl Setting {
         FURTHER_VALKEYS.into_iter().map(|series| Self {
             acceleration: Acceleration::Off,
             valkey: Some(series),
+            slots: false,
         })
+    }
+
+    /// A cluster of one node, of the first version whose SORT takes `GET #` in a cluster.
+    #[must_use]
+    pub fn of_slots() -> Self {
+        Self {
+            acceleration: Acceleration::Off,
+            valkey: Some(FURTHER_VALKEYS[0]),
+            slots: true,
+        }
     }
 
     const fn accelerated(acceleration: Acceleration) -> Self {
         Self {
             acceleration,
             valkey: None,
+            slots: false,
         }
     }
 
@@ -50,6 +64,7 @@ impl Setting {
     pub fn builder(self) -> Result<Builder> {
         let server = self.valkey.map(tools::further_valkey).transpose()?;
         let builder = Bed::builder().acceleration(self.acceleration);
+        let builder = if self.slots { builder.slots() } else { builder };
         Ok(builder.valkey(server))
     }
 
@@ -60,6 +75,7 @@ impl Setting {
         body: impl FnOnce(Builder) -> Result<()> + Send + 'static,
     ) -> Trial {
         let setting = match self.valkey {
+            Some(series) if self.slots => format!("slots_{}", series.replace('.', "_")),
             Some(series) => format!("valkey_{}", series.replace('.', "_")),
             None => format!("accel_{}", self.acceleration.word()),
         };

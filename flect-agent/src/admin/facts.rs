@@ -16,6 +16,7 @@ pub fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 pub(super) async fn facts(connection: &mut Link) -> redis::RedisResult<ServerFacts> {
     let info: String = redis::cmd("INFO")
         .arg("server")
+        .arg("cluster")
         .query_async(connection)
         .await?;
     let hello: HashMap<String, redis::Value> = redis::cmd("HELLO").query_async(connection).await?;
@@ -34,10 +35,12 @@ pub(super) async fn facts(connection: &mut Link) -> redis::RedisResult<ServerFac
         version: text("version")
             .or_else(|| info_field(&info, "redis_version").map(str::to_owned))
             .unwrap_or_else(|| "7.2.4".to_owned()),
+        // A cluster has one database or few; a store's are the agent's own, as many as Valkey has by default.
         databases: databases
             .get(1)
+            .filter(|_| info_field(&info, "cluster_enabled") != Some("1"))
             .and_then(|value| value.parse().ok())
-            .unwrap_or(16),
+            .unwrap_or(DATABASES),
         release: info_field(&info, "valkey_version")
             .and_then(release)
             .unwrap_or(OLDEST_RELEASE),
@@ -60,6 +63,9 @@ fn built_in(modules: Vec<HashMap<String, redis::Value>>) -> Vec<(String, i64)> {
     };
     modules.into_iter().filter_map(read).collect()
 }
+
+/// How many databases a Valkey has that nobody has configured.
+const DATABASES: u32 = 16;
 
 /// What a server that does not say its version is taken for.
 const OLDEST_RELEASE: crate::commands::Version = crate::commands::Version { major: 8, minor: 0 };

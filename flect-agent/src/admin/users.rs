@@ -84,6 +84,8 @@ const AGENTS_OWN: &[&str] = &[
     "copy",
     // What the server calls a connection, for CLIENT UNBLOCK; no script may ask for it.
     "client|id",
+    // In front of what a node that is getting the slot shall carry out.
+    "asking",
 ];
 
 /// Not for a store's user: of several STOREs the server's rights see the first (a key spec with a keyword),

@@ -26,6 +26,7 @@ impl Config {
             tls,
             nodes,
             sentinel,
+            cluster,
         } = newer.valkey;
         let old = &self.valkey;
         keep("valkey.environment", old.environment == environment);
@@ -33,6 +34,7 @@ impl Config {
         keep("valkey.socket", old.socket == socket);
         keep("valkey.nodes", old.nodes == nodes);
         keep("valkey.sentinel", old.sentinel == sentinel);
+        keep("valkey.cluster", old.cluster == cluster);
         let valkey = Valkey {
             user,
             password_file,

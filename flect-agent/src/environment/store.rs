@@ -22,7 +22,7 @@ use crate::metrics::Meter;
 use crate::metrics::stats::{Rates, Stats};
 use crate::registry::{Record, TokenDigest};
 use crate::scripts::Scripts;
-use crate::store::{Prefix, Slug};
+use crate::store::{Prefix, Slot, Slug};
 
 /// One store as the data path sees it.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Store {
     pub number: usize,
     /// What its keys begin with.
     pub prefix: Prefix,
+    /// Where a cluster has it.
+    pub slot: Slot,
     /// What no client may see of it.
     pub own_names: OwnNames,
     /// Its own ACL user.
@@ -139,6 +141,7 @@ impl Store {
         let store = Self {
             number,
             prefix: record.prefix.clone(),
+            slot: Slot::of_store(&record.prefix),
             own_names: OwnNames::new(&record.prefix),
             credentials,
             sorter,

@@ -1,7 +1,11 @@
 //! The operator's connection: many users' commands on one, which comes again by itself.
 //!
+//! In a cluster there is one for each node, and a command takes that of the shard which has the names among its
+//! words (see `route`); what has none goes where flect keeps what is its own.
+//!
 //! Invariant: no command is sent twice. One that was under way when the connection ended is answered with
-//! that error; the next one connects.
+//! that error; the next one connects. One that a node of a cluster answered with the name of another was not
+//! carried out.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +20,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::primary::{Standing, standing};
-use super::{Backoff, Reach, Stream, UpstreamAddress, dial};
+use super::route::{self, Shards};
+use super::{Backoff, Reach, Stream, Topology, UpstreamAddress, dial};
 
 /// How long a server is left alone after it could not be reached: an agent's start and `flect` wait for it.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -41,6 +46,8 @@ struct Inner {
     database: i64,
     times: Times,
     current: Mutex<Option<Current>>,
+    /// The other nodes, of a cluster.
+    shards: Shards,
     /// Held while somebody connects, so that one does it for all.
     connecting: tokio::sync::Mutex<Backoff>,
     /// The primary is another one, as somebody has heard: what is being tried is out of date,
@@ -65,18 +72,53 @@ impl Link {
     /// # Errors
     /// When the server cannot be reached or refuses the login.
     pub async fn open(reach: Reach, login: RedisConnectionInfo, times: Times) -> RedisResult<Self> {
-        let link = Self(Arc::new(Inner {
+        let link = Self::new(reach, login, times);
+        link.ready().await?;
+        if link.is_cluster() {
+            link.look_at_cluster().await?;
+        }
+        Ok(link)
+    }
+
+    /// One that connects when it is needed.
+    fn new(reach: Reach, login: RedisConnectionInfo, times: Times) -> Self {
+        Self(Arc::new(Inner {
             reach,
             database: login.db(),
             login,
             times,
             current: Mutex::new(None),
+            shards: Shards::default(),
             connecting: tokio::sync::Mutex::new(Backoff::new(RETRY_FIRST, RETRY_MAX)),
             news: Notify::new(),
             has_news: AtomicBool::new(false),
-        }));
-        link.ready().await?;
-        Ok(link)
+        }))
+    }
+
+    /// One to another node of the same cluster.
+    pub(super) fn to_node(&self, address: UpstreamAddress) -> Self {
+        let inner = &self.0;
+        Self::new(inner.reach.at(address), inner.login.clone(), inner.times)
+    }
+
+    pub(super) fn reach(&self) -> &Reach {
+        &self.0.reach
+    }
+
+    pub(super) fn shards(&self) -> &Shards {
+        &self.0.shards
+    }
+
+    /// Whether it leads to a cluster.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.0.reach.is_cluster()
+    }
+
+    /// Which shard has which slots, as it was last seen; none where it is no cluster.
+    #[must_use]
+    pub fn topology(&self) -> Option<Arc<Topology>> {
+        self.0.shards.topology()
     }
 
     /// Where it leads now; nowhere between two connections.
@@ -85,10 +127,6 @@ impl Link {
         self.current()
             .as_ref()
             .map(|current| current.address.clone())
-    }
-
-    pub(super) fn reach(&self) -> &Reach {
-        &self.0.reach
     }
 
     /// The primary is another one: whoever is connecting begins anew, without a pause.
@@ -218,12 +256,38 @@ impl Link {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends a command where this very connection leads.
+    ///
+    /// # Errors
+    /// What the server says, or that it cannot be reached.
+    pub async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        let (number, mut connection) = self.ready().await?;
+        let answer = connection.req_packed_command(command).await;
+        self.judge(number, &answer);
+        answer
+    }
+
+    async fn send_all(
+        &self,
+        pipeline: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        let (number, mut connection) = self.ready().await?;
+        let answer = connection
+            .req_packed_commands(pipeline, offset, count)
+            .await;
+        self.judge(number, &answer);
+        answer
+    }
+
     /// Lets go of a connection that an answer shows to be useless: it broke, or its server takes no writes.
     fn judge<T>(&self, number: u64, answer: &RedisResult<T>) {
         let Err(error) = answer else {
             return;
         };
-        if !error.is_unrecoverable_error() && error.code() != Some("READONLY") {
+        let is_elsewhere = matches!(error.code(), Some("READONLY" | "MOVED"));
+        if !error.is_unrecoverable_error() && !is_elsewhere {
             return;
         }
         let is_this = self
@@ -270,10 +334,10 @@ async fn within<T>(limit: Duration, work: impl Future<Output = RedisResult<T>>) 
 impl ConnectionLike for Link {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let (number, mut connection) = self.ready().await?;
-            let answer = connection.req_packed_command(command).await;
-            self.judge(number, &answer);
-            answer
+            if self.is_cluster() {
+                return self.send_to_shard(command).await;
+            }
+            self.send(command).await
         })
     }
 
@@ -284,12 +348,11 @@ impl ConnectionLike for Link {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            let (number, mut connection) = self.ready().await?;
-            let answer = connection
-                .req_packed_commands(pipeline, offset, count)
-                .await;
-            self.judge(number, &answer);
-            answer
+            let link = match pipeline.cmd_iter().next() {
+                Some(first) if self.is_cluster() => self.of_slot(route::slot_of(first)),
+                _ => self.clone(),
+            };
+            link.send_all(pipeline, offset, count).await
         })
     }
 

@@ -62,7 +62,7 @@ async fn converse(address: &UpstreamAddress, login: &Login) -> RedisResult<Multi
 }
 
 /// Asks one question over a connection of its own.
-async fn ask<T: FromRedisValue>(
+pub(super) async fn ask<T: FromRedisValue>(
     address: &UpstreamAddress,
     login: &Login,
     question: &Cmd,
@@ -219,7 +219,8 @@ impl Reach {
     /// When nobody who knows answers.
     pub async fn others(&self, primary: &UpstreamAddress) -> io::Result<Vec<UpstreamAddress>> {
         let places = match &self.place {
-            Place::Socket(_) | Place::One(_) => Vec::new(),
+            // All nodes of a cluster get users as soon as they are seen.
+            Place::Socket(_) | Place::One(_) | Place::Cluster(_) | Place::At(_) => Vec::new(),
             Place::Nodes(nodes, _) => nodes.clone(),
             Place::Told(sentinels, _) => {
                 let mut question = redis::cmd("SENTINEL");

@@ -1,6 +1,10 @@
--- KEYS meta, stores, prefixes, aliases; ARGV channel, slug, prefix, record.
+-- KEYS meta, stores, prefixes, aliases; ARGV channel, slug, prefix, record, and the version that the prefix was
+-- chosen by; nothing where any will do.
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then
     return 'exists'
+end
+if ARGV[5] ~= '' and (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[5] then
+    return 'changed'
 end
 if redis.call('HSETNX', KEYS[3], ARGV[3], ARGV[2]) == 0 then
     return 'taken'

@@ -4,7 +4,8 @@ local schema = redis.call('HGET', KEYS[1], 'schema')
 if schema then
     return tonumber(schema)
 end
-if redis.call('EXISTS', 'flect:stores') == 1 then
+-- In a cluster they would be in other slots, which is an error and no 1: none has had them.
+if redis.pcall('EXISTS', 'flect:stores') == 1 then
     local old = redis.call('HGETALL', 'flect:stores')
     for at = 1, #old, 2 do
         local record = '{"prefix":"' .. old[at + 1] .. '","created_at":' .. ARGV[2] .. '}'

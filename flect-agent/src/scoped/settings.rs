@@ -16,18 +16,21 @@ pub struct View {
     connections: Option<u32>,
     /// The port that the app connected to.
     port: u16,
+    /// How many databases SELECT reaches, which are no matter of the server's.
+    databases: u32,
 }
 
 impl View {
-    /// A store as an app sees it that connected to this port.
+    /// A store of so many databases as an app sees it that connected to this port.
     #[must_use]
-    pub fn of(store: &Store, port: u16) -> Self {
+    pub fn of(store: &Store, port: u16, databases: u32) -> Self {
         let limits = store.limits.get();
         Self {
             own: store.settings().all().collect(),
             memory_bytes: limits.memory_bytes,
             connections: limits.connections,
             port,
+            databases,
         }
     }
 
@@ -53,6 +56,7 @@ impl View {
             b"maxmemory" => self.memory_bytes.map(|bytes| bytes.to_string()),
             b"maxclients" => self.connections.map(|count| count.to_string()),
             b"port" => Some(self.port.to_string()),
+            b"databases" => Some(self.databases.to_string()),
             _ => None,
         };
         if let Some(number) = number {

@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 
 use super::arena::Key;
+use super::astray::Turns;
 use super::audit;
 use super::flushes::Flushed;
 use super::lanes::{self, StoreLanes};
@@ -305,6 +306,7 @@ fn session(
         events: Vec::new(),
         heard: false,
         switched: false,
+        astray: Turns::default(),
         declares: Declared::default(),
         pattern_changes: VecDeque::new(),
         tracking: Tracking::default(),

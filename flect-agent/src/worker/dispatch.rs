@@ -223,7 +223,10 @@ impl Worker {
                     .directory
                     .may_run_scripts(session.store.number),
             patterns: &|| session.store.patterns.distinct(),
-            view: &|| View::of(&session.store, session.entry.asked.port()),
+            view: &|| {
+                let databases = self.environment.facts.databases;
+                View::of(&session.store, session.entry.asked.port(), databases)
+            },
         };
         match Task::for_request(scoped, request, &asker) {
             Ok(_) if !self.turn_or_wait(key) => return Outcome::Later,

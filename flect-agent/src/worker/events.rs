@@ -152,7 +152,7 @@ impl Worker {
         };
         let credentials = lanes.store.credentials.clone();
         let patterns = patterns(&lanes.store.prefix);
-        let upstream = self.connect(&credentials, Role::Listener, Protocol::Resp3, Some(store));
+        let upstream = self.connect(&credentials, Role::Listener, Protocol::Resp3, store);
         if let Some(lanes) = lanes::of(&mut self.stores, Some(store)) {
             lanes.listener.upstream = upstream;
         }

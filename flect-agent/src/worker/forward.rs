@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::arena::Key;
+use super::astray::Tried;
 use super::lanes::reading::only_reads;
 use super::memory;
 use super::pausing;
@@ -184,6 +185,8 @@ impl Worker {
             end: upstream.out.position(),
             noted: None,
             by_name: None,
+            turn: 0,
+            tried: Tried::default(),
             argc: if session.transaction.is_some() {
                 0
             } else {
@@ -276,6 +279,8 @@ impl Worker {
                 end: lane.out.position(),
                 noted: None,
                 by_name: None,
+                turn: 0,
+                tried: Tried::default(),
                 argc: 0,
             });
             self.queue_flush_upstream(upstream);

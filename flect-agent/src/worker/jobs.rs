@@ -1,8 +1,11 @@
 //! Store-wide commands on their way: each step of a [`Task`] is a request on one of the agent's own
 //! connections, and the session waits until the task is done.
 
+use std::sync::Arc;
+
 use super::Worker;
 use super::arena::Key;
+use super::astray::Tried;
 use super::flushes::Flushing;
 use super::lanes;
 use super::session::{Gate, Session};
@@ -10,7 +13,7 @@ use super::upstream::{Owed, Recipient, Role, Upstream};
 use crate::audit::Reason;
 use crate::commands::Command;
 use crate::diagnosis::Arguments;
-use crate::environment::Setting;
+use crate::environment::{Setting, UpstreamAddress};
 use crate::resp::Protocol;
 use crate::rewrite::reply::ReplyPlan;
 use crate::scoped::{self, Context, Step, Target, Task};
@@ -35,6 +38,10 @@ pub struct Job {
     aside_owed: bool,
     /// What comes next when that has been answered.
     held: Option<Step>,
+    /// The page asked for, as long as it may have to be asked for again.
+    pub page: Vec<u8>,
+    /// Since when it is asked for again.
+    pub tried: Tried,
 }
 
 /// Pages of the server's names that a worker asks for at once, all of its stores together: the server
@@ -124,6 +131,8 @@ impl Worker {
             aside: Vec::new(),
             aside_owed: false,
             held: None,
+            page: Vec::new(),
+            tried: Tried::default(),
         });
         self.take_step(job, step);
     }
@@ -284,7 +293,7 @@ impl Worker {
             match self.lane_of_target(Target::Housekeeper, store, protocol) {
                 Some(upstream) => {
                     self.pages += 1;
-                    self.send_own(upstream, &request, Recipient::Page(key));
+                    self.send_page(upstream, key, request);
                 }
                 None => self.fail_job(key),
             }
@@ -346,7 +355,7 @@ impl Worker {
             .credentials
             .clone();
         let protocol = if runs { protocol } else { Protocol::Resp2 };
-        self.connect(&credentials, Role::Once, protocol, Some(store))
+        self.connect(&credentials, Role::Once, protocol, store)
     }
 
     /// A job's question on this connection is answered: whether another one may go over it.
@@ -374,28 +383,50 @@ impl Worker {
         match target {
             Target::Store => self.shared_lane(store, Protocol::Resp2),
             Target::App => self.shared_lane(store, protocol),
-            Target::Housekeeper => {
-                if let Some(key) = self.housekeeper
-                    && self.upstreams.get(key).is_some()
-                {
-                    return Some(key);
-                }
-                let credentials = self.environment.housekeeper.clone();
-                let key = self.connect(&credentials, Role::Housekeeper, Protocol::Resp2, None)?;
-                self.housekeeper = Some(key);
-                Some(key)
-            }
+            Target::Housekeeper => self.housekeeper_of(store),
             Target::Librarian => {
-                while let Some(key) = self.librarians.pop() {
-                    if self.upstreams.get(key).is_some() {
-                        return Some(key);
-                    }
+                let places = self.places_of(store);
+                let upstreams = &self.upstreams;
+                self.librarians.retain(|key| upstreams.get(*key).is_some());
+                let leads = |key: &Key<Upstream>| {
+                    let upstream = upstreams.get(*key);
+                    upstream.is_some_and(|upstream| places.contains(&upstream.address))
+                };
+                if let Some(place) = self.librarians.iter().position(leads) {
+                    return Some(self.librarians.swap_remove(place));
                 }
                 let credentials = self.environment.librarian.clone();
-                self.connect(&credentials, Role::Librarian, Protocol::Resp2, None)
+                self.connect(&credentials, Role::Librarian, Protocol::Resp2, store)
             }
             Target::Sorter => self.sorter_lane(store, protocol),
         }
+    }
+
+    /// Where a store is.
+    fn places_of(&self, store: usize) -> Arc<Vec<UpstreamAddress>> {
+        let lanes = self.stores.get(store).and_then(Option::as_ref);
+        lanes.map_or_else(Arc::default, |lanes| {
+            self.environment.whereabouts.of(lanes.store.slot)
+        })
+    }
+
+    /// The housekeeper's connection to the server that has a store.
+    pub(super) fn housekeeper_of(&mut self, store: usize) -> Option<Key<Upstream>> {
+        let places = self.places_of(store);
+        let upstreams = &self.upstreams;
+        self.housekeepers
+            .retain(|key| upstreams.get(*key).is_some());
+        let known = self.housekeepers.iter().find(|key| {
+            let upstream = upstreams.get(**key);
+            upstream.is_some_and(|upstream| places.contains(&upstream.address))
+        });
+        if let Some(key) = known {
+            return Some(*key);
+        }
+        let credentials = self.environment.housekeeper.clone();
+        let key = self.connect(&credentials, Role::Housekeeper, Protocol::Resp2, store)?;
+        self.housekeepers.push(key);
+        Some(key)
     }
 
     /// Sends a request of the agent's own.
@@ -415,6 +446,8 @@ impl Worker {
                 end: upstream.out.position(),
                 noted: None,
                 by_name: None,
+                turn: 0,
+                tried: Tried::default(),
                 argc: 0,
             });
             self.queue_flush_upstream(key);

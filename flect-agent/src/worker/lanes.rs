@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::arena::Key;
+use super::astray::Astray;
 use super::events::Listener;
 use super::outbox::Flushed;
 use super::pace::Reserved;
@@ -55,6 +56,8 @@ pub struct StoreLanes {
     pub lines: Vec<u8>,
     meter: Option<Arc<Meter>>,
     pub listener: Listener,
+    /// What is to be sent again, since it went to a node that has not carried it out.
+    pub astray: VecDeque<Astray>,
 }
 
 impl StoreLanes {
@@ -74,6 +77,7 @@ impl StoreLanes {
             lines: Vec::new(),
             meter: None,
             listener: Listener::default(),
+            astray: VecDeque::new(),
         }
     }
 
@@ -92,6 +96,23 @@ impl StoreLanes {
         };
         lanes[place(protocol)] = None;
         self.window = window;
+    }
+
+    /// Whether new requests may take a connection of this role; always where sessions share none.
+    fn has(&self, key: Key<Upstream>, role: Role) -> bool {
+        role != Role::Shared || self.shared.contains(&Some(key))
+    }
+
+    /// The same of one connection, whatever it is for.
+    pub fn leave(&mut self, key: Key<Upstream>) {
+        for shared in self.shared.iter_mut().chain(&mut self.sorter) {
+            if *shared == Some(key) {
+                *shared = None;
+            }
+        }
+        for pool in &mut self.pooled {
+            pool.retain(|pooled| *pooled != key);
+        }
     }
 }
 
@@ -117,7 +138,13 @@ impl Worker {
 
     /// The same for a request that may be one that only reads.
     fn lane_of_any(&mut self, key: Key<Session>, own: bool) -> Option<Key<Upstream>> {
+        let hesitates = self.now < self.hesitates_until;
         let session = self.sessions.get_mut(key)?;
+        if hesitates && !session.is_idle() && session.transaction.is_none() {
+            // A slot is on its way: of two requests the first might have to be sent again.
+            session.gate = Gate::Idle;
+            return None;
+        }
         let upstream = match session.lane {
             Lane::Own(upstream) => upstream,
             Lane::Shared(upstream) if !session.is_idle() => {
@@ -186,7 +213,7 @@ impl Worker {
             return Some(key);
         }
         let (credentials, window) = (lanes.store.credentials.clone(), lanes.window);
-        let key = self.connect(&credentials, Role::Shared, protocol, Some(store))?;
+        let key = self.connect(&credentials, Role::Shared, protocol, store)?;
         self.upstreams.get_mut(key)?.window = window;
         of(&mut self.stores, Some(store))?.shared[place(protocol)] = Some(key);
         Some(key)
@@ -205,12 +232,12 @@ impl Worker {
             return Some(key);
         }
         let credentials = lanes.store.sorter.clone();
-        let key = self.connect(&credentials, Role::Sorter, protocol, Some(store))?;
+        let key = self.connect(&credentials, Role::Sorter, protocol, store)?;
         of(&mut self.stores, Some(store))?.sorter[place(protocol)] = Some(key);
         Some(key)
     }
 
-    fn own_lane(
+    pub(super) fn own_lane(
         &mut self,
         store: usize,
         protocol: Protocol,
@@ -226,7 +253,7 @@ impl Worker {
         }
         let store_of_lane = lanes.store.clone();
         let credentials = &store_of_lane.credentials;
-        let key = self.connect(credentials, Role::Own(session), protocol, Some(store));
+        let key = self.connect(credentials, Role::Own(session), protocol, store);
         let Some(key) = key else {
             store_of_lane.upstreams.sub(1);
             return None;

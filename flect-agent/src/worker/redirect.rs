@@ -226,7 +226,8 @@ impl Worker {
             return;
         }
         upstream.state = State::Open;
-        self.unreachable.note(std::time::Instant::now(), true);
+        let address = upstream.address.clone();
+        self.reached(&address);
         self.queue_flush_upstream(key);
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;

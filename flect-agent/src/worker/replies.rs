@@ -126,12 +126,19 @@ impl Worker {
             if !upstream.rewriter.in_progress() && !begin_frame(upstream, &self.sessions, rest)? {
                 break;
             }
+            if let Some(session) = upstream.out_of_turn.take() {
+                self.overtook(session);
+                continue;
+            }
             let recipient = recipient(upstream);
             let dropped = &mut self.dropped;
             dropped.clear();
             let integrity = &self.environment.integrity;
             let mut verdict = Verdict::Clean;
             let (advance, session) = match recipient {
+                _ if upstream.elsewhere.is_some() => {
+                    (upstream.skip(rest, &self.nobody, dropped), None)
+                }
                 Some(Recipient::Session(session_key)) => match self.sessions.get_mut(session_key) {
                     Some(session) => {
                         let hidden = upstream.muted || upstream.guard.is_dropping();
@@ -191,6 +198,7 @@ impl Worker {
                     | Recipient::Listening
                     | Recipient::Heard(_)
                     | Recipient::Untold(_)
+                    | Recipient::Slot(_)
                     | Recipient::Switched(..),
                 )
                 | None => {
@@ -294,6 +302,11 @@ impl Worker {
         let mut head = upstream.head;
         head.nulls = upstream.rewriter.nulls();
         let from = std::mem::replace(&mut upstream.answered_to, front.end);
+        if let Some(elsewhere) = upstream.elsewhere.take() {
+            self.went_astray(key, front, from, elsewhere);
+            self.release(key);
+            return Ok(());
+        }
         let missed = upstream.end_by_name(&front);
         let error = upstream
             .error
@@ -338,7 +351,9 @@ impl Worker {
                 self.question_answered(key);
                 self.resume_job(job);
             }
-            Recipient::Page(job) => {
+            // The answer to the question behind it says whether it counts.
+            Recipient::Page(_) if self.pages_are_proven() => {}
+            Recipient::Page(job) | Recipient::Slot(job) => {
                 self.resume_job(job);
                 self.page_done();
             }
@@ -355,6 +370,11 @@ impl Worker {
                 }
                 if front.exec {
                     self.executed(session_key, refused);
+                }
+                if front.turn != 0
+                    && let Some(session) = self.sessions.get_mut(session_key)
+                {
+                    session.astray.end();
                 }
                 self.note_reply(key, session_key, &front, from, (head, error.as_deref()));
                 self.session_paid(session_key);
@@ -412,9 +432,24 @@ fn begin_frame(
             Ok(true)
         }
         Owner::Front => {
-            if !upstream.look_for_miss(bytes) {
+            if !upstream.look_for_miss(bytes) || !upstream.look_elsewhere(bytes) {
                 return Ok(false);
             }
+            if upstream.elsewhere.is_some() {
+                // What its request says of the reply is needed once more.
+                upstream.error = false;
+                upstream.refused = true;
+                upstream.muted = true;
+                upstream.rewriter.start(ReplyPlan::Verbatim);
+                return Ok(true);
+            }
+            upstream.out_of_turn = upstream.owed.front().and_then(|front| {
+                let Recipient::Session(key) = front.to else {
+                    return None;
+                };
+                let session = sessions.get(key)?;
+                (!session.astray.admits(front.turn)).then_some(key)
+            });
             let Some(front) = upstream.owed.front_mut() else {
                 return Err(Broken("a reply that nobody asked for"));
             };

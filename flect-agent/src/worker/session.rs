@@ -106,6 +106,7 @@ pub struct Session {
     pub subscribed: Subscribed,
     /// The HELLO in front has changed the protocol, and is still to be answered.
     pub switched: bool,
+    pub astray: super::astray::Turns,
     /// What the script declares that is being queued.
     pub declares: Declared,
     /// The script that has just been looked for.

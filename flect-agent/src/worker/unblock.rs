@@ -201,7 +201,9 @@ impl Worker {
             return;
         }
         // There must be a housekeeper by the time of the answer.
-        self.lane_of_target(Target::Housekeeper, 0, crate::resp::Protocol::Resp2);
+        if let Some(store) = self.upstreams.get(key).and_then(|upstream| upstream.store) {
+            self.lane_of_target(Target::Housekeeper, store, crate::resp::Protocol::Resp2);
+        }
         self.send_own(
             key,
             b"*2\r\n$6\r\nCLIENT\r\n$2\r\nID\r\n",
@@ -214,9 +216,12 @@ impl Worker {
 
     /// The server has said what it calls a connection.
     pub(super) fn take_server_id(&mut self, key: Key<Upstream>) {
-        let witness = self.housekeeper.filter(|witness| {
-            let connected = |upstream: &Upstream| upstream.state != State::Connecting;
-            self.upstreams.get(*witness).is_some_and(connected)
+        let address = self.upstreams.get(key).map(|upstream| &upstream.address);
+        let housekeepers = self.housekeepers.iter().copied();
+        let witness = housekeepers.into_iter().find(|witness| {
+            self.upstreams.get(*witness).is_some_and(|upstream| {
+                upstream.state != State::Connecting && Some(&upstream.address) == address
+            })
         });
         let Some(upstream) = self.upstreams.get_mut(key) else {
             return;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::arena::Key;
+use super::astray::{Elsewhere, Tried};
 use super::jobs::Job;
 use super::outbox::Outbox;
 use super::scripts::ByName;
@@ -94,6 +95,12 @@ pub struct Upstream {
     pub lacks: bool,
     /// The reply under way says so again: its request is to be sent with the script's text.
     pub missed: bool,
+    /// It leads to a node of a cluster.
+    pub of_cluster: bool,
+    /// What the reply under way says of where its request belongs.
+    pub elsewhere: Option<Elsewhere>,
+    /// Whose reply begins that is not to come yet.
+    pub out_of_turn: Option<Key<Session>>,
     /// What requests by name will add if that befalls all of them.
     pub promised_bytes: usize,
     /// What asked to end its session's wait before that was known.
@@ -187,6 +194,11 @@ pub struct Owed {
     pub noted: Option<Box<Arguments>>,
     /// What is needed to send it again, if it was sent by its script's name.
     pub by_name: Option<Box<ByName>>,
+    /// Its place among its session's requests that went to a node of a cluster that had their slot no more; 0
+    /// for all others.
+    pub turn: u32,
+    /// Since when it is being sent again.
+    pub tried: Tried,
 }
 
 /// Whose reply it is.
@@ -204,6 +216,8 @@ pub enum Recipient {
     Page(Key<Job>),
     /// A job, besides its question.
     Aside(Key<Job>),
+    /// Whether the server that gave a page still has the job's slot.
+    Slot(Key<Job>),
     /// The agent's own AUTH and HELLO.
     Greeting,
     /// The agent's own HELLO, with which a session changes its protocol.
@@ -262,6 +276,9 @@ impl Upstream {
             lacks: false,
             missed: false,
             promised_bytes: 0,
+            of_cluster: false,
+            elsewhere: None,
+            out_of_turn: None,
             early: Vec::new(),
             unblocking: 0,
             frame: Vec::new(),
@@ -300,6 +317,8 @@ impl Upstream {
             end: 0,
             noted: None,
             by_name: None,
+            turn: 0,
+            tried: Tried::default(),
             argc: 0,
         });
     }

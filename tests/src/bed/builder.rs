@@ -1,13 +1,16 @@
 //! What a bed shall hold, and making it.
 
+use std::env;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use super::agent::wait_until;
 use super::cgroups::Groups;
 use super::cleanup::{self, Inner};
 use super::name::Name;
@@ -15,6 +18,7 @@ use super::relay::Relay;
 use super::valkey::{SOCKET, Valkey};
 use super::{APP1, Acceleration, Bed, NEIGHBOUR, ports};
 use crate::tools::{self, Programs};
+use crate::wire::Wire;
 
 /// What a bed shall hold; [`Builder::start`] makes it.
 #[derive(Clone, Debug)]
@@ -36,7 +40,14 @@ pub struct Builder {
     direct: bool,
     agent_later: bool,
     weaknesses: Option<String>,
+    slots: bool,
 }
+
+/// With this variable every shared Valkey is a cluster of one node, whatever the trial says.
+const ALL_SLOTS: &str = "FLECT_TEST_CLUSTER";
+
+/// A node waits two seconds before it says that it is well.
+const SLOTS_WITHIN: Duration = Duration::from_secs(20);
 
 impl Builder {
     /// What [`Bed::builder`] says.
@@ -59,6 +70,7 @@ impl Builder {
             direct: false,
             agent_later: false,
             weaknesses: None,
+            slots: env::var_os(ALL_SLOTS).is_some(),
         }
     }
 
@@ -105,6 +117,19 @@ impl Builder {
     pub fn over_socket(mut self) -> Self {
         self.over_socket = true;
         self
+    }
+
+    /// The shared Valkey is a cluster of one node that has all slots.
+    #[must_use]
+    pub fn slots(mut self) -> Self {
+        self.slots = true;
+        self
+    }
+
+    /// Whether it is.
+    fn has_slots(&self) -> bool {
+        // A private server has none: that is what a store is compared with.
+        self.slots && !self.direct && !self.over_socket
     }
 
     /// The acceleration setting.
@@ -222,8 +247,18 @@ impl Builder {
             Some(path) => path.clone(),
             None => tools::program("valkey-server")?,
         };
-        let (valkey, port) = Valkey::spawn(&server, &inner, &self.valkey_options)?;
+        let mut options = self.valkey_options.clone();
+        if self.has_slots() {
+            let bus = ports::reserve()?;
+            options.extend(["--cluster-enabled", "yes", "--cluster-port"].map(str::to_owned));
+            options.push(bus.number().to_string());
+            inner.hold(bus)?;
+        }
+        let (valkey, port) = Valkey::spawn(&server, &inner, &options)?;
         inner.set_valkey(valkey)?;
+        if self.has_slots() {
+            take_all_slots((Ipv4Addr::LOCALHOST, port.number()).into())?;
+        }
         let listen_port = ports::reserve()?;
         let relay = Relay::start(
             self.operator_port.unwrap_or(0),
@@ -244,7 +279,7 @@ impl Builder {
             socket,
             relay,
             server,
-            server_options: self.valkey_options,
+            server_options: options,
             connectors: Mutex::default(),
         };
         if !self.direct && !self.agent_later {
@@ -262,6 +297,7 @@ impl Builder {
         };
         let over = match self.over_socket {
             true => format!("socket = \"{}\"\n", socket.with_file_name(SOCKET).display()),
+            false if self.has_slots() => format!("cluster = [\"127.0.0.1:{port}\"]\n"),
             false => String::new(),
         };
         let mut text = format!(
@@ -293,4 +329,15 @@ impl Builder {
         text.push_str(&self.config_tail);
         text
     }
+}
+
+/// Makes a node a whole cluster, and waits until it says so.
+fn take_all_slots(node: SocketAddr) -> Result<()> {
+    let mut wire = Wire::connect(node)?;
+    let taken = wire.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])?;
+    ensure!(taken.text() == "OK", "ADDSLOTSRANGE: {taken}");
+    wait_until(SLOTS_WITHIN, || {
+        let told = wire.command(&["CLUSTER", "INFO"])?.text();
+        Ok(told.contains("cluster_state:ok"))
+    })
 }

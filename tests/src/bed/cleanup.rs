@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use super::agent::Agent;
 use super::cgroups::{self, Groups};
 use super::name::Name;
+use super::ports::Reserved;
 use super::valkey::Valkey;
 
 /// The beds of this process.
@@ -39,6 +40,8 @@ struct Processes {
     valkey: Option<Valkey>,
     agent: Option<Agent>,
     others: Vec<Child>,
+    /// Ports of processes besides their own.
+    ports: Vec<Reserved>,
     torn_down: bool,
 }
 
@@ -125,6 +128,19 @@ impl Inner {
             bail!("interrupted");
         }
         processes.valkey = Some(valkey);
+        Ok(())
+    }
+
+    /// Keeps a port until the bed is gone.
+    ///
+    /// # Errors
+    /// When the bed is being removed.
+    pub fn hold(&self, port: Reserved) -> Result<()> {
+        let mut processes = lock(&self.processes);
+        if processes.torn_down {
+            bail!("interrupted");
+        }
+        processes.ports.push(port);
         Ok(())
     }
 

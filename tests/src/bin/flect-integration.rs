@@ -8,10 +8,10 @@ use std::process::ExitCode;
 
 use flect_tests::bed::cleanup;
 use flect_tests::{
-    chaos, child, cli, clients, confinement, containers, control, data, differ, documentation,
-    equality, hostile, integrity, intruders, kernel, libraries, limits, monitoring, operator,
-    package, protocol, recording, resources, restarts, sdk, seed, sessions, smoke, tools, upstream,
-    versions, views, wide, worker,
+    chaos, child, cli, clients, cluster, confinement, containers, control, data, differ,
+    documentation, equality, hostile, integrity, intruders, kernel, libraries, limits, monitoring,
+    operator, package, protocol, recording, resources, restarts, sdk, seed, sessions, smoke, tools,
+    upstream, versions, views, wide, worker,
 };
 use libtest_mimic::{Arguments, Trial};
 
@@ -93,6 +93,7 @@ fn of_the_host() -> Vec<Trial> {
         hostile::trials(),
         libraries::trials(),
         differ::trials(),
+        cluster::trials(),
         upstream::trials(),
         versions::trials(),
         chaos::trials(),

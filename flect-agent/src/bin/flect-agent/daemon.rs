@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use flect_agent::admin::{Admin, AdminError};
 use flect_agent::audit;
 use flect_agent::config::Config;
-use flect_agent::environment::{Directory, Environment, Whereabouts};
+use flect_agent::environment::{Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::interception::Former;
 use flect_agent::reach::Backoff;
@@ -180,7 +180,7 @@ async fn serve(
             connect(&config, &supervisor).await
         }
     };
-    let places = admin.places().await?;
+    let places = admin.all_places().await?;
     let hidden = places.iter().map(ToString::to_string);
     // Over a unix socket its addresses are still the server's own. Without a resolver there is one name less.
     let resolved = config.valkey.address.resolve().unwrap_or_default();
@@ -188,7 +188,7 @@ async fn serve(
     let hidden = hidden.chain([config.valkey.address.to_string()]);
     let integrity = Arc::new(Integrity::new(config.agent.integrity, hidden));
     let environment = Arc::new(Environment {
-        whereabouts: Whereabouts::new(places),
+        whereabouts: admin.whereabouts().await?,
         replicas: Default::default(),
         integrity,
         facts: admin.facts().clone(),

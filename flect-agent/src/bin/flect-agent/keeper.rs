@@ -28,6 +28,7 @@ use crate::serving::Serving;
 use crate::settings::Changes;
 use crate::stores::Stores;
 
+mod cluster;
 mod configuration;
 mod server;
 
@@ -106,6 +107,7 @@ impl Keeper {
         keeper.tell_learnt();
         keeper.reload().await?;
         keeper.apply_settings().await;
+        keeper.follow_cluster().await;
         Ok(keeper)
     }
 

@@ -13,7 +13,7 @@ use flect_agent::reach::Link;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Looks after the server until the process ends; 0 seconds are no limit.
-pub async fn run(mut connection: Link, busy_seconds_max: u32) {
+pub async fn run(connection: Link, busy_seconds_max: u32) {
     if busy_seconds_max == 0 {
         return;
     }
@@ -23,28 +23,35 @@ pub async fn run(mut connection: Link, busy_seconds_max: u32) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        if !is_busy(&mut connection).await {
+        let mut busy = Vec::new();
+        for shard in connection.of_shards() {
+            if is_busy(&shard).await {
+                busy.push(shard);
+            }
+        }
+        if busy.is_empty() {
             since = None;
             continue;
         }
         let begun = *since.get_or_insert_with(Instant::now);
         if begun.elapsed() >= limit {
-            end(&mut connection).await;
+            for shard in &busy {
+                end(shard).await;
+            }
         }
     }
 }
 
-async fn is_busy(connection: &mut Link) -> bool {
-    let pong: redis::RedisResult<String> = redis::cmd("PING").query_async(connection).await;
+async fn is_busy(shard: &Link) -> bool {
+    let pong = shard.send(&redis::cmd("PING")).await;
     matches!(pong, Err(error) if error.code() == Some("BUSY"))
 }
 
 /// A script or a function: the server knows which, and refuses the other word.
-async fn end(connection: &mut Link) {
+async fn end(shard: &Link) {
     let mut killed = false;
     for word in ["SCRIPT", "FUNCTION"] {
-        let result: redis::RedisResult<String> =
-            redis::cmd(word).arg("KILL").query_async(connection).await;
+        let result = shard.send(redis::cmd(word).arg("KILL")).await;
         killed |= result.is_ok();
     }
     let detail = if killed {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use flect_agent::registry::{Limits, Record};
-use flect_agent::store::Slug;
+use flect_agent::store::{Slot, Slug};
 use serde::Serialize;
 
 use crate::Global;
@@ -165,6 +165,14 @@ struct Shown<'a> {
     name: &'a Slug,
     environment: &'a str,
     prefix: &'a str,
+    /// Where a Valkey Cluster has it, or would have it.
+    slot: u16,
+    /// How many other stores are in the same slot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot_shared_with: Option<u32>,
+    /// The primary that has the slot, in a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<String>,
     created_at: u64,
     limits: ShownLimits,
     token: bool,
@@ -192,6 +200,9 @@ impl<'a> Shown<'a> {
             name,
             environment,
             prefix: record.prefix.as_str(),
+            slot: Slot::of_store(&record.prefix).number(),
+            slot_shared_with: None,
+            shard: None,
             created_at: record.created_at,
             limits: ShownLimits {
                 memory_bytes: record.limits.memory_bytes,

@@ -1,6 +1,7 @@
 //! How upstream connections begin, and what a worker does while Valkey cannot be reached.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Token};
@@ -10,12 +11,18 @@ use super::super::arena::Key;
 use super::super::upstream::{Role, State, Upstream};
 use super::super::{Request, Worker};
 use crate::audit::{self, Reason, Subject};
-use crate::environment::Credentials;
+use crate::environment::{Credentials, UpstreamAddress};
+use crate::reach::Backoff;
 use crate::resp::Protocol;
 
 /// How long a server may take to take a connection. The kernel itself would try for two minutes, while the
 /// sessions that wait learn nothing; clients that connect by themselves wait for 5 to 10 seconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a worker begins no connection to a server after one could not be made: long enough that an app that
+/// tries again all the time costs next to nothing, and shorter than clients' own pauses.
+const UNREACHABLE_FIRST: Duration = Duration::from_millis(10);
+const UNREACHABLE_MAX: Duration = Duration::from_millis(250);
 
 /// One look for the primary serves all connections that were refused meanwhile.
 const DOUBT_EVERY: Duration = Duration::from_millis(100);
@@ -36,25 +43,87 @@ pub(in crate::worker) fn tells_of_no_primary(error: &[u8]) -> bool {
     NO_PRIMARY.iter().any(|begin| error.starts_with(begin))
 }
 
+/// How a worker gets to one server: the only one, or a shard of a cluster.
+pub(in crate::worker) struct Way {
+    addresses: Arc<Vec<UpstreamAddress>>,
+    /// How many connections did not come about, which says the address to try next.
+    failures: usize,
+    /// How long no further connection is tried.
+    unreachable: Backoff,
+}
+
+impl Way {
+    fn new(addresses: Arc<Vec<UpstreamAddress>>) -> Self {
+        Self {
+            addresses,
+            failures: 0,
+            unreachable: Backoff::new(UNREACHABLE_FIRST, UNREACHABLE_MAX),
+        }
+    }
+
+    /// The address to try now, if any is.
+    fn address(&self, now: Instant) -> Option<UpstreamAddress> {
+        if self.unreachable.is_early(now) {
+            return None;
+        }
+        let place = self.failures.checked_rem(self.addresses.len())?;
+        self.addresses.get(place).cloned()
+    }
+}
+
 impl Worker {
-    /// Begins a connection. `None` when no address can even be tried.
+    /// The way to the server that has a store.
+    fn way_to(&mut self, store: usize) -> Option<&mut Way> {
+        let lanes = super::of(&mut self.stores, Some(store))?;
+        let addresses = self.environment.whereabouts.of(lanes.store.slot);
+        let known = self.ways.iter().position(|way| way.addresses == addresses);
+        let place = known.unwrap_or_else(|| {
+            self.ways.push(Way::new(addresses));
+            self.ways.len() - 1
+        });
+        self.ways.get_mut(place)
+    }
+
+    /// A server takes connections.
+    pub(in crate::worker) fn reached(&mut self, address: &UpstreamAddress) {
+        let ways = self.ways.iter_mut();
+        for way in ways.filter(|way| way.addresses.contains(address)) {
+            way.unreachable.note(Instant::now(), true);
+        }
+    }
+
+    /// Begins a connection to the server that has a store. `None` when no address can even be tried.
     pub(in crate::worker) fn connect(
         &mut self,
         credentials: &Credentials,
         role: Role,
         protocol: Protocol,
-        store: Option<usize>,
+        store: usize,
     ) -> Option<Key<Upstream>> {
-        let now = Instant::now();
-        if self.unreachable.is_early(now) {
-            return None;
-        }
-        let address = self.environment.whereabouts.after(self.next_address)?;
-        let upstream = match Upstream::connect(address.clone(), credentials, role, protocol, store)
-        {
-            Ok(upstream) => upstream,
+        let address = self.way_to(store)?.address(Instant::now())?;
+        self.connect_at(address, credentials, role, protocol, store)
+    }
+
+    /// The same to an address that is known to be one of the environment's.
+    pub(in crate::worker) fn connect_at(
+        &mut self,
+        address: UpstreamAddress,
+        credentials: &Credentials,
+        role: Role,
+        protocol: Protocol,
+        store: usize,
+    ) -> Option<Key<Upstream>> {
+        // These serve all stores of a server.
+        let store = (!matches!(role, Role::Housekeeper | Role::Librarian)).then_some(store);
+        let made = Upstream::connect(address.clone(), credentials, role, protocol, store);
+        let of_cluster = self.environment.whereabouts.topology().is_some();
+        let upstream = match made {
+            Ok(upstream) => Upstream {
+                of_cluster,
+                ..upstream
+            },
             Err(error) => {
-                self.not_reached(&error);
+                self.not_reached(&address, &error);
                 return None;
             }
         };
@@ -83,12 +152,13 @@ impl Worker {
 
     /// A connection has not come about. Others are not tried for a while: their sessions learn at once what they
     /// would learn of a server that is away, and a server that comes back is not overrun.
-    pub(in crate::worker) fn not_reached(&mut self, error: &io::Error) {
-        let address = self.environment.whereabouts.after(self.next_address);
-        let address = address.map(|address| address.to_string());
-        tracing::warn!(address, %error, "Valkey cannot be reached");
-        self.next_address += 1;
-        self.unreachable.note(Instant::now(), false);
+    pub(in crate::worker) fn not_reached(&mut self, address: &UpstreamAddress, error: &io::Error) {
+        tracing::warn!(%address, %error, "Valkey cannot be reached");
+        let ways = self.ways.iter_mut();
+        for way in ways.filter(|way| way.addresses.contains(address)) {
+            way.failures += 1;
+            way.unreachable.note(Instant::now(), false);
+        }
         self.doubt();
     }
 
@@ -96,7 +166,11 @@ impl Worker {
     pub(super) fn lost_before_open(&mut self, key: Key<Upstream>, error: &io::Error) {
         match self.upstreams.get(key) {
             Some(upstream) if upstream.is_reader => self.reader_not_reached(error),
-            _ => self.not_reached(error),
+            Some(upstream) => {
+                let address = upstream.address.clone();
+                self.not_reached(&address, error);
+            }
+            None => {}
         }
         self.fail_upstream(key);
     }
@@ -206,14 +280,23 @@ impl Worker {
     pub(in crate::worker) fn follow_valkey(&mut self) {
         let places = self.environment.whereabouts.all();
         for key in self.upstreams.keys() {
-            let upstream = self.upstreams.get(key);
-            let is_left = |it: &Upstream| !it.is_reader && !places.contains(&it.address);
-            if upstream.is_some_and(is_left) {
+            let Some(upstream) = self.upstreams.get(key) else {
+                continue;
+            };
+            if upstream.is_reader {
+                continue;
+            }
+            if !places.contains(&upstream.address) {
                 self.fail_upstream(key);
+            } else if let Some(lanes) = super::of(&mut self.stores, upstream.store)
+                && (!lanes.has(key, upstream.role)
+                    || !(self.environment.whereabouts.of(lanes.store.slot))
+                        .contains(&upstream.address))
+            {
+                self.leave_shard(key);
             }
         }
-        self.next_address = 0;
-        self.unreachable.note(Instant::now(), true);
+        self.ways.clear();
     }
 
     /// Gives up what the server has not taken for too long, or not let in.

@@ -63,7 +63,12 @@ impl Worker {
         for Owed { to, .. } in &upstream.owed {
             match *to {
                 Recipient::Session(session) => self.close_session_of(session, key),
-                Recipient::Page(job) => {
+                Recipient::Page(job) if !self.pages_are_proven() => {
+                    self.fail_job(job);
+                    self.page_done();
+                }
+                // Behind each page.
+                Recipient::Slot(job) => {
                     self.fail_job(job);
                     self.page_done();
                 }
@@ -75,6 +80,7 @@ impl Worker {
                 | Recipient::ServerId
                 | Recipient::Exists
                 | Recipient::Untold(_)
+                | Recipient::Page(_)
                 | Recipient::Listening => {}
             }
         }

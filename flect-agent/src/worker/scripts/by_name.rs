@@ -16,6 +16,7 @@ use super::{behind_script, keys_of, plan};
 use crate::commands::Command;
 use crate::resp::encode;
 use crate::resp::request::Request;
+use crate::rewrite::reply::ReplyPlan;
 use crate::scripts::Known;
 
 /// What stands behind the script in a request is kept until the reply. Where there is more of it, the text is
@@ -46,6 +47,16 @@ pub(crate) struct ByName {
 impl ByName {
     fn promised_bytes(&self) -> usize {
         self.known.server_text().len() + self.arguments.len()
+    }
+
+    /// The request with the script's text, and what its reply means.
+    pub(in crate::worker) fn with_text(&self, out: &mut Vec<u8>) -> ReplyPlan {
+        out.reserve(self.promised_bytes() + 64);
+        encode::array(self.argc, out);
+        encode::bulk(if self.reads { "EVAL_RO" } else { "EVAL" }, out);
+        encode::bulk(self.known.server_text(), out);
+        out.extend_from_slice(&self.arguments);
+        plan(self.known.app, self.known.server)
     }
 }
 
@@ -128,19 +139,13 @@ impl Worker {
         else {
             return;
         };
-        let out = lane.out.tail();
-        out.reserve(again.promised_bytes() + 64);
-        encode::array(again.argc, out);
-        encode::bulk(if again.reads { "EVAL_RO" } else { "EVAL" }, out);
-        encode::bulk(again.known.server_text(), out);
-        out.extend_from_slice(&again.arguments);
+        owed.plan = again.with_text(lane.out.tail());
         if let Recipient::Session(session) = owed.to
             && let Some(session) = self.sessions.get_mut(session)
         {
             session.reply_bytes = 0;
         }
         owed.frames = 1;
-        owed.plan = plan(again.known.app, again.known.server);
         owed.end = lane.out.position();
         lane.owed.push_back(owed);
         if let Some(lanes) = lanes::of(&mut self.stores, lane.store) {

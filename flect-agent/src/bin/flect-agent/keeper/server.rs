@@ -58,7 +58,11 @@ impl Keeper {
             self.run_id = run_id;
         }
         if place.is_some() && is_here(self) {
-            self.lead_workers().await;
+            if self.admin.connection().is_cluster() {
+                self.follow_cluster().await;
+            } else {
+                self.lead_workers().await;
+            }
         }
         true
     }
@@ -70,7 +74,7 @@ impl Keeper {
             return;
         };
         let whereabouts = &self.environment.whereabouts;
-        if *whereabouts.all() == places {
+        if whereabouts.all() == places {
             return;
         }
         let shown: Vec<String> = places.iter().map(ToString::to_string).collect();

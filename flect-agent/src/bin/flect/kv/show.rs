@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use flect_agent::store::Slug;
+use flect_agent::registry::sharing;
+use flect_agent::store::{Slot, Slug};
 
 use super::Shown;
 use crate::Global;
@@ -23,6 +24,11 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         let snapshot = operator.admin.registry().snapshot().await?;
         let (name, record) = snapshot.get(&args.name)?;
         let mut shown = Shown::new(&operator.environment, name, record);
+        shown.slot_shared_with = Some(sharing(&snapshot, &record.prefix));
+        let topology = operator.admin.connection().topology();
+        let slot = Slot::of_store(&record.prefix);
+        let shard = topology.as_ref().and_then(|topology| topology.of(slot));
+        shown.shard = shard.map(|shard| shard.primary.to_string());
         let aliases = snapshot.aliases.iter();
         shown.earlier_names = aliases
             .filter(|(_, prefix)| **prefix == record.prefix)
@@ -31,6 +37,19 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         crate::output::print(global.json, &shown, |shown| text(shown))?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn slot_text(shown: &Shown<'_>) -> String {
+    let mut text = shown.slot.to_string();
+    match shown.slot_shared_with {
+        None | Some(0) => {}
+        Some(1) => text.push_str(", shared with another store"),
+        Some(others) => text.push_str(&format!(", shared with {others} other stores")),
+    }
+    if let Some(shard) = &shown.shard {
+        text.push_str(&format!(", at {shard}"));
+    }
+    text
 }
 
 fn text(shown: &Shown<'_>) -> String {
@@ -42,6 +61,7 @@ fn text(shown: &Shown<'_>) -> String {
             "stored as",
             format!("{}:KEY, in database N {}/N:KEY", shown.prefix, shown.prefix),
         ),
+        ("slot", slot_text(shown)),
         ("limits", shown.limits_text()),
         ("token", if shown.token { "set" } else { "none" }.to_owned()),
     ];

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
-use flect_agent::environment::{App, Directory, Environment, Whereabouts};
+use flect_agent::environment::{App, Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::store::Slug;
 use flect_agent::worker::{self, Accepted, Message, Request};
@@ -78,7 +78,7 @@ async fn serve(
     record.limits.commands_per_second = None;
     let admin = &mut operator.admin;
     let store = Arc::new(admin.store(0, slug, &record).await?);
-    let whereabouts = Whereabouts::new(admin.places().await?);
+    let whereabouts = admin.whereabouts().await?;
     let asked = operator.valkey.address.resolve()?[0];
     let environment = Arc::new(Environment {
         whereabouts,
