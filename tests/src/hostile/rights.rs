@@ -37,7 +37,7 @@ const UNCHECKED: &[&str] = &[
 
 /// What the store's user may do although the table does not forward it: the agent's own requests.
 /// The rest is about one connection, which nobody but the agent's workers could mean.
-const AGENTS_OWN: &[&str] = &["client|id", "auth", "hello", "reset", "quit"];
+const AGENTS_OWN: &[&str] = &["client|id", "asking", "auth", "hello", "reset", "quit"];
 
 /// All that a server says of them.
 pub fn all(builder: Builder) -> Result<()> {
