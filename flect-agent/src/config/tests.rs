@@ -84,7 +84,7 @@ fn mistakes_are_named_with_their_place() {
         "valkey.nodes and valkey.sentinel",
         "choose",
     );
-    check("nodes = ['a:x']\n", "line 3, column 10", "");
+    check("nodes = ['a:x']\n", "line 3, column 9", "");
     for nobody in [
         "master = ''\naddresses = ['a:1']",
         "master = 'm'\naddresses = []",

@@ -260,7 +260,9 @@ fn the_self_test_gives_a_verdict(stage: &mut Stage) -> Result<()> {
         ]
         .iter()
         .any(|name| check.name.ends_with(name));
-        if let Some(failure) = check.failure.as_ref().filter(|_| is_ours) {
+        // One that a busy machine did not come to says nothing of the kernel.
+        let is_told = |failure: &&String| is_ours && !failure.starts_with("not tried");
+        if let Some(failure) = check.failure.as_ref().filter(is_told) {
             anyhow::bail!("{}: {failure}", check.name);
         }
     }

@@ -12,6 +12,10 @@ use crate::understudies::Cast;
 impl Keeper {
     /// Whether the server answers. Another run of it has lost users and settings, and so has another server.
     pub(super) async fn look_at_server(&mut self) -> bool {
+        // A look that has to connect first knows where it leads only then.
+        if self.admin.connection().address().is_none() && self.admin.run_id().await.is_err() {
+            return false;
+        }
         let place = self.admin.connection().address();
         let Ok(run_id) = self.admin.run_id().await else {
             return false;
