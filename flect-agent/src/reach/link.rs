@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisFuture, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, Value,
 };
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -262,8 +262,12 @@ impl Link {
     /// What the server says, or that it cannot be reached.
     pub async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let (number, mut connection) = self.ready().await?;
+        // The client library takes a server's error for an answer like any other.
         let answer = connection.req_packed_command(command).await;
-        self.judge(number, &answer);
+        let answer = answer.and_then(Value::extract_error);
+        if let Err(error) = &answer {
+            self.judge(number, error);
+        }
         answer
     }
 
@@ -277,15 +281,21 @@ impl Link {
         let answer = connection
             .req_packed_commands(pipeline, offset, count)
             .await;
-        self.judge(number, &answer);
+        match &answer {
+            Err(error) => self.judge(number, error),
+            Ok(answers) => {
+                for answer in answers {
+                    if let Value::ServerError(error) = answer {
+                        self.judge(number, &error.clone().into());
+                    }
+                }
+            }
+        }
         answer
     }
 
-    /// Lets go of a connection that an answer shows to be useless: it broke, or its server takes no writes.
-    fn judge<T>(&self, number: u64, answer: &RedisResult<T>) {
-        let Err(error) = answer else {
-            return;
-        };
+    /// Lets go of a connection that an error shows to be useless: it broke, or its server takes no writes.
+    fn judge(&self, number: u64, error: &RedisError) {
         let is_elsewhere = matches!(error.code(), Some("READONLY" | "MOVED"));
         if !error.is_unrecoverable_error() && !is_elsewhere {
             return;

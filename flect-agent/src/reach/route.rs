@@ -120,7 +120,8 @@ impl Link {
     }
 
     /// The node that this one was made for; none for the first of a cluster, or outside of one.
-    pub(crate) fn node(&self) -> Option<UpstreamAddress> {
+    #[must_use]
+    pub fn node(&self) -> Option<UpstreamAddress> {
         self.reach().only_address()
     }
 

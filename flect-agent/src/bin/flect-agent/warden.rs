@@ -7,7 +7,8 @@
 use std::time::{Duration, Instant};
 
 use flect_agent::audit::{self, Reason, Subject};
-use flect_agent::reach::Link;
+use flect_agent::reach::{Link, UpstreamAddress};
+use futures_util::future::join_all;
 
 /// How often the server is asked whether it is busy: some times in the shortest limit, a second.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -18,33 +19,47 @@ pub async fn run(connection: Link, busy_seconds_max: u32) {
         return;
     }
     let limit = Duration::from_secs(busy_seconds_max.into());
-    let mut since: Option<Instant> = None;
+    let mut known: Vec<Busy> = Vec::new();
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let mut busy = Vec::new();
-        for shard in connection.of_shards() {
-            if is_busy(&shard).await {
-                busy.push(shard);
-            }
-        }
-        if busy.is_empty() {
-            since = None;
-            continue;
-        }
-        let begun = *since.get_or_insert_with(Instant::now);
-        if begun.elapsed() >= limit {
-            for shard in &busy {
+        // All at once: one that cannot be reached is no reason to leave the others to their scripts.
+        let looks = connection.of_shards().into_iter().map(look);
+        let busy: Vec<Link> = join_all(looks).await.into_iter().flatten().collect();
+        known.retain(|it| busy.iter().any(|shard| shard.node() == it.node));
+        for shard in &busy {
+            let node = shard.node();
+            let since = match known.iter().find(|it| it.node == node) {
+                Some(it) => it.since,
+                None => {
+                    let since = Instant::now();
+                    known.push(Busy { node, since });
+                    since
+                }
+            };
+            if since.elapsed() >= limit {
                 end(shard).await;
             }
         }
     }
 }
 
+/// A server that was busy when it was last asked, and every time before since then.
+struct Busy {
+    /// Which one, of a cluster.
+    node: Option<UpstreamAddress>,
+    since: Instant,
+}
+
+/// The server, if it is busy.
+async fn look(shard: Link) -> Option<Link> {
+    is_busy(&shard).await.then_some(shard)
+}
+
 async fn is_busy(shard: &Link) -> bool {
-    let pong = shard.send(&redis::cmd("PING")).await;
-    matches!(pong, Err(error) if error.code() == Some("BUSY"))
+    let answer = shard.send(&redis::cmd("PING")).await;
+    matches!(answer, Err(error) if error.code() == Some("BUSY"))
 }
 
 /// A script or a function: the server knows which, and refuses the other word.
