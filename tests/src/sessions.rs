@@ -46,6 +46,7 @@ pub const OF_THE_HOST: &[(&str, Body)] = &[
     ("monitors_quote", monitors_quote),
     ("monitors_that_do_not_read", clients::slow_monitors),
     ("clients_are_apart", clients::apart),
+    ("clients_are_unblocked_at_once", clients::unblocked),
     ("clients_of_all_workers", clients::many),
     ("diagnosis", diagnosis::told),
     (

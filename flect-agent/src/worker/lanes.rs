@@ -21,7 +21,7 @@ use super::outbox::Flushed;
 use super::pace::Reserved;
 use super::session::{CLIENT_OUT_BYTES_HIGH, Gate, HEAVY_REPLY_BYTES, Lane, Session};
 use super::share::Share;
-use super::unblock::Early;
+use super::unblock::Wanted;
 use super::upstream::{Role, State, Upstream, Window};
 use crate::environment::Store;
 use crate::metrics::Meter;
@@ -390,7 +390,7 @@ impl Worker {
             {
                 upstream.role = Role::Pooled;
                 upstream.uncount();
-                upstream.early.drain(..).for_each(Early::give_up);
+                upstream.early.drain(..).for_each(Wanted::give_up);
                 upstream.retired = false;
                 upstream.idle_since = Instant::now();
                 pool.push(key);

@@ -14,7 +14,7 @@ use super::arena::Key;
 use super::clients::{Back, Errand};
 use super::forward::Outcome;
 use super::session::{Gate, Lane, Session};
-use super::upstream::{Recipient, State, Upstream};
+use super::upstream::{Owed, Recipient, State, Upstream};
 use super::{Between, Message, Worker};
 use crate::environment::Entry;
 use crate::resp::request::Request;
@@ -26,6 +26,10 @@ const BAD_REASON: &[u8] = b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERRO
 const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
 const IN_TRANSACTION: &[u8] = b"-ERR 'client|unblock' is carried out by the agent in several steps and cannot be part of a transaction\r\n";
 const NOT_BLOCKED: &[u8] = b":0\r\n";
+
+/// How often the server is asked while it says that a connection which waits for its reply is not blocked: the
+/// blocking command and this question go over two connections, and the server may read the question first.
+const TRIES_MAX: u32 = 4;
 
 /// What the server calls one of its connections.
 #[derive(Debug, Clone, Copy)]
@@ -39,19 +43,22 @@ pub struct ServerId {
 pub struct Unblocking {
     /// Which one.
     upstream: Key<Upstream>,
-    back: Back,
+    /// Who is blocked on it, and how it is to end.
+    wanted: Wanted,
+    /// How often it has been asked.
+    tries: u32,
     /// The reply as far as it has come.
     pub reply: Vec<u8>,
 }
 
-/// A CLIENT UNBLOCK that came before the server had said what it calls the connection.
-pub struct Early {
+/// A CLIENT UNBLOCK.
+pub struct Wanted {
     entry: Arc<Entry>,
     error: bool,
     back: Back,
 }
 
-impl Early {
+impl Wanted {
     /// The connection is gone: nobody is blocked on it.
     pub fn give_up(self) {
         self.back.done(None);
@@ -109,25 +116,35 @@ impl Worker {
 
     /// Another session wants this one to wait no longer.
     pub(super) fn unblock(&mut self, entry: &Arc<Entry>, error: bool, back: Back) {
-        let Some((upstream_key, server_id)) = self.blocked_on(entry) else {
-            let entry = entry.clone();
-            let early = Early { entry, error, back };
-            match self.asks_id(&early.entry) {
-                Some(upstream) => upstream.early.push(early),
-                None => early.give_up(),
-            }
-            return;
-        };
+        let entry = entry.clone();
+        let wanted = Wanted { entry, error, back };
+        match self.blocked_on(&wanted.entry) {
+            Some(blocked) => self.ask_to_unblock(blocked, wanted, 1),
+            // The server has not said yet what it calls the connection.
+            None => match self.asks_id(&wanted.entry) {
+                Some(upstream) => upstream.early.push(wanted),
+                None => wanted.give_up(),
+            },
+        }
+    }
+
+    fn ask_to_unblock(
+        &mut self,
+        (upstream_key, server_id): (Key<Upstream>, ServerId),
+        wanted: Wanted,
+        tries: u32,
+    ) {
+        let reason = if wanted.error { "ERROR" } else { "TIMEOUT" };
         let unblocking = self.unblockings.insert(Unblocking {
             upstream: upstream_key,
-            back,
+            wanted,
+            tries,
             reply: Vec::new(),
         });
         if let Some(upstream) = self.upstreams.get_mut(upstream_key) {
             upstream.unblocking += 1;
         }
         let id = server_id.id.to_string();
-        let reason = if error { "ERROR" } else { "TIMEOUT" };
         let mut request = Vec::new();
         encode::request(&["CLIENT", "UNBLOCK", &id, reason], &mut request);
         self.send_own(
@@ -144,7 +161,9 @@ impl Worker {
             return None;
         };
         let upstream = self.upstreams.get(upstream_key)?;
-        let front = upstream.owed.front()?;
+        // What went ahead of WAIT may be answered, and not read yet.
+        let is_own = |owed: &&Owed| matches!(owed.to, Recipient::Greeting);
+        let front = upstream.owed.iter().find(|owed| !is_own(owed))?;
         let waits = front.blocking && matches!(front.to, Recipient::Session(to) if to == key);
         let server_id = upstream.server_id.filter(|_| waits)?;
         let witness = self.upstreams.get(server_id.witness)?;
@@ -168,10 +187,24 @@ impl Worker {
         let Some(unblocking) = self.unblockings.remove(key) else {
             return;
         };
-        // An error would name the agent's user; then nobody was unblocked.
-        let known = matches!(unblocking.reply.as_slice(), b":0\r\n" | b":1\r\n");
-        unblocking.back.done(known.then_some(unblocking.reply));
-        let Some(upstream) = self.upstreams.get_mut(unblocking.upstream) else {
+        let Unblocking {
+            upstream: upstream_key,
+            wanted,
+            tries,
+            reply,
+        } = unblocking;
+        let blocked = self.blocked_on(&wanted.entry);
+        match blocked.filter(|(key, _)| *key == upstream_key) {
+            Some(blocked) if reply == NOT_BLOCKED && tries < TRIES_MAX => {
+                self.ask_to_unblock(blocked, wanted, tries + 1);
+            }
+            _ => {
+                // An error would name the agent's user; then nobody was unblocked.
+                let is_known = matches!(reply.as_slice(), b":0\r\n" | b":1\r\n");
+                wanted.back.done(is_known.then_some(reply));
+            }
+        }
+        let Some(upstream) = self.upstreams.get_mut(upstream_key) else {
             return;
         };
         upstream.unblocking -= 1;
@@ -235,7 +268,7 @@ impl Worker {
         if let (Some(id), Some(witness)) = (id, witness) {
             upstream.server_id = Some(ServerId { id, witness });
         }
-        for Early { entry, error, back } in std::mem::take(&mut upstream.early) {
+        for Wanted { entry, error, back } in std::mem::take(&mut upstream.early) {
             self.unblock(&entry, error, back);
         }
     }

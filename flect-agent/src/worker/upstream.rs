@@ -18,7 +18,7 @@ use super::jobs::Job;
 use super::outbox::Outbox;
 use super::scripts::ByName;
 use super::session::Session;
-use super::unblock::{Early, ServerId, Unblocking};
+use super::unblock::{ServerId, Unblocking, Wanted};
 use crate::diagnosis::Arguments;
 use crate::environment::{Credentials, Store, UpstreamAddress};
 use crate::integrity::Guard;
@@ -104,7 +104,7 @@ pub struct Upstream {
     /// What requests by name will add if that befalls all of them.
     pub promised_bytes: usize,
     /// What asked to end its session's wait before that was known.
-    pub early: Vec<Early>,
+    pub early: Vec<Wanted>,
     /// How often the server is being asked to unblock it.
     pub unblocking: u32,
     /// The message to a listener so far.

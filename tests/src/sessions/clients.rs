@@ -220,6 +220,26 @@ pub fn apart(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// Whom the server has blocked can be unblocked, however fresh that is.
+pub fn unblocked(pair: &Pair) -> Result<()> {
+    const TIMES: usize = 300;
+    let mut operator = pair.operator(Side::Store)?;
+    let (mut waiting, mut other) = (pair.connect(Side::Store)?, pair.connect(Side::Store)?);
+    let id = waiting.command(&["CLIENT", "ID"])?.text();
+    for time in 0..TIMES {
+        waiting.send(&["WAIT", "1", "0"])?;
+        wait_until(SECONDS_MAX, || {
+            let info = operator.command(&["INFO", "clients"])?.text();
+            Ok(info.contains("blocked_clients:1\r\n"))
+        })?;
+        let ended = other.command(&["CLIENT", "UNBLOCK", &id])?.text();
+        ensure!(ended == "1", "time {time}: {ended} unblocked");
+        let replicas = waiting.read()?.text();
+        ensure!(replicas == "0", "time {time}: WAIT said {replicas}");
+    }
+    Ok(())
+}
+
 /// With more clients than workers, so that some pairs are served by two: each is killed, unblocked, held
 /// back and heard by each other.
 pub fn many(pair: &Pair) -> Result<()> {
