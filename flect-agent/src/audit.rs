@@ -61,6 +61,8 @@ pub enum Reason {
     Multipath,
     /// A connect to the agent's own port.
     AgentsPort,
+    /// A connect to a port of the shared Valkey's machines that is closed to apps.
+    ClosedPort,
     /// The first connects from a network namespace, where the agent listens from then on.
     NewNamespace,
     /// A connect from a network namespace in which the agent does not listen and will not.
@@ -73,7 +75,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for the documentation's check.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Identity,
         Self::OperatorCommand,
         Self::Integrity,
@@ -93,6 +95,7 @@ impl Reason {
         Self::Device,
         Self::Multipath,
         Self::AgentsPort,
+        Self::ClosedPort,
         Self::NewNamespace,
         Self::Namespaces,
         Self::Handshakes,
@@ -122,6 +125,7 @@ impl Reason {
             Self::Device => "device",
             Self::Multipath => "multipath",
             Self::AgentsPort => "agents-port",
+            Self::ClosedPort => "closed-port",
             Self::NewNamespace => "new-namespace",
             Self::Namespaces => "namespaces",
             Self::Handshakes => "handshakes",

@@ -103,6 +103,9 @@ pub struct Intercept {
     pub addresses: Vec<Network>,
     /// Intercepted destination ports; empty means the ports of `valkey.address`, `valkey.nodes` and `valkey.cluster`.
     pub ports: Vec<u16>,
+    /// Destination ports at the same addresses that apps are refused; beside them the Sentinels' are, and the
+    /// bus of a cluster.
+    pub closed_ports: Vec<u16>,
     /// The agent's own port on loopback.
     pub listen_port: u16,
     /// Whether `sk_msg` carries bytes past TCP/IP.
@@ -286,6 +289,7 @@ impl Default for Intercept {
             cgroup: CgroupPath("/".into()),
             addresses: Vec::new(),
             ports: Vec::new(),
+            closed_ports: Vec::new(),
             listen_port: LISTEN_PORT_DEFAULT,
             acceleration: Acceleration::Auto,
             pin: "/sys/fs/bpf/flect".into(),
@@ -403,6 +407,17 @@ impl Config {
                 self.intercept.listen_port
             ));
         }
+        if self.closed_ports().contains(&self.intercept.listen_port) {
+            return Err(format!(
+                "intercept.listen_port: {} is closed to apps; choose another port",
+                self.intercept.listen_port
+            ));
+        }
+        let served = self.intercept_ports();
+        let both = |port: &&u16| served.contains(port);
+        if let Some(port) = self.intercept.closed_ports.iter().find(both) {
+            return Err(format!("intercept.closed_ports: {port} is intercepted"));
+        }
         if !self.intercept.enabled && self.explicit.listen.is_empty() {
             return Err(
                 "intercept.enabled = false leaves no way in; give explicit.listen an address"
@@ -426,6 +441,27 @@ impl Config {
         } else {
             self.intercept.ports.clone()
         }
+    }
+
+    /// Ports at the intercepted addresses that apps are refused. Nobody has to prove who he is on the bus of a
+    /// cluster: who reaches it may join, and take slots.
+    #[must_use]
+    pub fn closed_ports(&self) -> Vec<u16> {
+        /// Where a node's bus listens, above its port, unless `cluster-port` says otherwise.
+        const BUS_ABOVE: u16 = 10_000;
+        let served = self.intercept_ports();
+        let mut ports = self.intercept.closed_ports.clone();
+        if !self.valkey.cluster.is_empty() {
+            let ports_of_nodes = served.iter();
+            ports.extend(ports_of_nodes.filter_map(|port| port.checked_add(BUS_ABOVE)));
+        }
+        if let Some(sentinel) = &self.valkey.sentinel {
+            ports.extend(sentinel.addresses.iter().map(|place| place.port));
+        }
+        ports.retain(|port| !served.contains(port));
+        ports.sort_unstable();
+        ports.dedup();
+        ports
     }
 
     /// Intercepted networks with the default filled in, which may ask the resolver.

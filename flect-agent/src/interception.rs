@@ -53,7 +53,10 @@ pub struct Settings {
     pub networks: Vec<ipnet::IpNet>,
     /// Destination ports that are intercepted, on [`Settings::networks`].
     pub ports: Vec<u16>,
-    /// The agent's own port on loopback, in every network namespace; none of [`Settings::ports`].
+    /// Destination ports on [`Settings::networks`] that everybody but the agent is refused; none of
+    /// [`Settings::ports`].
+    pub closed_ports: Vec<u16>,
+    /// The agent's own port on loopback, in every network namespace; none of those above.
     pub listen_port: u16,
     /// Whether bytes may go past TCP/IP.
     pub acceleration: Acceleration,

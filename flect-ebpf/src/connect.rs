@@ -15,13 +15,14 @@ use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use flect_ebpf::{
     Address, LOOPBACK_V4, LOOPBACK_V6, Memory, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE,
-    REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP,
-    REFUSED_UNKNOWN_NAMESPACE, V4_MAPPED, WEAKENED_AGENTS_PORT, WEAKENED_CREATOR, v4_mapped,
+    REFUSED_CLOSED_PORT, REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET,
+    REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE, V4_MAPPED, WEAKENED_AGENTS_PORT,
+    WEAKENED_CREATOR, v4_mapped,
 };
 
 use crate::maps::{
-    ALLOW, CREATORS, ECONNREFUSED, MEMORIES, NAMESPACES, config, current_cgroup, is_intercepted,
-    is_weakened, refuse, report, storage, storage_delete, storage_or_insert,
+    ALLOW, CREATORS, ECONNREFUSED, MEMORIES, NAMESPACES, config, current_cgroup, is_closed,
+    is_intercepted, is_weakened, refuse, report, storage, storage_delete, storage_or_insert,
 };
 
 const IPPROTO_TCP: u32 = 6;
@@ -140,6 +141,11 @@ fn decide(ctx: &SockAddrContext, asked: Address, port: u16) -> Decision {
             return Decision::Refuse;
         }
         return Decision::Pass;
+    }
+    if is_closed(port) {
+        storage_delete(&MEMORIES, sk.cast());
+        report(REFUSED_CLOSED_PORT, netns_cookie, cgroup);
+        return Decision::Refuse;
     }
     match redirect(address, sk, asked, port, cgroup, netns_cookie, protocol) {
         Ok(v6) => Decision::Redirect {

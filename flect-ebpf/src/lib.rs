@@ -147,6 +147,8 @@ pub const REFUSED_NO_MEMORY: u32 = 6;
 pub const REFUSED_AGENTS_PORT: u32 = 7;
 /// Its network namespace, or the whole node, has as many handshakes under way as it may.
 pub const REFUSED_HANDSHAKES: u32 = 8;
+/// It asked for a port of the shared Valkey's machines that is no app's business.
+pub const REFUSED_CLOSED_PORT: u32 = 9;
 
 /// A defence that the programs of a weakened build can be told to leave out: the socket's maker is not
 /// compared with who connects.
@@ -162,6 +164,10 @@ pub const WEAKENED_PENDING_SHARE: u32 = 8;
 pub const NETWORKS_MAX: usize = 1024;
 /// Intercepted ports, likewise.
 pub const PORTS_MAX: usize = 1024;
+/// What PORTS says of a port: connections to it are the agent's.
+pub const PORT_SERVED: u32 = 1;
+/// Connections to it are refused.
+pub const PORT_CLOSED: u32 = 2;
 /// Network namespaces with listeners: far above the pods of a node (110 by Kubernetes' default).
 pub const NAMESPACES_MAX: usize = 8192;
 /// Connections between the two ends' handshakes: microseconds on loopback, longer only while the

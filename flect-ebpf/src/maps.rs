@@ -16,8 +16,8 @@ use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::btf_map;
 use flect_ebpf::{
     Address, Config, EVENTS_BYTES, Event, Flow, HANDSHAKES_MAX, Memory, NAMESPACES_MAX,
-    NETWORKS_MAX, Namespace, PENDING_MAX, PORTS_MAX, PendingKey, REFUSED_UNKNOWN_NAMESPACE,
-    SOCKETS_MAX,
+    NETWORKS_MAX, Namespace, PENDING_MAX, PORT_CLOSED, PORTS_MAX, PendingKey,
+    REFUSED_UNKNOWN_NAMESPACE, SOCKETS_MAX,
 };
 
 #[btf_map]
@@ -95,6 +95,13 @@ pub fn config() -> Option<&'static Config> {
 pub fn is_intercepted(address: Address, port: u16) -> bool {
     // SAFETY: the value is not looked at.
     unsafe { PORTS.get(port) }.is_some() && NETWORKS.get(&Key::new(128, address)).is_some()
+}
+
+/// Whether an intercepted port is one that nobody gets through to.
+#[inline(always)]
+pub fn is_closed(port: u16) -> bool {
+    // SAFETY: the agent overwrites entries as a whole, and either state is a true one.
+    unsafe { PORTS.get(port) }.is_some_and(|state| *state == PORT_CLOSED)
 }
 
 /// Refuses with an errno where the kernel lets us choose, with EPERM elsewhere.

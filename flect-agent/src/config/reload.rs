@@ -47,6 +47,7 @@ impl Config {
             cgroup,
             addresses,
             ports,
+            closed_ports,
             listen_port,
             acceleration,
             pin,
@@ -55,6 +56,7 @@ impl Config {
         keep("intercept.cgroup", old.cgroup == cgroup);
         keep("intercept.addresses", old.addresses == addresses);
         keep("intercept.ports", old.ports == ports);
+        keep("intercept.closed_ports", old.closed_ports == closed_ports);
         keep("intercept.listen_port", old.listen_port == listen_port);
         keep("intercept.acceleration", old.acceleration == acceleration);
         keep("intercept.pin", old.pin == pin);

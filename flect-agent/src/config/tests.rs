@@ -39,7 +39,14 @@ fn sentinels_and_nodes_are_taken() {
     // Apps must not reach a node by themselves.
     assert_eq!(config.intercept_ports(), [1, 6379, 6380]);
     let told = "[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:1', 'b:2']\ntls = true\n";
-    check(&format!("{told}[valkey.tls]\n"), "m by Sentinels a:1, b:2");
+    let config = check(&format!("{told}[valkey.tls]\n"), "m by Sentinels a:1, b:2");
+    assert_eq!(config.closed_ports(), [1, 2]);
+    let config = check(
+        "cluster = ['10.0.0.2:7000', '10.0.0.3:60000']\n[intercept]\nclosed_ports = [17001, 17000]\n",
+        "the cluster of 10.0.0.2:7000, 10.0.0.3:60000",
+    );
+    // No bus is above the last port.
+    assert_eq!(config.closed_ports(), [16379, 17000, 17001]);
 }
 
 #[test]
@@ -115,6 +122,16 @@ fn mistakes_are_named_with_their_place() {
         "[intercept]\nports = [70000]\n",
         "line 4, column 10",
         "70000",
+    );
+    check(
+        "[intercept]\nports = [1, 2]\nclosed_ports = [3, 2]\n",
+        "",
+        "intercept.closed_ports: 2 is intercepted",
+    );
+    check(
+        "[intercept]\nlisten_port = 16379\nclosed_ports = [16379]\n",
+        "",
+        "16379 is closed to apps",
     );
     check(
         "[intercept]\naddresses = ['10.0.0']\n",

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Address, Config, NETWORKS_MAX,
-    PORTS_MAX,
+    PORT_CLOSED, PORT_SERVED, PORTS_MAX,
 };
 use ipnet::IpNet;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -126,7 +126,8 @@ fn put_in_place(
 
 fn check(mount: &CgroupMount, settings: &Settings) -> Result<(), InterceptionError> {
     let wrong = |text: String| Err(InterceptionError::Settings(text));
-    if settings.listen_port == 0 || settings.ports.contains(&settings.listen_port) {
+    let mut others = settings.ports.iter().chain(&settings.closed_ports);
+    if settings.listen_port == 0 || others.any(|port| *port == settings.listen_port) {
         return wrong(format!(
             "listen_port {} must be a port of the agent's own, not one that is intercepted",
             settings.listen_port
@@ -135,7 +136,8 @@ fn check(mount: &CgroupMount, settings: &Settings) -> Result<(), InterceptionErr
     if settings.networks.is_empty() || settings.networks.len() > NETWORKS_MAX {
         return wrong(format!("intercept 1 to {NETWORKS_MAX} addresses"));
     }
-    if settings.ports.is_empty() || settings.ports.len() > PORTS_MAX {
+    let count = settings.ports.len() + settings.closed_ports.len();
+    if settings.ports.is_empty() || count > PORTS_MAX {
         return wrong(format!("intercept 1 to {PORTS_MAX} ports"));
     }
     if mount.id_of(&settings.managed_root)? == settings.agent_cgroup {
@@ -190,12 +192,20 @@ fn configure(
     acceleration: &AccelerationVerdict,
 ) -> Result<(), InterceptionError> {
     let networks: Map<NetworkKey, u32> = object.map("NETWORKS")?;
-    let wanted: Vec<NetworkKey> = settings.networks.iter().map(network_key).collect();
+    let wanted: Vec<_> = settings
+        .networks
+        .iter()
+        .map(|network| (network_key(network), 1))
+        .collect();
     replace_set(&networks, &wanted, NETWORKS_MAX)
         .map_err(step("update the map of intercepted networks"))?;
     let ports: Map<u16, u32> = object.map("PORTS")?;
-    replace_set(&ports, &settings.ports, PORTS_MAX)
-        .map_err(step("update the map of intercepted ports"))?;
+    let served = settings.ports.iter().map(|port| (*port, PORT_SERVED));
+    let closed = settings.closed_ports.iter();
+    let wanted: Vec<_> = served
+        .chain(closed.map(|port| (*port, PORT_CLOSED)))
+        .collect();
+    replace_set(&ports, &wanted, PORTS_MAX).map_err(step("update the map of intercepted ports"))?;
     let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     let config = Config {
         agent_cgroup: settings.agent_cgroup.0,
@@ -211,18 +221,20 @@ fn configure(
         .map_err(step("write the map CONFIG"))
 }
 
-/// Makes a map hold just these keys; at no time does one that stays go missing.
+/// Makes a map hold just these entries; at no time does one that stays go missing.
 fn replace_set<K: Plain + PartialEq>(
     map: &Map<K, u32>,
-    wanted: &[K],
+    wanted: &[(K, u32)],
     entries_max: usize,
 ) -> io::Result<()> {
     for key in map.keys(entries_max)? {
-        if !wanted.contains(&key) {
+        if !wanted.iter().any(|(kept, _)| *kept == key) {
             map.remove(&key)?;
         }
     }
-    wanted.iter().try_for_each(|key| map.set(key, &1))
+    wanted
+        .iter()
+        .try_for_each(|(key, value)| map.set(key, value))
 }
 
 pub(super) fn network_key(network: &IpNet) -> NetworkKey {
@@ -320,7 +332,7 @@ fn end_old_connections(mount: &CgroupMount, settings: &Settings, living: HashMap
     // The agent may stand in none of the namespaces, and the threads that enter them ask for paths.
     let is_old = |peer: IpAddr, port: u16, cgroup: CgroupId| {
         cgroup != settings.agent_cgroup
-            && settings.ports.contains(&port)
+            && (settings.ports.contains(&port) || settings.closed_ports.contains(&port))
             && settings.networks.iter().any(|net| net.contains(&peer))
             && mount
                 .path_of(cgroup)

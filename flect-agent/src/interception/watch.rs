@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use aya::maps::{MapData, RingBuf};
 use flect_ebpf::{
-    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_HANDSHAKES,
-    REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET, REFUSED_OTHER_CGROUP,
-    REFUSED_UNKNOWN_NAMESPACE,
+    EVENTS_BYTES, Event, REFUSED_AGENTS_PORT, REFUSED_BOUND_TO_DEVICE, REFUSED_CLOSED_PORT,
+    REFUSED_HANDSHAKES, REFUSED_MULTIPATH, REFUSED_NO_MEMORY, REFUSED_OLD_SOCKET,
+    REFUSED_OTHER_CGROUP, REFUSED_UNKNOWN_NAMESPACE,
 };
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
@@ -433,6 +433,10 @@ fn audited(kind: u32) -> Option<(Reason, &'static str)> {
         REFUSED_MULTIPATH => (Reason::Multipath, "it asked for multipath TCP"),
         REFUSED_NO_MEMORY => (Reason::KernelMemory, "the kernel had no memory left for it"),
         REFUSED_AGENTS_PORT => (Reason::AgentsPort, "it asked for the agent's own port"),
+        REFUSED_CLOSED_PORT => (
+            Reason::ClosedPort,
+            "it asked for a port of the shared Valkey's machines that is closed to apps",
+        ),
         REFUSED_HANDSHAKES => (
             Reason::Handshakes,
             "its network namespace has too many handshakes under way",

@@ -19,6 +19,17 @@ pub enum UpstreamAddress {
     Unix(Arc<Path>),
 }
 
+impl UpstreamAddress {
+    /// Where it is, unless it is a unix socket.
+    #[must_use]
+    pub fn over_network(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) | Self::Tls(address, _) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// By where they lead: certificates may be renewed.
 impl PartialEq for UpstreamAddress {
     fn eq(&self, other: &Self) -> bool {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub struct Topology {
     spare: Vec<UpstreamAddress>,
     /// The shard of each slot; past the end of `shards` where nobody has it.
     owners: Box<[u16]>,
+    /// What [`buses`](Self::buses) says.
+    buses: Vec<SocketAddr>,
 }
 
 impl std::fmt::Debug for Topology {
@@ -104,6 +107,12 @@ impl Topology {
         let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
         primaries.chain(&self.spare).chain(replicas)
     }
+
+    /// Where nodes hear each other, those that are taken for dead too.
+    #[must_use]
+    pub fn buses(&self) -> &[SocketAddr] {
+        &self.buses
+    }
 }
 
 /// A node as another one, or it itself, describes it.
@@ -112,6 +121,8 @@ struct Node {
     id: String,
     /// Without a host where it does not know its own yet.
     place: Option<Endpoint>,
+    /// The port of its bus.
+    bus: u16,
     hostname: Option<String>,
     is_dead: bool,
     /// The primary's id, of a replica.
@@ -135,7 +146,8 @@ impl Node {
             return None;
         }
         let mut parts = place.split(',');
-        let (address, _) = parts.next()?.split_once('@')?;
+        let (address, bus) = parts.next()?.split_once('@')?;
+        let bus = bus.parse().ok()?;
         let (host, port) = address.rsplit_once(':')?;
         let hostname = parts
             .next()
@@ -154,6 +166,7 @@ impl Node {
         Some(Self {
             id,
             place,
+            bus,
             hostname: hostname.map(str::to_owned),
             is_dead: flags.contains(&"fail"),
             primary,
@@ -287,6 +300,7 @@ impl Reach {
             shards: Vec::new(),
             spare: Vec::new(),
             owners: vec![NOBODY; usize::from(SLOTS)].into(),
+            buses: Vec::new(),
         };
         for (node, slots) in found {
             let Some(primary) = self.address_of(node).await? else {
@@ -323,6 +337,17 @@ impl Reach {
             }
         }
         topology.spare.sort_by_key(ToString::to_string);
+        for node in views.iter().flatten() {
+            if let Some(address) = self
+                .address_of(node)
+                .await?
+                .and_then(|it| it.over_network())
+            {
+                topology.buses.push((address.ip(), node.bus).into());
+            }
+        }
+        topology.buses.sort_unstable();
+        topology.buses.dedup();
         Ok(topology)
     }
 
@@ -372,6 +397,7 @@ mod tests {
         assert_eq!(node.hostname.as_deref(), Some("one.example"));
         assert_eq!(node.slots, [(0, 5), (7, 7)]);
         assert_eq!(node.epoch, 3);
+        assert_eq!(node.bus, 16379);
         let replica = Node::read("r ::1:7000@17000 slave,fail a 0 0 3 connected", &seed()).unwrap();
         assert_eq!(replica.place.unwrap().to_string(), "[::1]:7000");
         assert_eq!(replica.primary.as_deref(), Some("a"));
@@ -416,6 +442,11 @@ mod tests {
             assert_eq!(topology.slot_count(0), 1);
             let nodes: Vec<_> = topology.nodes().map(ToString::to_string).collect();
             assert_eq!(nodes, ["10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379"]);
+            let buses: Vec<_> = topology.buses().iter().map(ToString::to_string).collect();
+            assert_eq!(
+                buses,
+                ["10.0.0.1:16379", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"]
+            );
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct Builder {
     over_socket: bool,
     create_stores: bool,
     status_page: Option<u16>,
+    intercept_keys: String,
     agent_keys: String,
     users: String,
     config_tail: String,
@@ -64,6 +65,7 @@ impl Builder {
             over_socket: false,
             create_stores: true,
             status_page: None,
+            intercept_keys: String::new(),
             agent_keys: String::new(),
             users: String::new(),
             config_tail: String::new(),
@@ -164,6 +166,13 @@ impl Builder {
     #[must_use]
     pub fn status_page(mut self, port: Option<u16>) -> Self {
         self.status_page = port;
+        self
+    }
+
+    /// Further lines of `[intercept]`, such as `closed_ports = [1]`.
+    #[must_use]
+    pub fn intercept_keys(mut self, toml: &str) -> Self {
+        self.intercept_keys = toml.to_owned();
         self
     }
 
@@ -303,11 +312,12 @@ impl Builder {
         let mut text = format!(
             "[valkey]\naddress = \"127.0.0.1:{port}\"\n{over}user = \"default\"\n\n\
              [intercept]\ncgroup = \"/{root}\"\naddresses = [\"127.0.0.1/32\", \"::1/128\"]\n\
-             ports = [{port}]\nlisten_port = {listen_port}\nacceleration = \"{}\"\npin = \"{}\"\n\n\
+             ports = [{port}]\nlisten_port = {listen_port}\nacceleration = \"{}\"\npin = \"{}\"\n{}\n\
              [agent]\ncgroup = \"/{root}/agent\"\nworkers = {}\nsocket = \"{}\"\n\
              create_stores = {}\nstatus_page = \"{status_page}\"\n{}\n",
             self.acceleration.word(),
             pins.display(),
+            self.intercept_keys,
             self.workers,
             socket.display(),
             self.create_stores,

@@ -14,12 +14,13 @@ const MULTIPATH: &[&str] = &["multipath", "old-socket"];
 /// The reason, what is done for it, and the app that is named: the one whose process connects.
 ///
 /// `kernel-memory` cannot be had without starving the machine; a unit test of `watch.rs` holds its word.
-const REFUSALS: [(&[&str], &str, &str); 7] = [
+const REFUSALS: [(&[&str], &str, &str); 8] = [
     (&["old-socket"], "an_accepted_socket_connects", APP),
     (&["other-cgroup"], "made_here_used_there", NEIGHBOUR),
     (&["device"], "part_device", APP),
     (MULTIPATH, "multipath", APP),
     (&["agents-port"], "the_agents_port", APP),
+    (&["closed-port"], "a_closed_port", APP),
     (&["new-namespace"], "root_of_a_container", APP),
     (&["handshakes"], "part_hold_up", APP),
 ];

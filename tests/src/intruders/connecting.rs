@@ -29,7 +29,7 @@ const fn attack(name: &'static str, body: super::Body, falls: Falls) -> Attack {
     }
 }
 
-pub(super) const ATTACKS: [Attack; 17] = [
+pub(super) const ATTACKS: [Attack; 18] = [
     attack("addresses_that_mean_the_same", same_address, AROUND),
     attack("unspecified_from_a_bound_source", bound_source, AROUND),
     attack("v4_in_other_v6_addresses", translated, NO_ROUTE),
@@ -46,6 +46,12 @@ pub(super) const ATTACKS: [Attack; 17] = [
     attack("connect_twice", twice, AROUND),
     attack("unspec_and_again", unspec, AROUND),
     attack("an_accepted_socket_connects", accepted, AROUND),
+    Attack {
+        name: "a_closed_port",
+        by: By::App(closed_port),
+        may_be: &[],
+        falls: AROUND,
+    },
     Attack {
         name: "the_address_that_is_told",
         by: By::App(told),
@@ -98,6 +104,19 @@ fn first_not_own(mut answers: Vec<Answer>) -> Answer {
     });
     let index = strange.unwrap_or(answers.len() - 1);
     answers.swap_remove(index)
+}
+
+/// What no app has to say anything to, though it is where the shared Valkey is: the bus of a cluster.
+fn closed_port(ground: &Ground) -> Result<Answer> {
+    let mut refused = Vec::new();
+    for text in ["127.0.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::ffff:0.0.0.0"] {
+        let address = v6(text, ground.closed_port)?;
+        match tcp(address)?.connect_timeout(&address.into(), PATIENCE) {
+            Ok(()) => return Ok(Answer::Crossed(format!("connected to {text}"))),
+            Err(error) => refused.push(error.to_string()),
+        }
+    }
+    Ok(Answer::Refused(refused.join(", ")))
 }
 
 fn translated(ground: &Ground) -> Result<Answer> {

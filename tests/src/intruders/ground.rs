@@ -70,6 +70,8 @@ pub(super) struct Ground {
     pub(super) valkey_port: u16,
     /// The agent's own port.
     pub(super) agent_port: u16,
+    /// A port on 127.0.0.1 that is closed to apps, and on which somebody listens.
+    pub(super) closed_port: u16,
     /// The folder of all apps' cgroups.
     pub(super) apps: PathBuf,
     /// The agent's pins.
@@ -77,22 +79,24 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn arguments(&self) -> [String; 4] {
+    pub(super) fn arguments(&self) -> [String; 5] {
         [
             self.valkey_port.to_string(),
             self.agent_port.to_string(),
+            self.closed_port.to_string(),
             self.apps.display().to_string(),
             self.pins.display().to_string(),
         ]
     }
 
     pub(super) fn parse(args: &[String]) -> Result<Self> {
-        let [valkey_port, agent_port, apps, pins] = args else {
-            bail!("an intruder takes four arguments, not {args:?}");
+        let [valkey_port, agent_port, closed_port, apps, pins] = args else {
+            bail!("an intruder takes five arguments, not {args:?}");
         };
         Ok(Self {
             valkey_port: valkey_port.parse()?,
             agent_port: agent_port.parse()?,
+            closed_port: closed_port.parse()?,
             apps: apps.into(),
             pins: pins.into(),
         })

@@ -1,6 +1,7 @@
 //! Where attacks are made: a bed whose stores bear marks, and processes that play intruders in it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -21,6 +22,8 @@ pub(super) struct Scene {
     pub(super) bed: Bed,
     /// What its agent lacks, as a list.
     lacks: String,
+    /// Stands for the bus of a cluster.
+    closed: TcpListener,
 }
 
 impl Scene {
@@ -28,9 +31,12 @@ impl Scene {
     pub(super) fn new(lacks: &[Weakness]) -> Result<Self> {
         let names: Vec<&str> = lacks.iter().map(|lack| lack.name()).collect();
         let lacks = names.join(",");
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = closed.local_addr()?.port();
         let scene = Self {
-            bed: builder(&lacks).start()?,
+            bed: builder(&lacks, port).start()?,
             lacks,
+            closed,
         };
         scene.mark()?;
         // Somebody has been here before, whom an intruder might be taken for.
@@ -69,6 +75,7 @@ impl Scene {
         Ok(Ground {
             valkey_port: self.bed.address().port(),
             agent_port: self.bed.listen_port(),
+            closed_port: self.closed.local_addr()?.port(),
             apps: app.parent().context("the apps' folder")?.to_owned(),
             pins: self.bed.pins(),
         })
@@ -163,9 +170,12 @@ impl Drop for Intruder {
     }
 }
 
-fn builder(lacks: &str) -> Builder {
+fn builder(lacks: &str, closed_port: u16) -> Builder {
     let limits = format!("\n[limits]\nnamespaces = {NAMESPACES_SHARE}\n");
-    let builder = Bed::builder().apps(&[APP, NEIGHBOUR]).config_tail(&limits);
+    let builder = Bed::builder()
+        .apps(&[APP, NEIGHBOUR])
+        .intercept_keys(&format!("closed_ports = [{closed_port}]"))
+        .config_tail(&limits);
     if lacks.is_empty() {
         return builder;
     }

@@ -57,6 +57,7 @@ impl Stage {
             ports: vec![port],
             listen_port: free_listen_port()?,
             acceleration: Acceleration::Off,
+            closed_ports: Vec::new(),
             namespaces_max: 0,
             claimants: Claimants::new(|_| None),
             verdict: None,

@@ -14,6 +14,7 @@ use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
 use flect_agent::environment::settings::events;
+use flect_agent::reach::Topology;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
@@ -68,6 +69,8 @@ pub struct Keeper {
     credentials: Credentials,
     /// The registry is to be applied anew, though it is the same: the configuration is another.
     apply_due: bool,
+    /// The cluster as it was when ways around the agent were last looked for.
+    guarded: Option<Arc<Topology>>,
 }
 
 impl Keeper {
@@ -99,6 +102,7 @@ impl Keeper {
             repair_due: false,
             changes: Changes::default(),
             apply_due: false,
+            guarded: None,
         };
         keeper.make_stores().await?;
         keeper.run_id = keeper.admin.run_id().await?;

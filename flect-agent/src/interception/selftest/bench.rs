@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use flect_ebpf::{
     ACCELERATE_AGENT_TO_CLIENT, ACCELERATE_CLIENT_TO_AGENT, Config, Namespace,
-    PENDING_OWN_NAMESPACE_MAX,
+    PENDING_OWN_NAMESPACE_MAX, PORT_SERVED,
 };
 
 use crate::cgroup::CgroupMount;
@@ -78,7 +78,11 @@ impl Bench {
         object
             .map::<NetworkKey, u32>("NETWORKS")?
             .set(&network_key(&host), &1)
-            .and(object.map::<u16, u32>("PORTS")?.set(&asked_port, &1))
+            .and(
+                object
+                    .map::<u16, u32>("PORTS")?
+                    .set(&asked_port, &PORT_SERVED),
+            )
             .and(object.map::<u64, Namespace>("NAMESPACES")?.set(
                 &cookie,
                 &Namespace {

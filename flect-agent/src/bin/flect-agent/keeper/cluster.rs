@@ -3,8 +3,10 @@
 //! Invariant: workers are sent to a node only after the agent's users were asked for there, and to a store's new
 //! shard only after its functions are there.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use flect_agent::config::Config;
 use flect_agent::reach::{Topology, UpstreamAddress};
 use flect_agent::store::Prefix;
 use flect_agent::worker::Message;
@@ -18,6 +20,7 @@ impl Keeper {
         let Ok(Some(topology)) = self.admin.connection().look_at_cluster().await else {
             return;
         };
+        self.look_for_ways_around(&topology);
         let unprepared = self.admin.unprepared().await;
         if !unprepared.is_empty() && self.repair_users().await {
             self.apply_settings().await;
@@ -64,6 +67,26 @@ impl Keeper {
         }
     }
 
+    /// Tells, once for each change, which places of the cluster apps could reach by themselves.
+    fn look_for_ways_around(&mut self, topology: &Arc<Topology>) {
+        if !self.config.intercept.enabled || self.guarded.as_ref() == Some(topology) {
+            return;
+        }
+        match ways_around(&self.config, topology) {
+            Ok(open) if open.is_empty() => {}
+            Ok(open) => tracing::warn!(
+                open = open.join(", "),
+                "apps can reach places of the cluster around the agent: name the addresses in \
+                 intercept.addresses, ports in intercept.ports, and ports of the bus in intercept.closed_ports"
+            ),
+            Err(error) => {
+                tracing::warn!(%error, "whether apps can reach nodes around the agent is not known");
+                return;
+            }
+        }
+        self.guarded = Some(topology.clone());
+    }
+
     /// The stores whose shard is another one now, with the primary that had them and still is one.
     fn moved(&self, before: &Arc<Topology>, now: &Arc<Topology>) -> Vec<(Prefix, UpstreamAddress)> {
         let is_primary = |address: &UpstreamAddress| {
@@ -79,4 +102,19 @@ impl Keeper {
             })
             .collect()
     }
+}
+
+/// Nodes, and ports of their bus, that `[intercept]` leaves out.
+fn ways_around(config: &Config, topology: &Topology) -> std::io::Result<Vec<String>> {
+    let networks = config.intercept_networks()?;
+    let (served, closed) = (config.intercept_ports(), config.closed_ports());
+    let is_left_out = |place: &SocketAddr, ports: &[u16]| {
+        let mut networks = networks.iter();
+        !ports.contains(&place.port()) || !networks.any(|network| network.contains(&place.ip()))
+    };
+    let nodes = topology.nodes().filter_map(UpstreamAddress::over_network);
+    let nodes = nodes.filter(|place| is_left_out(place, &served));
+    let buses = topology.buses().iter().copied();
+    let buses = buses.filter(|place| is_left_out(place, &closed));
+    Ok(nodes.chain(buses).map(|place| place.to_string()).collect())
 }
