@@ -88,7 +88,7 @@ fn mistakes_are_named_with_their_place() {
     );
     check(
         "nodes = ['a:1']\n[valkey.sentinel]\nmaster = 'm'\naddresses = ['a:2']\n",
-        "valkey.nodes and valkey.sentinel",
+        "valkey.nodes, valkey.sentinel and valkey.cluster",
         "choose",
     );
     check("nodes = ['a:x']\n", "line 3, column 9", "");

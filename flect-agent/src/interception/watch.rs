@@ -452,11 +452,11 @@ mod tests {
     #[test]
     fn every_refusal_has_a_reason_of_its_own() {
         let mut seen = Vec::new();
-        for kind in REFUSED_OLD_SOCKET..=REFUSED_HANDSHAKES {
+        for kind in REFUSED_OLD_SOCKET..=REFUSED_CLOSED_PORT {
             let (reason, detail) = audited(kind).unwrap();
             assert!(!seen.contains(&reason), "{detail}");
             seen.push(reason);
         }
-        assert_eq!(audited(REFUSED_HANDSHAKES + 1), None);
+        assert_eq!(audited(REFUSED_CLOSED_PORT + 1), None);
     }
 }

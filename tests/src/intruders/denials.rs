@@ -187,9 +187,9 @@ fn stopped(scene: &Scene) -> Result<Answer> {
 /// Root has removed them by mistake; the agent runs on, and holds what they held.
 fn pins_removed(scene: &Scene) -> Result<Answer> {
     std::fs::remove_dir_all(scene.bed.pins()).context("removing the pins")?;
-    let deadline = Instant::now() + Duration::from_secs(1);
+    // The kernel takes its time to let go of a hook, and a busy one longer.
+    let deadline = Instant::now() + Duration::from_secs(4);
     let mut answer = scene.intrude("part_open", true)?;
-    // The kernel takes its time to let go of a hook.
     while answer == Answer::Served(APP.to_owned()) && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(50));
         answer = scene.intrude("part_open", true)?;
