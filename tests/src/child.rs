@@ -7,10 +7,11 @@
 use std::env;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::bed::{connector, neighbour, supervisor};
 use crate::chaos::crowd;
+use crate::tools;
 
 /// What a role does with its arguments.
 pub type Role = fn(&[String]) -> Result<()>;
@@ -24,7 +25,7 @@ const MARK: &str = "--flect-child";
 /// # Errors
 /// When the path of the running executable cannot be told.
 pub fn command(role: &str, args: &[&str]) -> Result<Command> {
-    let own = env::current_exe().context("the path of the running executable")?;
+    let own = tools::own_program()?;
     let mut command = Command::new(own);
     command.arg(MARK).arg(role).args(args);
     Ok(command)

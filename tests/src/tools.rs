@@ -67,6 +67,19 @@ pub fn further_valkey(series: &str) -> Result<PathBuf> {
     program(&further_valkey_name(series))
 }
 
+/// Where this program is. Cargo may have put another in its place since it was started, which will do.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn own_program() -> Result<PathBuf> {
+    let path = env::current_exe().context("the path of the running executable")?;
+    // What the kernel adds to the name of a file that is gone (fs/d_path.c).
+    let kept = path
+        .to_str()
+        .and_then(|text| text.strip_suffix(" (deleted)"));
+    Ok(kept.map_or_else(|| path.clone(), PathBuf::from))
+}
+
 /// The clients for Node.js, for `NODE_PATH`.
 #[must_use]
 pub fn node_modules() -> PathBuf {
@@ -153,7 +166,7 @@ impl Programs {
     /// # Errors
     /// When one of them is missing.
     pub fn beside_current() -> Result<Self> {
-        let own = env::current_exe().context("the path of the running executable")?;
+        let own = own_program()?;
         Self::in_folder(own.parent().unwrap_or(Path::new(".")))
     }
 

@@ -151,7 +151,7 @@ fn host(filter: Option<&str>) -> Result<(Counts, bool)> {
     command.args(["--test-threads", &(cores + 1).to_string()]);
     command.args(filter);
     // Which makes the package that is tried.
-    command.env("FLECT_XTASK", std::env::current_exe()?);
+    command.env("FLECT_XTASK", flect_tests::tools::own_program()?);
     counted(&mut command, Some(HOST_TIME_MAX))
 }
 

@@ -1,7 +1,6 @@
 //! A container as the OCI runtime specification describes it: a bundle for crun, whose program is this
 //! executable in a role, with the machine's own libraries for a root file system.
 
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -86,7 +85,7 @@ impl<'a> Container<'a> {
     }
 
     fn specification(&self) -> Result<Json> {
-        let own = env::current_exe().context("the path of the running executable")?;
+        let own = tools::own_program()?;
         let address = self.bed.address().to_string();
         let args = ["/app", "--flect-child", ROLE, &address];
         let libraries = LIBRARIES

@@ -71,7 +71,7 @@ pub fn build() -> Result<PathBuf> {
         .current_dir(tools::workspace())
         .args(["build", "--quiet", "--workspace"])
         .args(["--bin", "flect-fuzz", "--features", "flect-fuzz/engine"])
-        .env("RUSTC_WORKSPACE_WRAPPER", env::current_exe()?)
+        .env("RUSTC_WORKSPACE_WRAPPER", tools::own_program()?)
         .env(COMPILES, "1")
         // The library is fuzzed, not the programs in the kernel.
         .env("FLECT_BPF_LINKER", "")

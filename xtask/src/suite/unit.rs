@@ -1,7 +1,6 @@
 //! One unit of Valkey's tests, run in a sandbox of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -92,7 +91,7 @@ impl Runner {
             fs::copy(program, own.join(name))
                 .with_context(|| format!("copying {}", program.display()))?;
         }
-        fs::copy(env::current_exe()?, own.join(XTASK)).context("copying xtask")?;
+        fs::copy(tools::own_program()?, own.join(XTASK)).context("copying xtask")?;
         Ok(Self {
             programs: own,
             source: copy,
