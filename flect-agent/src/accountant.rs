@@ -3,6 +3,7 @@
 //! One agent at a time does it, the one that holds a lease; the others read what it writes. Who
 //! loses the lease has written at most one measurement too many, which is as good as the other's.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands, Script};
@@ -11,13 +12,16 @@ use serde::{Deserialize, Serialize};
 use crate::keyspace::Connection;
 use crate::registry::{Registry, RegistryError, USAGE, now_seconds};
 use crate::store::Prefix;
-use crate::usage::{Effort, survey};
+use crate::usage::{Effort, Survey};
 
 /// Whose turn it is: the holder's name, with an expiry.
 pub const LEASE: &str = "flect:{registry}:accountant";
 
 /// How long a lease lasts: a node that died is replaced within this time.
 const LEASE_MILLISECONDS: u64 = 30_000;
+
+/// A round that lasts longer takes the lease again.
+const LEASE_RENEWED_AFTER: Duration = Duration::from_millis(LEASE_MILLISECONDS / 3);
 
 /// The least pause between two rounds. A store can be over its limit for about so long before its
 /// writes are refused.
@@ -82,29 +86,45 @@ pub async fn turn<C: Connection>(
     if !hold_lease(&mut connection, name).await? {
         return Ok(None);
     }
-    measure_into_registry(&mut connection).await.map(Some)
+    measure_into_registry(&mut connection, Some(name)).await
 }
 
-/// Measures every store with a memory limit and writes down what it holds.
+/// Measures every store with a memory limit and writes down what it holds: how many. With a name, as long as that
+/// one has the lease; `None` when it has lost it.
 ///
 /// # Errors
 /// When the server refuses, or the registry is not understood.
 pub async fn measure_into_registry<C: Connection>(
     connection: &mut C,
-) -> Result<usize, RegistryError> {
+    name: Option<&str>,
+) -> Result<Option<usize>, RegistryError> {
     let snapshot = Registry::open(connection.clone()).await?.snapshot().await?;
-    let limited: Vec<Prefix> = snapshot
+    let limited: BTreeSet<Prefix> = snapshot
         .stores
         .values()
         .filter(|record| record.limits.memory_bytes.is_some())
         .map(|record| record.prefix.clone())
         .collect();
-    let told = survey(connection, &limited, effort()).await?;
+    let prefixes: Vec<Prefix> = limited.iter().cloned().collect();
+    let mut survey = Survey::begin(connection, &prefixes, effort()).await?;
+    let mut held_since = Instant::now();
+    while survey.step(connection).await?.is_some() {
+        if held_since.elapsed() < LEASE_RENEWED_AFTER {
+            continue;
+        }
+        if let Some(name) = name
+            && !hold_lease(connection, name).await?
+        {
+            return Ok(None);
+        }
+        held_since = Instant::now();
+    }
+    let told = survey.told();
     let measured_at = now_seconds();
     let mut pipe = redis::pipe();
     let before: Vec<String> = connection.hkeys(USAGE).await?;
     for old in before {
-        if !limited.iter().any(|prefix| prefix.as_str() == old) {
+        if !Prefix::parse(&old).is_ok_and(|prefix| limited.contains(&prefix)) {
             pipe.hdel(USAGE, old);
         }
     }
@@ -121,7 +141,7 @@ pub async fn measure_into_registry<C: Connection>(
     if !pipe.is_empty() {
         let () = pipe.query_async(connection).await?;
     }
-    Ok(told.len())
+    Ok(Some(told.len()))
 }
 
 /// Takes the lease or keeps it.

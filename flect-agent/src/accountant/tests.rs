@@ -127,7 +127,10 @@ async fn stores_with_limits_are_measured_by_one_agent() {
         .change(&slug("with"), |r| r.limits = Limits::default())
         .await
         .unwrap();
-    assert_eq!(measure_into_registry(&mut connection).await.unwrap(), 1);
+    assert_eq!(
+        measure_into_registry(&mut connection, None).await.unwrap(),
+        Some(1)
+    );
     let left: Vec<String> = connection.hkeys(USAGE).await.unwrap();
     assert_eq!(left, [empty.prefix.as_str()]);
 }

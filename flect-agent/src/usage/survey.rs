@@ -1,6 +1,7 @@
 //! Walking and measuring, with bounded effort.
 
 use std::collections::BTreeMap;
+use std::slice;
 
 use super::tally::{Measured, Tally, Usage};
 use crate::keyspace::{BATCH_COMMANDS_MAX, Connection, Walk, database_and_key, has_slots, pattern};
@@ -15,7 +16,8 @@ const QUESTIONS: usize = 3;
 /// How much work a survey may make.
 #[derive(Clone, Debug)]
 pub struct Effort {
-    /// Names to look at, at most; what is known then is told with the error that it has.
+    /// Names to look at, at most, of each store in a cluster; what is known then is told with the error
+    /// that it has.
     pub names_max: Option<u64>,
     /// Good enough: the error of keys and bytes (0.05 is 5 %). 0 walks and measures everything.
     pub error_max: f64,
@@ -64,11 +66,30 @@ pub struct Progress {
 pub struct Survey {
     tallies: BTreeMap<Prefix, Tally>,
     /// By store where the server has slots, one for all otherwise.
-    walks: Vec<(Vec<Prefix>, Walk)>,
+    walks: Vec<Part>,
     effort: Effort,
-    looked_at: u64,
-    /// Names that all walks together have to look at, about.
+    slots: bool,
+    /// Names that the walk has to look at, about, where there is one for all.
     names: u64,
+}
+
+/// A walk, and what it is for.
+#[derive(Debug)]
+struct Part {
+    prefixes: Vec<Prefix>,
+    walk: Walk,
+    /// Names that it has looked at, about: one store's slot is no reason to look less at another's.
+    looked_at: u64,
+}
+
+impl Part {
+    fn new(prefixes: &[Prefix], walk: Walk) -> Self {
+        Self {
+            prefixes: prefixes.to_vec(),
+            walk,
+            looked_at: 0,
+        }
+    }
 }
 
 /// Finds out what stores hold.
@@ -101,18 +122,18 @@ impl Survey {
             // In a cluster's slots names are in the order of stores: each store has its own walk.
             _ if slots => prefixes
                 .iter()
-                .map(|prefix| (vec![prefix.clone()], Walk::new(pattern(prefix), true)))
+                .map(|prefix| Part::new(slice::from_ref(prefix), Walk::new(pattern(prefix), true)))
                 .collect(),
             [] => Vec::new(),
-            [one] => vec![(prefixes.to_vec(), Walk::new(pattern(one), false))],
-            many => vec![(many.to_vec(), Walk::new(ANY_STORE.to_vec(), false))],
+            [one] => vec![Part::new(prefixes, Walk::new(pattern(one), false))],
+            many => vec![Part::new(many, Walk::new(ANY_STORE.to_vec(), false))],
         };
         let tallies = prefixes.iter().map(|p| (p.clone(), Tally::default()));
         Ok(Self {
             tallies: tallies.collect(),
             walks,
             effort,
-            looked_at: 0,
+            slots,
             names,
         })
     }
@@ -125,18 +146,22 @@ impl Survey {
         &mut self,
         connection: &mut C,
     ) -> redis::RedisResult<Option<Progress>> {
-        let spent = |most| self.looked_at >= most;
-        if self.effort.names_max.is_some_and(spent) {
-            return Ok(None);
-        }
-        let open = self.walks.iter_mut().find(|(prefixes, walk)| {
-            let fraction = walk.fraction();
+        let effort = &self.effort;
+        let open = self.walks.iter_mut().find(|part| {
+            let fraction = part.walk.fraction();
             fraction < 1.0
-                && prefixes
+                && effort.names_max.is_none_or(|most| part.looked_at < most)
+                && part
+                    .prefixes
                     .iter()
-                    .any(|prefix| !self.effort.enough(&self.tallies[prefix], fraction))
+                    .any(|prefix| !effort.enough(&self.tallies[prefix], fraction))
         });
-        let Some((_, walk)) = open else {
+        let Some(Part {
+            walk,
+            looked_at: looked_at_in_all,
+            ..
+        }) = open
+        else {
             return Ok(None);
         };
         let before = walk.fraction();
@@ -144,8 +169,12 @@ impl Survey {
         let Some(page) = walk.next(connection).await? else {
             return Ok(None);
         };
-        let looked_at = ((walk.fraction() - before) * self.names as f64) as u64;
-        self.looked_at += looked_at;
+        let looked_at = match self.slots {
+            // A slot's names are its stores' alone.
+            true => page.names.len() as u64,
+            false => ((walk.fraction() - before) * self.names as f64) as u64,
+        };
+        *looked_at_in_all += looked_at;
         let mut own = Vec::new();
         for name in page.names {
             let Some(prefix) = owner(&self.tallies, &name) else {
@@ -169,7 +198,7 @@ impl Survey {
             let wanted = std::time::Duration::from_secs_f64(looked_at as f64 / rate.max(1) as f64);
             tokio::time::sleep(wanted.saturating_sub(began.elapsed())).await;
         }
-        let parts: f64 = self.walks.iter().map(|(_, walk)| walk.fraction()).sum();
+        let parts: f64 = self.walks.iter().map(|part| part.walk.fraction()).sum();
         Ok(Some(Progress {
             fraction: parts / self.walks.len() as f64,
             found: self.tallies.values().map(Tally::found).sum(),
@@ -214,9 +243,9 @@ impl Survey {
     #[must_use]
     pub fn told(&self) -> BTreeMap<Prefix, Usage> {
         let mut all = BTreeMap::new();
-        for (prefixes, walk) in &self.walks {
-            for prefix in prefixes {
-                let usage = self.tallies[prefix].usage(walk.fraction());
+        for part in &self.walks {
+            for prefix in &part.prefixes {
+                let usage = self.tallies[prefix].usage(part.walk.fraction());
                 all.insert(prefix.clone(), usage);
             }
         }

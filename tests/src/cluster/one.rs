@@ -1,15 +1,23 @@
 //! A cluster of one node: nothing of it is seen, and slots make the store's own commands cheap.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
 
 use super::Own;
+use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed};
+use crate::smoke::output;
 use crate::wire::Wire;
 
-pub const BODIES: [(&str, Own); 2] = [
+pub const BODIES: [(&str, Own); 3] = [
     ("one_node_looks_like_no_cluster", one_node),
     ("stores_have_slots_of_their_own", slots),
+    ("memory_limits_hold_beside_many_keys", limits),
 ];
+
+/// Rounds are some seconds apart, and a busy machine takes longer for one.
+const MEASURED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What an app of a cluster of one node is told.
 fn one_node() -> Result<()> {
@@ -73,6 +81,38 @@ fn slots() -> Result<()> {
         ensure!(shown["shard"] == bed.address().to_string(), "{shown}");
         ensure!(!seen.contains(&slot), "two stores in {slot}");
         seen.push(slot);
+    }
+    Ok(())
+}
+
+/// However many keys the server has, each store with a limit is measured: those of others are none of its walk.
+fn limits() -> Result<()> {
+    const STORES: [&str; 3] = ["store1", "store2", "store3"];
+    let bed = Bed::builder().slots().stores(3).start()?;
+    let mut operator = bed.operator()?;
+    // With the keys that one round looks at, two stores would have had all of them.
+    let populated = operator.command(&["DEBUG", "POPULATE", "1200000", "foreign", "1"])?;
+    ensure!(populated.text() == "OK", "{}", populated.text());
+    let value = "x".repeat(100_000);
+    for store in STORES {
+        output(
+            bed.flect()?
+                .args(["kv", "set", store, "--max-memory", "1mb"]),
+        )?;
+        let mut app = bed.connect(APP1)?;
+        check(&mut app, &["AUTH", store, "-"], "OK")?;
+        for key in 0..20 {
+            check(&mut app, &["SET", &key.to_string(), &value], "OK")?;
+        }
+    }
+    for store in STORES {
+        let mut app = bed.connect(APP1)?;
+        check(&mut app, &["AUTH", store, "-"], "OK")?;
+        wait_until(MEASURED_WITHIN, || {
+            let told = app.command(&["SET", "more", "x"])?.text();
+            Ok(told.contains("OOM"))
+        })
+        .with_context(|| format!("{store} may have more than its limit"))?;
     }
     Ok(())
 }
