@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,9 @@ use crate::{control, handover, supervisor};
 /// How long to wait, about, before Valkey is tried again; doubled up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How often the supervisor hears that the start goes on: many stores take longer than it waits.
+const STARTING_TOLD_EVERY: Duration = Duration::from_secs(20);
 
 /// How often the audit log is asked for what it has only counted.
 const TELL_COUNTED_EVERY: Duration = Duration::from_secs(1);
@@ -206,7 +210,7 @@ async fn serve(
         environment.clone(),
         changed.clone(),
     );
-    let keeper = keeper.await?;
+    let keeper = while_starting(&supervisor, keeper).await?;
     // All that can fail has not: from here on the service is this agent's.
     let sessions = match predecessor {
         Some(predecessor) => Some(predecessor.succeed(&mut estate).await?),
@@ -388,6 +392,19 @@ async fn connect(config: &Config, supervisor: &Supervisor) -> Admin {
             }
         }
         tokio::time::sleep(backoff.note(Instant::now(), false)).await;
+    }
+}
+
+/// Waits for what takes its time with many stores, and tells the supervisor that the start goes on.
+async fn while_starting<T>(supervisor: &Supervisor, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    let mut told = tokio::time::interval(STARTING_TOLD_EVERY);
+    told.tick().await;
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = told.tick() => supervisor.starting("making the stores' users"),
+        }
     }
 }
 
