@@ -53,6 +53,7 @@ pub mod interception;
 pub mod keyspace;
 pub mod manifest;
 pub mod metrics;
+pub mod placement;
 pub mod reach;
 pub mod registry;
 pub mod resp;

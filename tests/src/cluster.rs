@@ -2,6 +2,7 @@
 
 mod moves;
 mod one;
+mod placed;
 mod town;
 
 use libtest_mimic::{Failed, Trial};
@@ -24,7 +25,10 @@ const PAIRED: [&str; 6] = [
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let bodies = one::BODIES.iter().chain(&moves::BODIES);
+    let bodies = one::BODIES
+        .iter()
+        .chain(&moves::BODIES)
+        .chain(&placed::BODIES);
     let own = bodies.map(|&(name, body)| {
         Trial::test(format!("cluster::{name}"), move || {
             body().map_err(|error| Failed::from(format!("{error:#}")))

@@ -125,10 +125,21 @@ impl Admin {
         from: &UpstreamAddress,
     ) -> Result<(), AdminError> {
         let to = self.connection_of(prefix);
-        for library in self
-            .libraries(prefix, &self.connection.of_node(from))
-            .await?
-        {
+        self.copy_libraries(prefix, &self.connection.of_node(from), &to)
+            .await
+    }
+
+    /// Loads a store's libraries of functions, as one node has them, on another. What is there already stays.
+    ///
+    /// # Errors
+    /// When one of both refuses.
+    pub async fn copy_libraries(
+        &self,
+        prefix: &Prefix,
+        from: &Link,
+        to: &Link,
+    ) -> Result<(), AdminError> {
+        for library in self.libraries(prefix, from).await? {
             let Some(code) = library.code else {
                 continue;
             };

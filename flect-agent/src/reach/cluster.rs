@@ -62,7 +62,7 @@ pub struct Shard {
 pub struct Topology {
     shards: Vec<Shard>,
     /// Primaries that have no slot, or none yet.
-    spare: Vec<UpstreamAddress>,
+    spare: Vec<Shard>,
     /// The shard of each slot; past the end of `shards` where nobody has it.
     owners: Box<[u16]>,
     /// What [`buses`](Self::buses) says.
@@ -101,11 +101,16 @@ impl Topology {
         owners.filter(|owner| usize::from(**owner) == shard).count()
     }
 
+    /// All that can have slots: [`shards`](Self::shards), then those that have none.
+    pub fn all_shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().chain(&self.spare)
+    }
+
     /// All nodes: primaries first.
     pub fn nodes(&self) -> impl Iterator<Item = &UpstreamAddress> {
-        let primaries = self.shards.iter().map(|shard| &shard.primary);
-        let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
-        primaries.chain(&self.spare).chain(replicas)
+        let primaries = self.all_shards().map(|shard| &shard.primary);
+        let replicas = self.all_shards().flat_map(|shard| &shard.replicas);
+        primaries.chain(replicas)
     }
 
     /// Where nodes hear each other, those that are taken for dead too.
@@ -303,40 +308,25 @@ impl Reach {
             buses: Vec::new(),
         };
         for (node, slots) in found {
-            let Some(primary) = self.address_of(node).await? else {
+            let Some(shard) = self.shard_of(node, views).await? else {
                 continue;
             };
-            let mut replicas = Vec::new();
-            for other in views.iter().flatten() {
-                let follows = other.primary.as_ref() == Some(&node.id) && !other.is_dead;
-                if follows
-                    && let Some(address) = self.address_of(other).await?
-                    && !replicas.contains(&address)
-                {
-                    replicas.push(address);
-                }
-            }
-            replicas.sort_by_key(ToString::to_string);
             let number = u16::try_from(topology.shards.len()).map_err(io::Error::other)?;
             for slot in slots {
                 topology.owners[usize::from(slot)] = number;
             }
-            topology.shards.push(Shard {
-                id: node.id.clone(),
-                primary,
-                replicas,
-            });
+            topology.shards.push(shard);
         }
         for node in views.iter().flatten() {
             let is_spare = node.primary.is_none() && node.slots.is_empty() && !node.is_dead;
             if is_spare
-                && let Some(address) = self.address_of(node).await?
-                && !topology.nodes().any(|known| *known == address)
+                && let Some(shard) = self.shard_of(node, views).await?
+                && !topology.nodes().any(|known| *known == shard.primary)
             {
-                topology.spare.push(address);
+                topology.spare.push(shard);
             }
         }
-        topology.spare.sort_by_key(ToString::to_string);
+        topology.spare.sort_by(|a, b| a.id.cmp(&b.id));
         for node in views.iter().flatten() {
             if let Some(address) = self
                 .address_of(node)
@@ -349,6 +339,30 @@ impl Reach {
         topology.buses.sort_unstable();
         topology.buses.dedup();
         Ok(topology)
+    }
+
+    /// A primary, with its replicas by all that was said.
+    async fn shard_of(&self, node: &Node, views: &[Vec<Node>]) -> io::Result<Option<Shard>> {
+        let Some(primary) = self.address_of(node).await? else {
+            return Ok(None);
+        };
+        let mut replicas = Vec::new();
+        for other in views.iter().flatten() {
+            let follows = other.primary.as_ref() == Some(&node.id) && !other.is_dead;
+            if follows
+                && let Some(address) = self.address_of(other).await?
+                && !replicas.contains(&address)
+            {
+                replicas.push(address);
+            }
+        }
+        replicas.sort_by_key(ToString::to_string);
+        let id = node.id.clone();
+        Ok(Some(Shard {
+            id,
+            primary,
+            replicas,
+        }))
     }
 
     async fn address_of(&self, node: &Node) -> io::Result<Option<UpstreamAddress>> {

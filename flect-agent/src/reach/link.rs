@@ -97,9 +97,18 @@ impl Link {
     }
 
     /// One to another node of the same cluster.
-    pub(super) fn to_node(&self, address: UpstreamAddress) -> Self {
+    pub(super) fn to_node(&self, address: UpstreamAddress, times: Times) -> Self {
         let inner = &self.0;
-        Self::new(inner.reach.at(address), inner.login.clone(), inner.times)
+        Self::new(inner.reach.at(address), inner.login.clone(), times)
+    }
+
+    pub(super) fn times(&self) -> Times {
+        self.0.times
+    }
+
+    /// Whom it logs in as, where the server asks for it.
+    pub(crate) fn login(&self) -> &RedisConnectionInfo {
+        &self.0.login
     }
 
     pub(super) fn reach(&self) -> &Reach {

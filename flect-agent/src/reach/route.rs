@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use redis::{Arg, Cmd, RedisResult, Value};
 
 use super::cluster::HOME;
-use super::{Link, Topology, UpstreamAddress};
+use super::{Link, Times, Topology, UpstreamAddress};
 use crate::store::Slot;
 
 /// How long a command is tried again that a node has not carried out, since the slot is on its way or nobody's.
@@ -92,9 +92,19 @@ impl Link {
         if let Some((_, link)) = links.iter().find(|(known, _)| known == address) {
             return link.clone();
         }
-        let link = self.to_node(address.clone());
+        let link = self.to_node(address.clone(), self.times());
         links.push((address.clone(), link.clone()));
         link
+    }
+
+    /// One of its own to a node of the cluster, which waits for answers for so long: for what occupies the node.
+    #[must_use]
+    pub fn patient(&self, node: &UpstreamAddress, answer: Duration) -> Self {
+        let times = Times {
+            answer,
+            ..self.times()
+        };
+        self.to_node(node.clone(), times)
     }
 
     /// The connections to all nodes as they were last seen, primaries first; this one alone where it is no

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use super::Own;
 use super::town::Town;
+use crate::tools::FURTHER_VALKEYS;
 use crate::wire::Wire;
 
 pub const BODIES: [(&str, Own); 2] = [
@@ -16,7 +17,7 @@ pub const BODIES: [(&str, Own); 2] = [
 ];
 
 /// The stores: each has clients and a slot.
-const STORES: [&str; 3] = ["store1", "store2", "store3"];
+pub(super) const STORES: [&str; 3] = ["store1", "store2", "store3"];
 /// Keys of a store besides the ledgers, so that a slot takes some time to move.
 const KEYS: usize = 300;
 /// Requests of one pipeline.
@@ -25,7 +26,7 @@ const PIPELINE: u64 = 8;
 const RETRY: Duration = Duration::from_millis(10);
 
 /// Where nobody dies, a busy machine must not make a node look dead.
-const NEVER_DEAD_MS: u32 = 30_000;
+pub(super) const NEVER_DEAD_MS: u32 = 30_000;
 const DEAD_AFTER_MS: u32 = 1500;
 
 /// How long a planned failover may take before it is asked for again (`CLUSTER_MF_TIMEOUT`).
@@ -33,23 +34,23 @@ const ELECTION: Duration = Duration::from_secs(6);
 
 /// What a client knows when it ends.
 #[derive(Default)]
-struct Ledger {
-    confirmed: Vec<u64>,
+pub(super) struct Ledger {
+    pub confirmed: Vec<u64>,
     /// How often its connection ended, and what it was told that it must not be.
-    ended: u64,
+    pub ended: u64,
     wrong: Vec<String>,
 }
 
 /// When clients end, and what they have done.
 #[derive(Default)]
-struct Work {
-    ends: AtomicBool,
-    served: AtomicU64,
+pub(super) struct Work {
+    pub ends: AtomicBool,
+    pub served: AtomicU64,
 }
 
 /// Pushes one number after the other, so many at a time, and never the same one twice. With `waits` only those
 /// count that a replica had when the client was told.
-fn keep_ledger(
+pub(super) fn keep_ledger(
     town: &Town,
     store: &str,
     list: &str,
@@ -106,7 +107,7 @@ fn keep_ledger(
 }
 
 /// Nothing twice, nothing in another order, nothing lost that was confirmed, nobody told of slots.
-fn check(town: &Town, store: &str, list: &str, ledger: &Ledger) -> Result<()> {
+pub(super) fn check(town: &Town, store: &str, list: &str, ledger: &Ledger) -> Result<()> {
     ensure!(
         ledger.wrong.is_empty(),
         "told: {:?}",
@@ -118,21 +119,28 @@ fn check(town: &Town, store: &str, list: &str, ledger: &Ledger) -> Result<()> {
         .iter()
         .filter_map(|item| item.text().parse().ok())
         .collect();
+    let disorder = stored.windows(2).find(|pair| pair[0] >= pair[1]);
     ensure!(
-        stored.windows(2).all(|pair| pair[0] < pair[1]),
-        "twice or in another order: {stored:?}"
+        disorder.is_none(),
+        "twice or in another order: {disorder:?}"
     );
     let confirmed = &ledger.confirmed;
     let lost: Vec<_> = confirmed
         .iter()
         .filter(|number| stored.binary_search(number).is_err())
         .collect();
-    ensure!(lost.is_empty(), "lost {lost:?} of {}", confirmed.len());
+    ensure!(
+        lost.is_empty(),
+        "lost {} of {}, {:?} first",
+        lost.len(),
+        confirmed.len(),
+        &lost[..lost.len().min(20)]
+    );
     Ok(())
 }
 
 fn slots_move() -> Result<()> {
-    let town = Town::new(NEVER_DEAD_MS)?;
+    let town = Town::new(FURTHER_VALKEYS[0], NEVER_DEAD_MS)?;
     for store in STORES {
         let mut wire = town.connect(store)?;
         for key in 0..KEYS {
@@ -227,7 +235,7 @@ fn count_keys(town: &Town, work: &Work) -> Result<()> {
 }
 
 fn primaries_die() -> Result<()> {
-    let mut town = Town::new(DEAD_AFTER_MS)?;
+    let mut town = Town::new(FURTHER_VALKEYS[0], DEAD_AFTER_MS)?;
     let slot = town.slot("store1")?;
     let work = Work::default();
     let first = town.owner(slot)?;

@@ -1,6 +1,7 @@
 //! Three primaries with a replica each, and an agent.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use crate::wire::Wire;
 
 /// A failover takes some seconds, and a busy machine some more.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Whom flect logs in as, on every node.
+const OPERATOR: &str = "keeper";
+const PASSWORD: &str = "of-the-town";
 /// The slots of the three primaries.
 const RANGES: [(&str, &str); 3] = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
 
@@ -52,19 +56,24 @@ pub struct Town {
     pub bed: Bed,
     pub nodes: Vec<Node>,
     files: TempDir,
+    series: &'static str,
     timeout_ms: String,
 }
 
 impl Town {
-    /// A node that is silent for so long is taken for dead.
-    pub fn new(timeout_ms: u32) -> Result<Self> {
+    /// Of one of [`tools::FURTHER_VALKEYS`]. A node that is silent for so long is taken for dead.
+    pub fn new(series: &'static str, timeout_ms: u32) -> Result<Self> {
         let bed = Bed::builder().stores(3).agent_later().start()?;
         let mut town = Self {
             bed,
             nodes: Vec::new(),
             files: tempfile::tempdir()?,
+            series,
             timeout_ms: timeout_ms.to_string(),
         };
+        let password = town.files.path().join("password");
+        fs::write(&password, PASSWORD)?;
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600))?;
         for number in 0..6 {
             let node = town.start_node(number)?;
             let epoch = (number + 1).to_string();
@@ -86,8 +95,10 @@ impl Town {
         let seeds: Vec<String> = town.nodes[1..3].iter().map(Node::address).collect();
         edit(&town.bed, |text| {
             text.replace(
-                "\n[intercept]\n",
-                &format!("cluster = {seeds:?}\n\n[intercept]\n"),
+                "user = \"default\"\n",
+                &format!(
+                    "cluster = {seeds:?}\nuser = \"{OPERATOR}\"\npassword_file = {password:?}\n"
+                ),
             )
         })?;
         town.bed.start_agent()?;
@@ -99,7 +110,7 @@ impl Town {
         let (port, bus) = (ports::reserve()?, ports::reserve()?);
         let folder = self.files.path().join(number.to_string());
         fs::create_dir(&folder)?;
-        let mut command = Command::new(tools::further_valkey(tools::FURTHER_VALKEYS[0])?);
+        let mut command = Command::new(tools::further_valkey(self.series)?);
         command
             .args(["--port", &port.number().to_string()])
             .args(["--cluster-port", &bus.number().to_string()])
@@ -118,6 +129,8 @@ impl Town {
                 "--cluster-announce-ip",
                 "127.0.0.1",
             ])
+            .arg("--user")
+            .args([OPERATOR, "on", &format!(">{PASSWORD}"), "~*", "&*", "+@all"])
             .arg("--dir")
             .arg(&folder)
             .arg("--logfile")

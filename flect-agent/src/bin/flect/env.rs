@@ -2,6 +2,7 @@
 
 mod add;
 mod list;
+mod rebalance;
 mod set;
 mod show;
 
@@ -31,6 +32,8 @@ enum Command {
     Show(UseArgsOptional),
     /// Set memory and eviction of the environment, for all its stores together.
     Set(set::Args),
+    /// Move stores between the shards of a cluster until none has much more than the others.
+    Rebalance(rebalance::Args),
     /// Make an environment known to this user.
     Add(Box<add::Args>),
     /// Forget an environment that this user has added. Nothing happens to its Valkey.
@@ -56,6 +59,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         Command::Use(args) => select(global, &args.name),
         Command::Show(args) => show::run(global, args.name.as_deref()),
         Command::Set(args) => set::run(global, args),
+        Command::Rebalance(args) => rebalance::run(global, args),
         Command::Add(args) => add::run(global, args),
         Command::Remove(args) => add::remove(global, &args.name),
     }

@@ -27,6 +27,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ),
     ("kv usage", &["flect kv usage my-cache"]),
     ("kv clone", &["flect kv clone my-cache my-cache-copy"]),
+    ("kv move", &["flect kv move my-cache --to 10.0.0.6:6379"]),
     ("kv export", &["flect kv export my-cache my-cache.flect"]),
     ("kv import", &["flect kv import my-cache my-cache.flect"]),
     (
@@ -42,6 +43,13 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     (
         "env set",
         &["flect env set --max-memory 4gb --eviction-policy allkeys-lru"],
+    ),
+    (
+        "env rebalance",
+        &[
+            "flect env rebalance --dry-run",
+            "flect env rebalance --by traffic --seconds 60 --max-moves 10",
+        ],
     ),
     (
         "env add",

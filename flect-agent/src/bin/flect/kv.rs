@@ -5,8 +5,8 @@ mod create;
 mod export;
 mod import;
 mod list;
-mod progress;
 mod rate;
+mod relocate;
 mod rename;
 mod rm;
 mod set;
@@ -56,6 +56,8 @@ enum Command {
     Shell(shell::Args),
     /// Copy a store into a new one, inside the server.
     Clone(clone::Args),
+    /// Move a store to another shard of its cluster; apps stay connected.
+    Move(relocate::Args),
     /// Write a store into a file.
     Export(export::Args),
     /// Read a file, or another server's database, into a store.
@@ -75,6 +77,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         Command::Usage(args) => usage::run(global, args),
         Command::Shell(args) => shell::run(global, args),
         Command::Clone(args) => clone::run(global, args),
+        Command::Move(args) => relocate::run(global, args),
         Command::Export(args) => export::run(global, args),
         Command::Import(args) => import::run(global, args),
     }

@@ -9,9 +9,9 @@ use flect_agent::store::{Prefix, Slug};
 use flect_agent::transfer::copy_functions;
 use serde_json::json;
 
-use super::progress::{Progress, keys};
 use crate::Global;
 use crate::operator::{Operator, block_on, slug};
+use crate::progress::{Progress, keys};
 
 /// The arguments of `flect kv clone`.
 #[derive(clap::Args)]

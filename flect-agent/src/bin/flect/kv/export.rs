@@ -13,11 +13,11 @@ use flect_agent::transfer::{Exported, Place, export, header};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 
-use super::progress::{Progress, keys};
 use super::rate::{Rate, paces, rate};
 use crate::Global;
 use crate::operator::{Operator, block_on, slug};
 use crate::output::size;
+use crate::progress::{Progress, keys};
 
 /// The arguments of `flect kv export`.
 #[derive(clap::Args)]

@@ -16,12 +16,12 @@ use flect_agent::store::Slug;
 use flect_agent::transfer::{Conflict, Restored, Restorer, connect_as, is_empty};
 use serde_json::json;
 
-use super::progress::{Progress, keys};
 use super::rate::{Rate, paces, rate};
 use crate::Global;
 use crate::failure::Failure;
 use crate::operator::{Operator, block_on, slug};
 use crate::output::size;
+use crate::progress::{Progress, keys};
 use input::Input;
 use place::Place;
 

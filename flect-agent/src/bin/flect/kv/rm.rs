@@ -13,10 +13,10 @@ use flect_agent::store::{Prefix, Slug};
 use flect_agent::usage::{Effort, survey};
 use serde::Serialize;
 
-use super::progress::{Progress, count, keys};
 use crate::Global;
 use crate::operator::{Operator, block_on, slug};
 use crate::output::{WARN, size};
+use crate::progress::{Progress, count, keys};
 
 /// The arguments of `flect kv rm`.
 #[derive(clap::Args)]

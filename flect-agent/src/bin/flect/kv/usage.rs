@@ -10,10 +10,10 @@ use flect_agent::store::{Prefix, Slug};
 use flect_agent::usage::{Effort, Estimate, Survey, Usage};
 use serde::Serialize;
 
-use super::progress::{Progress, keys, unicode};
 use crate::Global;
 use crate::operator::{Operator, block_on, slug};
 use crate::output::{FAINT, HEAD, size, table};
+use crate::progress::{Progress, keys, unicode};
 use chart::Chart;
 
 /// The arguments of `flect kv usage`.
@@ -200,7 +200,7 @@ fn all(shown: &Shown<'_>) -> String {
         let bytes = usage.memory_bytes.value as u64;
         rows.push(vec![
             store.name.to_string(),
-            approximately(&usage.keys, super::progress::count(usage.keys.value as u64)),
+            approximately(&usage.keys, crate::progress::count(usage.keys.value as u64)),
             approximately(&usage.memory_bytes, size(bytes)),
             match error {
                 error if error <= 0.0 => "none".to_owned(),
@@ -249,7 +249,7 @@ fn one(shown: &Shown<'_>, store: &ShownStore<'_>) -> String {
         store.name,
         store.prefix,
         shown.environment,
-        estimate(&usage.keys, super::progress::count),
+        estimate(&usage.keys, crate::progress::count),
         estimate(&usage.memory_bytes, size),
         percentage(store.share),
         size(shown.used_memory_bytes),
@@ -326,6 +326,6 @@ fn basis(usage: &Usage) -> String {
     };
     format!(
         "{counted}, {} measured; in brackets: 95 % intervals; --exact measures all",
-        super::progress::count(usage.measured)
+        crate::progress::count(usage.measured)
     )
 }

@@ -12,10 +12,10 @@ use flect_agent::transfer::{Choice, Source, connect_to, copy_live};
 use super::{Args, Target, report};
 use crate::Global;
 use crate::failure::Failure;
-use crate::kv::progress::{Progress, keys};
 use crate::kv::rate::paces;
 use crate::operator::block_on;
 use crate::output::WARN;
+use crate::progress::{Progress, keys};
 
 /// The variable with the other server's password.
 const PASSWORD: &str = "FLECT_FROM_PASSWORD";
