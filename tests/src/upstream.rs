@@ -6,6 +6,7 @@ mod loading;
 mod reading;
 mod refusals;
 mod replicas;
+mod resting;
 mod tls;
 
 use anyhow::Result;
@@ -23,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         .chain(&refusals::BODIES)
         .chain(&loading::BODIES)
         .chain(&reading::BODIES)
+        .chain(&resting::BODIES)
         .map(|&(name, body)| {
             Trial::test(format!("upstream::{name}"), move || {
                 body().map_err(|error| Failed::from(format!("{error:#}")))

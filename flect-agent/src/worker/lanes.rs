@@ -43,6 +43,8 @@ pub struct StoreLanes {
     pooled: [Vec<Key<Upstream>>; 2],
     /// To replicas.
     readers: [Option<Key<Upstream>>; 2],
+    /// Since when no session of the store is here, as far as it was looked at.
+    unused_since: Option<Instant>,
     /// Store-wide commands under way.
     pub jobs: usize,
     /// Sessions whose store-wide command waits for its turn.
@@ -68,6 +70,7 @@ impl StoreLanes {
             window: Window::new(),
             pooled: [Vec::new(), Vec::new()],
             readers: [None, None],
+            unused_since: None,
             jobs: 0,
             turns: VecDeque::new(),
             sorter: [None, None],
@@ -415,6 +418,41 @@ impl Worker {
             }
         }
         for key in idle {
+            self.close_upstream(key);
+        }
+        self.close_unused_lanes(now);
+    }
+
+    /// Closes what sessions of a store shared that has had none here for long: stores and workers are many, the
+    /// server's clients few.
+    fn close_unused_lanes(&mut self, now: Instant) {
+        for lanes in self.stores.iter_mut().flatten() {
+            lanes.unused_since.get_or_insert(now);
+        }
+        for session in self.sessions.iter() {
+            if let Some(lanes) = of(&mut self.stores, Some(session.store.number)) {
+                lanes.unused_since = None;
+            }
+        }
+        let mut unused = Vec::new();
+        for lanes in self.stores.iter_mut().flatten() {
+            let is_due = |since: Instant| now.duration_since(since) >= POOLED_FOR;
+            if !lanes.unused_since.is_some_and(is_due) || lanes.jobs > 0 {
+                continue;
+            }
+            let places = lanes.shared.iter_mut();
+            let places = places.chain(&mut lanes.readers).chain(&mut lanes.sorter);
+            for place in places {
+                let rests = |upstream: &Upstream| {
+                    upstream.state == State::Open
+                        && upstream.owed.is_empty()
+                        && upstream.waiting.is_empty()
+                        && upstream.unblocking == 0
+                };
+                unused.extend(place.take_if(|key| self.upstreams.get(*key).is_some_and(rests)));
+            }
+        }
+        for key in unused {
             self.close_upstream(key);
         }
     }
