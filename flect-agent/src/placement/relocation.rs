@@ -1,8 +1,10 @@
 //! One slot's way to another shard, while it is used.
 //!
-//! Valkey 9 moves a slot as a whole (`CLUSTER MIGRATESLOTS`): the old shard serves all of it until the new one
-//! has it, so that nobody waits longer than for the last bytes. Before, keys go one after the other (`MIGRATE`),
-//! and what needs several of them waits where they are apart.
+//! Keys go one after the other (`MIGRATE`), and what needs several of them waits where they are apart. Valkey 9 can
+//! move a slot as a whole too (`CLUSTER MIGRATESLOTS`): the old shard serves all of it until the new one has it. But
+//! where the new one has not taken it over within `cluster-manual-failover-timeout`, the old one takes writes again,
+//! and those are lost when it does later ("may have succeeded with lost writes", Valkey 9.1.2): so only where
+//! somebody wants that.
 //!
 //! Invariant: the servers know how far a slot is. Nothing is kept here, so whoever is interrupted goes on by
 //! beginning anew.
@@ -125,13 +127,13 @@ impl Relocation {
         }
     }
 
-    /// Moves it, as a whole where the servers can and `keys_only` does not forbid it.
+    /// Moves it key by key, or as a whole.
     ///
     /// # Errors
     /// When a node refuses, or the slot is on its way elsewhere.
     pub async fn run(
         &self,
-        keys_only: bool,
+        whole: bool,
         mut told: impl FnMut(Progress),
     ) -> Result<Moved, RelocationError> {
         let begun = self.begun().await?;
@@ -140,16 +142,11 @@ impl Relocation {
         let keys = redis::from_redis_value(keys).unwrap_or(0);
         told(Progress { moved: 0, keys });
         // What was begun key by key can only be ended so.
-        let whole = match keys_only || begun {
-            true => None,
-            false => self.as_a_whole().await?,
-        };
-        let (manner, resumed) = match whole {
-            Some(resumed) => (Manner::Whole, resumed),
-            None => {
-                self.key_by_key(keys, &mut told).await?;
-                (Manner::KeyByKey, begun)
-            }
+        let (manner, resumed) = if whole && !begun {
+            (Manner::Whole, self.as_a_whole().await?)
+        } else {
+            self.key_by_key(keys, &mut told).await?;
+            (Manner::KeyByKey, begun)
         };
         self.seen().await?;
         Ok(Moved {
@@ -180,8 +177,8 @@ impl Relocation {
         Ok(false)
     }
 
-    /// Lets the servers do it: whether they were at it already. `None`: they cannot.
-    async fn as_a_whole(&self) -> Result<Option<bool>, RelocationError> {
+    /// Lets the servers do it: whether they were at it already.
+    async fn as_a_whole(&self) -> Result<bool, RelocationError> {
         let mut command = redis::cmd("CLUSTER");
         command.arg("MIGRATESLOTS").arg("SLOTSRANGE");
         command.arg(self.slot.number()).arg(self.slot.number());
@@ -189,7 +186,11 @@ impl Relocation {
         let resumed = match self.source.send(&command).await {
             Ok(_) => false,
             Err(error) if says(&error, "already migrating") => true,
-            Err(error) if says(&error, "unknown subcommand") => return Ok(None),
+            Err(error) if says(&error, "unknown subcommand") => {
+                let message = "only Valkey 9 and newer can move it as a whole".to_owned();
+                let slot = self.slot;
+                return Err(RelocationError::Failed { slot, message });
+            }
             Err(error) => return at(&self.from, Err(error)),
         };
         let range = format!("{0}-{0}", self.slot);
@@ -207,7 +208,7 @@ impl Relocation {
                 ours.then(|| (text("state").unwrap_or_default(), text("message")))
             });
             match job {
-                Some((state, _)) if state == "success" => return Ok(Some(resumed)),
+                Some((state, _)) if state == "success" => return Ok(resumed),
                 Some((state, message)) if state == "failed" || state == "cancelled" => {
                     let message = message.filter(|text| !text.is_empty()).unwrap_or(state);
                     let message = match message {

@@ -16,16 +16,12 @@ pub struct Mover<'a> {
     admin: &'a Admin,
     snapshot: Snapshot,
     topology: Arc<Topology>,
-    keys_only: bool,
+    whole: bool,
 }
 
 impl<'a> Mover<'a> {
     /// Looks at the cluster; an error where the environment is none.
-    pub async fn new(
-        admin: &'a Admin,
-        snapshot: Snapshot,
-        keys_only: bool,
-    ) -> anyhow::Result<Self> {
+    pub async fn new(admin: &'a Admin, snapshot: Snapshot, whole: bool) -> anyhow::Result<Self> {
         let looked = admin.connection().look_at_cluster().await;
         let Some(topology) = looked.context("the cluster's nodes cannot be asked")? else {
             bail!(
@@ -36,7 +32,7 @@ impl<'a> Mover<'a> {
             admin,
             snapshot,
             topology,
-            keys_only,
+            whole,
         })
     }
 
@@ -72,7 +68,7 @@ impl<'a> Mover<'a> {
         }
         let bar = Progress::new("moving");
         let relocation = Relocation::new(&link, slot, from, to);
-        let moving = relocation.run(self.keys_only, |progress| {
+        let moving = relocation.run(self.whole, |progress| {
             let fraction = progress.moved as f64 / progress.keys.max(1) as f64;
             bar.set(fraction, format!("{what}: {}", keys(progress.keys)));
         });

@@ -46,9 +46,9 @@ pub struct Args {
     /// Move at most so many slots
     #[arg(long, value_name = "N")]
     max_moves: Option<usize>,
-    /// Move key by key, also where Valkey could move a store as a whole
+    /// Let Valkey 9 move stores as a whole, which may lose writes when servers are very busy
     #[arg(long)]
-    key_by_key: bool,
+    whole: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -110,7 +110,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut operator = Operator::connect(global).await?;
         let snapshot = operator.admin.registry().snapshot().await?;
-        let mut mover = Mover::new(&operator.admin, snapshot.clone(), args.key_by_key).await?;
+        let mut mover = Mover::new(&operator.admin, snapshot.clone(), args.whole).await?;
         let link = operator.admin.connection();
         let resumed = match args.dry_run {
             true => 0,

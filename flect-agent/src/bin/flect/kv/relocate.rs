@@ -16,10 +16,13 @@ use crate::progress::keys;
 /// The arguments of `flect kv move`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
-Apps stay connected. Valkey 9 moves a store as a whole: nobody waits longer than for its last
-bytes. Before, keys go one after the other, and scripts, transactions and commands with several
-keys wait while those are apart, at most 10 seconds: move what is large when little is done with
-it. One very large value occupies both servers until it is over.
+Apps stay connected. Keys go one after the other, and scripts, transactions and commands with
+several keys wait while those are apart, at most 10 seconds: move what is large when little is
+done with it. One very large value occupies both servers until it is over.
+
+With --whole nobody waits longer than for the last bytes, for which Valkey 9 is needed. But when
+the other server is too busy to take over in time (`cluster-manual-failover-timeout`), Valkey can
+lose writes that it has confirmed.
 
 A slot that several stores share moves with all of them. Interrupted, the same command goes on.")]
 pub struct Args {
@@ -29,9 +32,9 @@ pub struct Args {
     /// The shard's primary: its address, or its node id or how that begins
     #[arg(long, value_name = "SHARD")]
     to: String,
-    /// Move key by key, also where Valkey could move the store as a whole
+    /// Let Valkey 9 move the store as a whole, which may lose writes when servers are very busy
     #[arg(long)]
-    key_by_key: bool,
+    whole: bool,
 }
 
 #[derive(Serialize)]
@@ -59,7 +62,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         let snapshot = operator.admin.registry().snapshot().await?;
         let (name, record) = snapshot.get(&args.name)?;
         let slot = Slot::of_store(&record.prefix);
-        let mut mover = Mover::new(&operator.admin, snapshot.clone(), args.key_by_key).await?;
+        let mut mover = Mover::new(&operator.admin, snapshot.clone(), args.whole).await?;
         let topology = mover.topology();
         let to = shard_named(topology, &args.to)?.clone();
         let from = topology
