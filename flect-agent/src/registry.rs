@@ -341,10 +341,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
             change(&mut after);
             after.prefix = before.record.prefix.clone();
             // Every agent reads the whole registry after a change, and apps can ask for one.
-            if after == before.record {
-                return Ok(after);
-            }
-            if self.swap(&before, &before.slug, &after).await? {
+            if after == before.record || self.swap(&before, &before.slug, &after).await? {
                 return Ok(after);
             }
         }
