@@ -22,7 +22,7 @@ use crate::scripts;
 use crate::store::{Prefix, Slug};
 pub use bounds::CLIENT_MEMORY;
 pub use facts::info_field;
-pub use outfit::{Outfit, User, users_gone};
+pub use outfit::{Outfit, STORES_AT_ONCE, User, users_gone};
 pub use shards::Prepared;
 use users::UserKey;
 pub use users::hex;

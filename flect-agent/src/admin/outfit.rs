@@ -11,6 +11,9 @@ use crate::commands::{Learnt, Version};
 use crate::environment::{Credentials, Store};
 use crate::store::Prefix;
 
+/// Stores whose users are made in one go: some 50 KiB of rules each, and the server does nothing else meanwhile.
+pub const STORES_AT_ONCE: usize = 16;
+
 /// One user as it must be: its name and the rules of `ACL SETUSER`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {

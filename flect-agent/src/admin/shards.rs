@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisResult, Value};
 
+use super::outfit::STORES_AT_ONCE;
 use super::{Admin, AdminError, info_field};
-use crate::environment::Whereabouts;
+use crate::environment::{Store, Whereabouts};
 use crate::reach::{Link, UpstreamAddress};
 use crate::scripts::FunctionNames;
 use crate::store::{Prefix, Slot};
@@ -96,6 +97,25 @@ impl Admin {
         let answers = futures_util::future::join_all(asked).await;
         let there = answers.into_iter().flatten();
         there.filter(|node| !self.prepared.contains(node)).collect()
+    }
+
+    /// Makes the users of these stores, and the agent's own, on one node alone: a server that was started anew is
+    /// no reason to make them everywhere.
+    ///
+    /// # Errors
+    /// When it refuses or cannot be reached; some of them are made by then.
+    pub async fn equip(&self, node: &Prepared, stores: &[&Store]) -> Result<(), AdminError> {
+        let mut link = self.connection.of_node(&node.node);
+        let equipped = async {
+            for user in self.outfit.own() {
+                link.send(&user.command()).await?;
+            }
+            for stores in stores.chunks(STORES_AT_ONCE) {
+                self.outfit.equip(&mut link, stores).await?;
+            }
+            Ok(())
+        };
+        equipped.await.map_err(|cause| self.server(cause))
     }
 
     /// All users have been made since these were told to be unprepared.

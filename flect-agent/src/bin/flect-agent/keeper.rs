@@ -18,7 +18,6 @@ use flect_agent::reach::Topology;
 use flect_agent::registry::{Backup, Snapshot, USAGE};
 use flect_agent::store::Prefix;
 use flect_agent::worker::{Handle, Message, Request};
-use redis::AsyncCommands;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
@@ -240,19 +239,26 @@ impl Keeper {
     /// Reads what stores hold and tells the workers which hold more than they may. A store that nobody
     /// has measured holds nothing too much.
     async fn look_at_usage(&mut self) {
-        let read = self.admin.connection().hgetall(USAGE).await;
-        let Ok::<HashMap<String, String>, _>(texts) = read else {
-            return;
-        };
-        let usage: HashMap<Prefix, Usage> = texts
-            .iter()
-            .filter_map(|(prefix, text)| {
-                Some((
-                    Prefix::parse(prefix).ok()?,
-                    serde_json::from_str(text).ok()?,
-                ))
-            })
-            .collect();
+        let stores = self.stores.served().iter();
+        let limited = stores.filter(|(_, store)| store.limits.get().memory_bytes.is_some());
+        let limited: Vec<&Prefix> = limited.map(|(prefix, _)| prefix).collect();
+        let mut usage: HashMap<Prefix, Usage> = HashMap::new();
+        if !limited.is_empty() {
+            // Those of all stores of a large environment are a megabyte.
+            let mut question = redis::cmd("HMGET");
+            question.arg(USAGE);
+            for prefix in &limited {
+                question.arg(prefix.as_str());
+            }
+            let read = question.query_async(&mut self.admin.connection()).await;
+            let Ok::<Vec<Option<String>>, _>(texts) = read else {
+                return;
+            };
+            let texts = limited.into_iter().zip(texts);
+            usage.extend(texts.filter_map(|(prefix, text)| {
+                Some((prefix.clone(), serde_json::from_str(&text?).ok()?))
+            }));
+        }
         for (prefix, store) in self.stores.served() {
             let limit = store.limits.get().memory_bytes;
             let held = usage.get(prefix).map(|usage| usage.memory_bytes);

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flect_agent::admin::{Outfit, info_field, users_gone};
+use flect_agent::admin::{Outfit, STORES_AT_ONCE, info_field, users_gone};
 use flect_agent::environment::{Environment, Store, UpstreamAddress};
 use flect_agent::reach::Link;
 use flect_agent::store::Prefix;
@@ -18,9 +18,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What changes in a burst is made so in one go.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// Stores whose users are made in one go: some 50 KiB of rules each, and the replica does nothing else meanwhile.
-const STORES_AT_ONCE: usize = 16;
 
 /// A primary speaks to its replicas every ten seconds at least (`repl-ping-replica-period`).
 const SILENT_SECONDS_MAX: u64 = 15;

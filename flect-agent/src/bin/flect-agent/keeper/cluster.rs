@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flect_agent::config::Config;
+use flect_agent::environment::Store;
 use flect_agent::reach::{Topology, UpstreamAddress};
 use flect_agent::store::Prefix;
 use flect_agent::worker::Message;
@@ -21,12 +22,7 @@ impl Keeper {
             return;
         };
         self.look_for_ways_around(&topology);
-        let unprepared = self.admin.unprepared().await;
-        if !unprepared.is_empty() && self.repair_users().await {
-            self.apply_settings().await;
-            self.admin.prepare(unprepared);
-            self.ensure_events().await;
-        }
+        self.prepare_nodes().await;
         let Some(before) = self.environment.whereabouts.topology() else {
             return;
         };
@@ -65,6 +61,31 @@ impl Keeper {
                 let _ = self.admin.drop_libraries(prefix, &node).await;
             }
         }
+    }
+
+    /// Makes the agent's users on nodes that are new, were started anew, or did not do what they were asked.
+    async fn prepare_nodes(&mut self) {
+        let served: Vec<_> = self.stores.served().values().cloned().collect();
+        let stores: Vec<&Store> = served.iter().map(Arc::as_ref).collect();
+        let mut prepared = Vec::new();
+        for node in self.admin.unprepared().await {
+            match self.admin.equip(&node, &stores).await {
+                Ok(()) => prepared.push(node),
+                Err(error) => {
+                    tracing::warn!(%error, ?node, "the agent's users could not be made");
+                }
+            }
+        }
+        if prepared.is_empty() {
+            return;
+        }
+        tracing::info!(nodes = prepared.len(), "the agent's users are in place");
+        for worker in self.workers.iter() {
+            worker.send(Message::UsersMade);
+        }
+        self.apply_settings().await;
+        self.admin.prepare(prepared);
+        self.ensure_events().await;
     }
 
     /// Tells, once for each change, which places of the cluster apps could reach by themselves.

@@ -22,6 +22,7 @@ const OPERATOR_COMMANDS: &[&[&str]] = &[
     &["CONFIG", "SET", "maxmemory", "0"],
     &["EVAL", "return 1", "1", "flect:{registry}:meta"],
     &["HGETALL", "flect:{registry}:stores"],
+    &["HMGET", "flect:{registry}:usage", "{x}"],
     &["INFO"],
     &["PUBLISH", "flect:{registry}:changes", "1"],
     &["SUBSCRIBE", "flect:{registry}:changes"],
