@@ -88,6 +88,23 @@ impl Channel {
         Ok(())
     }
 
+    /// Says hello and hears the answer, also of who has answered and gone before it heard the hello: the end is
+    /// told once as an error (`sock_error` in the kernel's net/unix/af_unix.c), and what was said before after it.
+    pub fn greet(&self, hello: &Word) -> io::Result<Option<Received>> {
+        let answer = self.send(hello, b"", None).and_then(|()| self.receive());
+        match answer {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                self.receive()
+            }
+            answer => answer,
+        }
+    }
+
     /// The next message; `None` when the other side has ended the conversation.
     pub fn receive(&self) -> io::Result<Option<Received>> {
         let mut buffer = vec![0; MESSAGE_BYTES_MAX];
@@ -158,6 +175,22 @@ mod tests {
         assert!(matches!(second.word, Word::Yield) && second.descriptor.is_none());
         drop(here);
         assert!(there.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_heard_after_the_end() {
+        let why = "no".to_owned();
+        let refused = Word::Refused { why };
+        for is_unread in [false, true] {
+            let (here, there) = pair();
+            there.send(&refused, b"", None).unwrap();
+            if is_unread {
+                here.send(&Word::Yield, b"", None).unwrap();
+            }
+            drop(there);
+            let word = here.greet(&Word::Yield).unwrap().unwrap().word;
+            assert!(matches!(word, Word::Refused { .. }), "{word:?}");
+        }
     }
 
     #[test]

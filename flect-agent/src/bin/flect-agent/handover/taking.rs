@@ -52,12 +52,12 @@ impl Predecessor {
             version: VERSION,
             schema: SCHEMA,
         };
-        channel.send(&hello, b"", None)?;
         let mut estate = Estate::default();
+        let mut answer = channel.greet(&hello);
         loop {
             let Received {
                 word, descriptor, ..
-            } = next(&channel)?;
+            } = said(answer)?;
             match (word, descriptor) {
                 (Word::Refused { why }, _) => bail!("the running agent does not hand over: {why}"),
                 (Word::Listener, Some(fd)) => estate.listeners.push(TcpListener::from(fd)),
@@ -65,6 +65,7 @@ impl Predecessor {
                 (Word::Listening, None) => return Ok((Self { channel }, estate)),
                 (word, _) => bail!("the running agent says {word:?}"),
             }
+            answer = channel.receive();
         }
     }
 
@@ -127,7 +128,11 @@ fn receive(channel: &Channel, to: &mpsc::UnboundedSender<Parting>) -> anyhow::Re
 }
 
 fn next(channel: &Channel) -> anyhow::Result<Received> {
-    let received = channel.receive().context("the running agent")?;
+    said(channel.receive())
+}
+
+fn said(answer: io::Result<Option<Received>>) -> anyhow::Result<Received> {
+    let received = answer.context("the running agent")?;
     received.context("the running agent has ended the conversation; its log says why")
 }
 
