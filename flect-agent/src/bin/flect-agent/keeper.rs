@@ -239,27 +239,25 @@ impl Keeper {
     /// Reads what stores hold and tells the workers which hold more than they may. A store that nobody
     /// has measured holds nothing too much.
     async fn look_at_usage(&mut self) {
-        let stores = self.stores.served().iter();
-        let limited = stores.filter(|(_, store)| store.limits.get().memory_bytes.is_some());
-        let limited: Vec<&Prefix> = limited.map(|(prefix, _)| prefix).collect();
+        let served = self.stores.served();
         let mut usage: HashMap<Prefix, Usage> = HashMap::new();
-        if !limited.is_empty() {
+        if !served.is_empty() {
             // Those of all stores of a large environment are a megabyte.
             let mut question = redis::cmd("HMGET");
             question.arg(USAGE);
-            for prefix in &limited {
+            for prefix in served.keys() {
                 question.arg(prefix.as_str());
             }
             let read = question.query_async(&mut self.admin.connection()).await;
             let Ok::<Vec<Option<String>>, _>(texts) = read else {
                 return;
             };
-            let texts = limited.into_iter().zip(texts);
+            let texts = served.keys().zip(texts);
             usage.extend(texts.filter_map(|(prefix, text)| {
                 Some((prefix.clone(), serde_json::from_str(&text?).ok()?))
             }));
         }
-        for (prefix, store) in self.stores.served() {
+        for (prefix, store) in served {
             let limit = store.limits.get().memory_bytes;
             let held = usage.get(prefix).map(|usage| usage.memory_bytes);
             let exceeded = matches!((held, limit), (Some(held), Some(limit)) if held > limit);
