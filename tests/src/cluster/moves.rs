@@ -142,18 +142,7 @@ pub(super) fn check(town: &Town, store: &str, list: &str, ledger: &Ledger) -> Re
 fn slots_move() -> Result<()> {
     let town = Town::new(FURTHER_VALKEYS[0], NEVER_DEAD_MS)?;
     for store in STORES {
-        let mut wire = town.connect(store)?;
-        for key in 0..KEYS {
-            wire.send(&["SET", &format!("k{key}"), store])?;
-        }
-        for _ in 0..KEYS {
-            ensure!(wire.read()?.text() == "OK", "SET");
-        }
-        let library = "#!lua name=l\nredis.register_function('f', function() return 'there' end)";
-        ensure!(
-            wire.command(&["FUNCTION", "LOAD", library])?.text() == "l",
-            "LOAD"
-        );
+        town.fill(store, KEYS, store)?;
     }
     let work = Work::default();
     let (town, work) = (&town, &work);

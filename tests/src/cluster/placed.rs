@@ -43,24 +43,6 @@ fn complaint(bed: &Bed, words: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Keys with values of so many bytes, and a function.
-fn fill(town: &Town, store: &str, bytes: usize) -> Result<()> {
-    let mut wire = town.connect(store)?;
-    let value = "x".repeat(bytes);
-    for key in 0..KEYS {
-        wire.send(&["SET", &format!("k{key}"), &value])?;
-    }
-    for _ in 0..KEYS {
-        ensure!(wire.read()?.text() == "OK", "SET");
-    }
-    let library = "#!lua name=l\nredis.register_function('f', function() return 'there' end)";
-    ensure!(
-        wire.command(&["FUNCTION", "LOAD", library])?.text() == "l",
-        "LOAD"
-    );
-    Ok(())
-}
-
 /// Runs while each store's client keeps a ledger, which is checked, and no connection may have ended.
 fn under_load(town: &Town, list: &str, body: impl FnOnce(&Work) -> Result<()>) -> Result<()> {
     let work = Work::default();
@@ -97,7 +79,7 @@ fn is_whole(town: &Town, store: &str) -> Result<()> {
 fn stores_move() -> Result<()> {
     let town = Town::new(FURTHER_VALKEYS[0], NEVER_DEAD_MS)?;
     for store in STORES {
-        fill(&town, store, 100)?;
+        town.fill(store, KEYS, &"x".repeat(100))?;
     }
     under_load(&town, "ledger", |work| {
         for round in 0..3 {
@@ -150,7 +132,7 @@ fn stores_move() -> Result<()> {
 /// By the servers themselves, where somebody wants it. Writes under way may be lost, so there are none.
 fn as_a_whole() -> Result<()> {
     let town = Town::new(FURTHER_VALKEYS[1], NEVER_DEAD_MS)?;
-    fill(&town, "store1", 100)?;
+    town.fill("store1", KEYS, &"x".repeat(100))?;
     town.connect("store1")?.command(&["RPUSH", "ledger", "1"])?;
     let to = (town.owner(town.slot("store1")?)? + 1) % 3;
     let place = town.nodes[to].address();
@@ -210,7 +192,7 @@ fn rebalance() -> Result<()> {
     let town = Town::new(FURTHER_VALKEYS[1], NEVER_DEAD_MS)?;
     let place = town.nodes[0].address();
     for (store, bytes) in STORES.into_iter().zip([1_000, 900, 800]) {
-        fill(&town, store, bytes)?;
+        town.fill(store, KEYS, &"x".repeat(bytes))?;
         told(&town.bed, &["kv", "move", store, "--to", &place])?;
     }
     let owners = || -> Result<Vec<usize>> {

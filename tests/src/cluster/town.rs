@@ -266,6 +266,23 @@ impl Town {
         })
     }
 
+    /// Gives a store so many keys, `k0` first, and the function `f`, which says `there`.
+    pub fn fill(&self, store: &str, keys: usize, value: &str) -> Result<()> {
+        let mut wire = self.connect(store)?;
+        for key in 0..keys {
+            wire.send(&["SET", &format!("k{key}"), value])?;
+        }
+        for _ in 0..keys {
+            ensure!(wire.read()?.text() == "OK", "SET");
+        }
+        let library = "#!lua name=l\nredis.register_function('f', function() return 'there' end)";
+        ensure!(
+            wire.command(&["FUNCTION", "LOAD", library])?.text() == "l",
+            "LOAD"
+        );
+        Ok(())
+    }
+
     /// A connection of the app's that chose a store.
     pub fn connect(&self, store: &str) -> Result<Wire> {
         let mut wire = self.bed.connect(APP1)?;
