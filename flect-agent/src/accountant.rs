@@ -3,7 +3,6 @@
 //! One agent at a time does it, the one that holds a lease; the others read what it writes. Who
 //! loses the lease has written at most one measurement too many, which is as good as the other's.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use redis::{AsyncCommands, Script};
@@ -99,14 +98,13 @@ pub async fn measure_into_registry<C: Connection>(
     name: Option<&str>,
 ) -> Result<Option<usize>, RegistryError> {
     let snapshot = Registry::open(connection.clone()).await?.snapshot().await?;
-    let limited: BTreeSet<Prefix> = snapshot
+    let limited: Vec<Prefix> = snapshot
         .stores
         .values()
         .filter(|record| record.limits.memory_bytes.is_some())
         .map(|record| record.prefix.clone())
         .collect();
-    let prefixes: Vec<Prefix> = limited.iter().cloned().collect();
-    let mut survey = Survey::begin(connection, &prefixes, effort()).await?;
+    let mut survey = Survey::begin(connection, &limited, effort()).await?;
     let mut held_since = Instant::now();
     while survey.step(connection).await?.is_some() {
         if held_since.elapsed() < LEASE_RENEWED_AFTER {
@@ -124,7 +122,7 @@ pub async fn measure_into_registry<C: Connection>(
     let mut pipe = redis::pipe();
     let before: Vec<String> = connection.hkeys(USAGE).await?;
     for old in before {
-        if !Prefix::parse(&old).is_ok_and(|prefix| limited.contains(&prefix)) {
+        if !Prefix::parse(&old).is_ok_and(|prefix| told.contains_key(&prefix)) {
             pipe.hdel(USAGE, old);
         }
     }
