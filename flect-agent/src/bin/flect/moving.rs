@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use flect_agent::admin::Admin;
 use flect_agent::placement::{Moved, Relocation};
 use flect_agent::reach::{Shard, Topology};
-use flect_agent::registry::Snapshot;
+use flect_agent::registry::{Record, Snapshot};
 use flect_agent::store::{Slot, Slug};
 
 use crate::progress::{Progress, keys};
@@ -14,14 +14,18 @@ use crate::progress::{Progress, keys};
 /// Moves slots of one cluster.
 pub struct Mover<'a> {
     admin: &'a Admin,
-    snapshot: Snapshot,
+    snapshot: &'a Snapshot,
     topology: Arc<Topology>,
     whole: bool,
 }
 
 impl<'a> Mover<'a> {
     /// Looks at the cluster; an error where the environment is none.
-    pub async fn new(admin: &'a Admin, snapshot: Snapshot, whole: bool) -> anyhow::Result<Self> {
+    pub async fn new(
+        admin: &'a Admin,
+        snapshot: &'a Snapshot,
+        whole: bool,
+    ) -> anyhow::Result<Self> {
         let looked = admin.connection().look_at_cluster().await;
         let Some(topology) = looked.context("the cluster's nodes cannot be asked")? else {
             bail!(
@@ -42,10 +46,9 @@ impl<'a> Mover<'a> {
     }
 
     /// The stores whose keys are in a slot.
-    pub fn stores_in(&self, slot: Slot) -> Vec<Slug> {
+    pub fn stores_in(&self, slot: Slot) -> impl Iterator<Item = (&'a Slug, &'a Record)> {
         let stores = self.snapshot.stores.iter();
-        let inside = stores.filter(|(_, record)| Slot::of_store(&record.prefix) == slot);
-        inside.map(|(name, _)| name.clone()).collect()
+        stores.filter(move |(_, record)| Slot::of_store(&record.prefix) == slot)
     }
 
     /// Takes a slot with its stores' keys and functions to another shard.
@@ -59,12 +62,10 @@ impl<'a> Mover<'a> {
         let go_on = "the move is not complete; the same command goes on";
         let link = self.admin.connection();
         let (source, target) = (link.of_node(&from.primary), link.of_node(&to.primary));
-        for record in self.snapshot.stores.values() {
-            if Slot::of_store(&record.prefix) == slot {
-                // Whoever is served there finds them; agents take the others away.
-                let copied = self.admin.copy_libraries(&record.prefix, &source, &target);
-                copied.await.context(go_on)?;
-            }
+        for (_, record) in self.stores_in(slot) {
+            // Whoever is served there finds them; agents take the others away.
+            let copied = self.admin.copy_libraries(&record.prefix, &source, &target);
+            copied.await.context(go_on)?;
         }
         let bar = Progress::new("moving");
         let relocation = Relocation::new(&link, slot, from, to);

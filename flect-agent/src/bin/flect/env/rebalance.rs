@@ -1,6 +1,6 @@
 //! `flect env rebalance`: stores move until no shard of a cluster has much more than the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -110,7 +110,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut operator = Operator::connect(global).await?;
         let snapshot = operator.admin.registry().snapshot().await?;
-        let mut mover = Mover::new(&operator.admin, snapshot.clone(), args.whole).await?;
+        let mut mover = Mover::new(&operator.admin, &snapshot, args.whole).await?;
         let link = operator.admin.connection();
         let resumed = match args.dry_run {
             true => 0,
@@ -124,7 +124,10 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         let mut moves = Vec::new();
         for (number, step) in (1..).zip(&steps) {
             let slot = Slot::new(step.slot).context("a slot of the cluster")?;
-            let stores = mover.stores_in(slot);
+            let stores = mover
+                .stores_in(slot)
+                .map(|(name, _)| name.clone())
+                .collect();
             if !args.dry_run {
                 let what = format!("{number} of {}", steps.len());
                 let (from, to) = (&shards[step.from], &shards[step.to]);
@@ -173,7 +176,7 @@ async fn finish(link: &Link, mover: &mut Mover<'_>) -> anyhow::Result<u64> {
         for (slot, id) in open_slots(&told) {
             let is_here = mover.topology().of(slot).is_some_and(|it| it.id == from.id);
             let to = shards.iter().find(|shard| shard.id == id);
-            if let Some(to) = to.filter(|_| is_here && !mover.stores_in(slot).is_empty()) {
+            if let Some(to) = to.filter(|_| is_here && mover.stores_in(slot).next().is_some()) {
                 mover.carry(slot, from, to, "what was begun").await?;
                 finished += 1;
             }
@@ -202,7 +205,7 @@ async fn measure(
             "Valkey does not count that: CONFIG SET cluster-slot-stats-enabled yes on every node, or --by memory"
         );
     };
-    let slots: Vec<u16> = snapshot
+    let slots: HashSet<u16> = snapshot
         .stores
         .values()
         .map(|record| Slot::of_store(&record.prefix).number())

@@ -52,7 +52,7 @@ struct Shown<'a> {
     seconds: f64,
     resumed: bool,
     /// Other stores that were in the same slot.
-    along: Vec<Slug>,
+    along: Vec<&'a Slug>,
 }
 
 /// Moves it, or goes on moving.
@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
         let snapshot = operator.admin.registry().snapshot().await?;
         let (name, record) = snapshot.get(&args.name)?;
         let slot = Slot::of_store(&record.prefix);
-        let mut mover = Mover::new(&operator.admin, snapshot.clone(), args.whole).await?;
+        let mut mover = Mover::new(&operator.admin, &snapshot, args.whole).await?;
         let topology = mover.topology();
         let to = shard_named(topology, &args.to)?.clone();
         let from = topology
@@ -74,7 +74,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             true => None,
             false => Some(mover.carry(slot, &from, &to, args.name.as_str()).await?),
         };
-        let along = mover.stores_in(slot);
+        let along = mover.stores_in(slot).map(|(other, _)| other);
         let shown = Shown {
             name,
             slot: slot.number(),
@@ -84,7 +84,7 @@ pub fn run(global: &Global, args: &Args) -> anyhow::Result<ExitCode> {
             keys: moved.map_or(0, |moved| moved.keys),
             seconds: began.elapsed().as_secs_f64(),
             resumed: moved.is_some_and(|moved| moved.resumed),
-            along: along.into_iter().filter(|other| other != name).collect(),
+            along: along.filter(|other| *other != name).collect(),
         };
         crate::output::print(global.json, &shown, text)?;
         Ok(ExitCode::SUCCESS)
@@ -99,7 +99,7 @@ fn text(shown: &Shown<'_>) -> String {
     let along = match shown.along.as_slice() {
         [] => String::new(),
         others => {
-            let names: Vec<&str> = others.iter().map(Slug::as_str).collect();
+            let names: Vec<&str> = others.iter().map(|other| other.as_str()).collect();
             format!(", and with it {}", names.join(", "))
         }
     };
