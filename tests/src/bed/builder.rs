@@ -42,6 +42,7 @@ pub struct Builder {
     agent_later: bool,
     weaknesses: Option<String>,
     slots: bool,
+    slots_of_direct: bool,
 }
 
 /// With this variable every shared Valkey is a cluster of one node, whatever the trial says.
@@ -73,6 +74,7 @@ impl Builder {
             agent_later: false,
             weaknesses: None,
             slots: env::var_os(ALL_SLOTS).is_some(),
+            slots_of_direct: false,
         }
     }
 
@@ -128,10 +130,17 @@ impl Builder {
         self
     }
 
+    /// The same for a server that trials reach directly, which [`slots`](Self::slots) leaves as it is.
+    #[must_use]
+    pub fn slots_of_direct(mut self) -> Self {
+        self.slots_of_direct = true;
+        self
+    }
+
     /// Whether it is.
     fn has_slots(&self) -> bool {
         // A private server has none: that is what a store is compared with.
-        self.slots && !self.direct && !self.over_socket
+        self.slots_of_direct || self.slots && !self.direct && !self.over_socket
     }
 
     /// The acceleration setting.

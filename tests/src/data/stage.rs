@@ -23,21 +23,11 @@ impl Stage {
     pub fn start(cluster: bool) -> Result<Self> {
         let mut builder = Bed::builder().direct(true);
         if cluster {
-            builder = builder.valkey_option("--cluster-enabled", "yes");
+            builder = builder.slots_of_direct();
         }
         let bed = builder.start()?;
         let text = format!("[environment.test]\naddress = \"{}\"\n", bed.address());
         std::fs::write(bed.folder().join("environments.toml"), text)?;
-        if cluster {
-            let ok = bed
-                .operator()?
-                .command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])?;
-            ensure!(ok.text() == "OK", "{ok:?}");
-            crate::bed::agent::wait_until(std::time::Duration::from_secs(20), || {
-                let info = bed.operator()?.command(&["CLUSTER", "INFO"])?.text();
-                Ok(info.contains("cluster_state:ok"))
-            })?;
-        }
         Ok(Self {
             bed,
             programs: Programs::beside_current()?,
