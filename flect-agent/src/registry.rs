@@ -7,6 +7,7 @@
 //! flect:{registry}:aliases   earlier slug of a renamed store -> its prefix
 //! flect:{registry}:removed   prefix -> removal (JSON), until its keys are deleted
 //! flect:{registry}:usage     prefix -> what the store holds (JSON), while somebody measures
+//! flect:{registry}:log       version -> which fields the change touched, and a digest (JSON): the last 128
 //! flect:{registry}:changes   channel: the version after each change
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! Records are changed by compare-and-set, so of two who change the same record one starts over.
 
 mod backup;
+mod news;
 mod record;
 mod slots;
 
@@ -40,6 +42,9 @@ const PREFIXES: &str = "flect:{registry}:prefixes";
 const ALIASES: &str = "flect:{registry}:aliases";
 const REMOVED: &str = "flect:{registry}:removed";
 
+/// What each of the last changes touched, by version.
+const LOG: &str = "flect:{registry}:log";
+
 /// What the names of the server's settings begin with in `meta`.
 const SETTING: &str = "set-";
 
@@ -49,8 +54,15 @@ pub const USAGE: &str = "flect:{registry}:usage";
 /// The layout above. A higher number in `meta` was written by a newer release and is not touched.
 const SCHEMA: u32 = 1;
 
-/// Letters and digits of a new prefix: there are 47 million, short enough for every key.
-const PREFIX_ID_BYTES: usize = 5;
+/// A script that changes the registry and says so.
+macro_rules! changing {
+    ($name:literal) => {
+        concat!(
+            include_str!("registry/changed.lua"),
+            include_str!(concat!("registry/", $name, ".lua"))
+        )
+    };
+}
 
 /// Tries to find an unclaimed prefix; with a million stores, one in sixty is taken.
 const PREFIX_TRIES: u32 = 32;
@@ -283,14 +295,15 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     ) -> Result<Record, RegistryError> {
         for turn in 0..PREFIX_TRIES {
             let snapshot = self.snapshot().await?;
-            let record = record(slots::prefix(&snapshot, random_prefix));
+            let record = record(slots::prefix(&snapshot, slots::random_prefix));
             // Of two who make stores at once one chooses anew; where there are many, slots may be shared.
             let version = (turn < EXACT_TRIES).then(|| snapshot.version.to_string());
-            let outcome: String = Script::new(include_str!("registry/create.lua"))
+            let outcome: String = Script::new(changing!("create"))
                 .key(META)
                 .key(STORES)
                 .key(PREFIXES)
                 .key(ALIASES)
+                .key(LOG)
                 .arg(CHANGES)
                 .arg(slug.as_str())
                 .arg(record.prefix.as_str())
@@ -372,11 +385,12 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
         for _ in 0..CHANGE_TRIES {
             let current = self.current(slug).await?;
             let removal = Removal::of(current.slug.clone(), &current.record);
-            let outcome: String = Script::new(include_str!("registry/remove.lua"))
+            let outcome: String = Script::new(changing!("remove"))
                 .key(META)
                 .key(STORES)
                 .key(ALIASES)
                 .key(REMOVED)
+                .key(LOG)
                 .arg(CHANGES)
                 .arg(current.slug.as_str())
                 .arg(current.text)
@@ -396,10 +410,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     /// # Errors
     /// When the server refuses.
     pub async fn forget(&mut self, removal: &Removal) -> Result<(), RegistryError> {
-        let _: String = Script::new(include_str!("registry/forget.lua"))
+        let _: String = Script::new(changing!("forget"))
             .key(META)
             .key(REMOVED)
             .key(USAGE)
+            .key(LOG)
             .arg(CHANGES)
             .arg(removal.prefix.as_str())
             .invoke_async(&mut self.connection)
@@ -432,10 +447,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
         slug: &Slug,
         after: &Record,
     ) -> Result<bool, RegistryError> {
-        let outcome: String = Script::new(include_str!("registry/swap.lua"))
+        let outcome: String = Script::new(changing!("swap"))
             .key(META)
             .key(STORES)
             .key(ALIASES)
+            .key(LOG)
             .arg(CHANGES)
             .arg(before.slug.as_str())
             .arg(&before.text)
@@ -467,33 +483,4 @@ fn parse(slug: &Slug, text: &str) -> Result<Record, RegistryError> {
 
 fn known_slug(text: String) -> Result<Slug, RegistryError> {
     Slug::try_from(text).map_err(|error: InvalidSlug| RegistryError::Foreign(error.to_string()))
-}
-
-fn random_prefix() -> Prefix {
-    loop {
-        let prefix = any_prefix();
-        let id = prefix.as_str().trim_matches(['{', '}']);
-        // Hash tags of apps are words and numbers, decimal or hexadecimal; an id is none of them, so
-        // that integrity mode takes no app's own `{12345}:` for a store's name.
-        let number = id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let text = id.bytes().all(|byte| byte.is_ascii_lowercase());
-        if !number && !text {
-            return prefix;
-        }
-    }
-}
-
-fn any_prefix() -> Prefix {
-    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut text = String::with_capacity(PREFIX_ID_BYTES + 2);
-    text.push('{');
-    while text.len() <= PREFIX_ID_BYTES {
-        let byte = crate::admin::random::<1>()[0];
-        // 252 is the largest multiple of 36 in a byte: the rest would favour the first letters.
-        if byte < 252 {
-            text.push(char::from(DIGITS[usize::from(byte % 36)]));
-        }
-    }
-    text.push('}');
-    Prefix::parse(&text).expect("letters and digits in braces are a prefix")
 }

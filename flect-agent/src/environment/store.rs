@@ -13,6 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use super::attention::Monitors;
 use super::limits::Limits;
 use super::pause::Pause;
+use super::places::Places;
 use super::settings::Settings;
 use super::{Credentials, lock};
 use crate::audit::Counts;
@@ -58,6 +59,8 @@ pub struct Store {
     settings: Settings,
     /// Open sessions on this node.
     sessions: AtomicUsize,
+    /// Which workers they are with.
+    pub places: Arc<Places>,
     /// Upstream connections that its sessions have for themselves on this node.
     pub upstreams: Share,
     /// Bytes that are held for its sessions on this node.
@@ -154,6 +157,7 @@ impl Store {
             flushes: Share::default(),
             settings: Settings::default(),
             sessions: AtomicUsize::new(0),
+            places: Arc::default(),
             upstreams: Share::default(),
             buffered: Share::default(),
             client_ids: AtomicU64::new(0),

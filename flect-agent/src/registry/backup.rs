@@ -9,17 +9,19 @@ use redis::Script;
 use redis::aio::ConnectionLike;
 
 use super::{
-    ALIASES, CHANGES, META, PREFIXES, REMOVED, Registry, RegistryError, STORES, Snapshot, Texts,
+    ALIASES, CHANGES, LOG, META, PREFIXES, REMOVED, Registry, RegistryError, STORES, Snapshot, Texts,
 };
 
 /// Everything the registry held at one instant. Its `Debug` output hides the environment's secret.
 #[derive(Clone, Default)]
 pub struct Backup {
-    meta: Texts,
-    stores: Texts,
-    prefixes: Texts,
-    aliases: Texts,
-    removed: Texts,
+    pub(super) meta: Texts,
+    pub(super) stores: Texts,
+    pub(super) prefixes: Texts,
+    pub(super) aliases: Texts,
+    pub(super) removed: Texts,
+    /// What the log says of the version, if it does.
+    pub(super) line: Option<String>,
 }
 
 impl std::fmt::Debug for Backup {
@@ -58,16 +60,19 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     /// # Errors
     /// When the server refuses.
     pub async fn backup(&mut self) -> Result<Backup, RegistryError> {
-        let (meta, stores, prefixes, aliases, removed) = redis::pipe()
+        let (meta, stores, prefixes, aliases, removed, mut log): (Texts, _, _, _, _, Texts) = redis::pipe()
             .atomic()
             .hgetall(META)
             .hgetall(STORES)
             .hgetall(PREFIXES)
             .hgetall(ALIASES)
             .hgetall(REMOVED)
+            .hgetall(LOG)
             .query_async(&mut self.connection)
             .await?;
+        let version = meta.get("version");
         Ok(Backup {
+            line: version.and_then(|version| log.remove(version)),
             meta,
             stores,
             prefixes,
@@ -84,7 +89,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     pub async fn restore(&mut self, backup: &Backup) -> Result<bool, RegistryError> {
         let script = Script::new(include_str!("restore.lua"));
         let mut call = script.key(META);
-        call.key(STORES).key(PREFIXES).key(ALIASES).key(REMOVED);
+        call.key(STORES).key(PREFIXES).key(ALIASES).key(REMOVED).key(LOG);
         call.arg(CHANGES).arg(backup.version());
         call.arg(backup.user_key().unwrap_or_default());
         let hashes = [

@@ -1,4 +1,4 @@
--- KEYS meta, stores, prefixes, aliases; ARGV channel, slug, prefix, record, and the version that the prefix was
+-- KEYS meta, stores, prefixes, aliases, log; ARGV channel, slug, prefix, record, and the version that the prefix was
 -- chosen by; nothing where any will do.
 if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 then
     return 'exists'
@@ -11,5 +11,5 @@ if redis.call('HSETNX', KEYS[3], ARGV[3], ARGV[2]) == 0 then
 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 redis.call('HDEL', KEYS[4], ARGV[2])
-redis.call('PUBLISH', ARGV[1], redis.call('HINCRBY', KEYS[1], 'version', 1))
+changed(KEYS[1], KEYS[5], ARGV[1], {{'stores', ARGV[2]}, {'prefixes', ARGV[3]}, {'aliases', ARGV[2]}})
 return 'created'

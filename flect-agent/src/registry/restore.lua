@@ -1,4 +1,4 @@
--- KEYS meta, stores, prefixes, aliases, removed; ARGV channel, version, user-key, then (key's number, field,
+-- KEYS meta, stores, prefixes, aliases, removed, log; ARGV channel, version, user-key, then (key's number, field,
 -- value) for everything that was there. What stands there is newer than the copy and stays, but for
 -- `meta`: an empty registry that was opened meanwhile has a secret of its own, which no user bears.
 local version = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
@@ -15,5 +15,7 @@ for at = 4, #ARGV, 3 do
     end
 end
 redis.call('HSET', KEYS[1], 'version', ARGV[2])
+-- Agents read everything then.
+redis.call('DEL', KEYS[6])
 redis.call('PUBLISH', ARGV[1], redis.call('HINCRBY', KEYS[1], 'version', 1))
 return 'restored'

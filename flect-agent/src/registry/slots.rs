@@ -5,6 +5,9 @@
 use super::Snapshot;
 use crate::store::{Prefix, SLOTS, Slot};
 
+/// Letters and digits of a new prefix: there are 47 million, short enough for every key.
+const PREFIX_ID_BYTES: usize = 5;
+
 /// Prefixes that are drawn for one store. With a single free slot, one in fifty misses it and shares another.
 const DRAWS_MAX: u32 = 65_536;
 
@@ -43,6 +46,36 @@ pub(super) fn prefix(snapshot: &Snapshot, mut draw: impl FnMut() -> Prefix) -> P
         }
     }
     best
+}
+
+/// A prefix that nothing was asked about: whether it is claimed already is seen later.
+pub(super) fn random_prefix() -> Prefix {
+    loop {
+        let prefix = any_prefix();
+        let id = prefix.as_str().trim_matches(['{', '}']);
+        // Hash tags of apps are words and numbers, decimal or hexadecimal; an id is none of them, so
+        // that integrity mode takes no app's own `{12345}:` for a store's name.
+        let number = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let text = id.bytes().all(|byte| byte.is_ascii_lowercase());
+        if !number && !text {
+            return prefix;
+        }
+    }
+}
+
+fn any_prefix() -> Prefix {
+    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut text = String::with_capacity(PREFIX_ID_BYTES + 2);
+    text.push('{');
+    while text.len() <= PREFIX_ID_BYTES {
+        let byte = crate::admin::random::<1>()[0];
+        // 252 is the largest multiple of 36 in a byte: the rest would favour the first letters.
+        if byte < 252 {
+            text.push(char::from(DIGITS[usize::from(byte % 36)]));
+        }
+    }
+    text.push('}');
+    Prefix::parse(&text).expect("letters and digits in braces are a prefix")
 }
 
 #[cfg(test)]

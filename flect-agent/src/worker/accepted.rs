@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Parted, session};
 use crate::cgroup::CgroupId;
-use crate::environment::App;
+use crate::environment::{App, Place};
 use crate::resp::Protocol;
 
 /// An accepted and identified connection.
@@ -32,6 +32,8 @@ pub struct Accepted {
     pub user: Vec<u8>,
     /// A session that goes on, which another process has begun.
     pub resumed: Option<Box<Parted>>,
+    /// Its place with a worker, where one was chosen for its store.
+    pub place: Option<Place>,
 }
 
 /// What [`Accepted::early`] may hold.
@@ -58,6 +60,7 @@ impl Accepted {
             protocol: Protocol::Resp2,
             user: b"default".to_vec(),
             resumed: None,
+            place: None,
         }
     }
 

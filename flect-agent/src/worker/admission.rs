@@ -181,6 +181,7 @@ impl Worker {
             let held_bytes = std::mem::take(&mut session.noted_bytes);
             session.store.buffered.sub(held_bytes);
             session.store = store.clone();
+            session.place = store.places.take(self.number);
             let entry = Arc::new(Entry {
                 id,
                 store: store.number,
@@ -274,7 +275,9 @@ fn session(
         live: Live::default(),
         mailbox: mailbox.clone(),
     });
+    let chosen = accepted.place.filter(|place| place.is_of(&store.places));
     Session {
+        place: chosen.unwrap_or_else(|| store.places.take(worker)),
         socket: TcpStream::from_std(accepted.stream),
         namespace: store.prefix.namespace(0),
         app: accepted.app,

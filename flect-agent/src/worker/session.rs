@@ -22,7 +22,7 @@ use super::tracking::Tracking;
 use super::upstream::Upstream;
 use crate::cgroup::CgroupId;
 use crate::commands::Command;
-use crate::environment::{App, Entry, Store};
+use crate::environment::{App, Entry, Place, Store};
 use crate::metrics::Meter;
 use crate::resp::Protocol;
 use crate::resp::request::{Request, RequestScanner};
@@ -71,6 +71,8 @@ pub struct Session {
     pub socket: TcpStream,
     pub app: Arc<App>,
     pub store: Arc<Store>,
+    /// Its place with this worker among the store's sessions.
+    pub place: Place,
     /// Who connected, where that was intercepted.
     pub cgroup: Option<CgroupId>,
     pub namespace: Namespace,

@@ -77,10 +77,15 @@ async fn leave<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let _ = tokio::time::timeout(REFUSAL_WITHIN, read_on).await;
 }
 
-/// Gives a connection to the worker with the fewest.
-pub fn hand_over(workers: &[Handle], accepted: Accepted) {
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.sessions()) {
-        worker.send(Message::Accept(Box::new(accepted)));
+/// Gives a connection to one of the workers that its store is with.
+pub fn hand_over(workers: &[Handle], mut accepted: Accepted) {
+    let loads: Vec<usize> = workers.iter().map(Handle::sessions).collect();
+    // Whoever logs in as no store of its app is turned away by any worker.
+    let store = accepted.app.store(&accepted.user);
+    let store = store.unwrap_or_else(|| accepted.app.default_store());
+    accepted.place = store.places.choose(&loads);
+    if let Some(place) = &accepted.place {
+        workers[place.worker()].send(Message::Accept(Box::new(accepted)));
     }
 }
 

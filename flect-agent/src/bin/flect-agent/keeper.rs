@@ -197,7 +197,7 @@ impl Keeper {
 
     /// Reads the registry and makes it so.
     async fn reload(&mut self) -> anyhow::Result<()> {
-        let backup = self.admin.registry().backup().await?;
+        let backup = self.admin.registry().refresh(&self.backup).await?;
         if backup.version() < self.backup.version() {
             bail!("it is older than what was applied");
         }
