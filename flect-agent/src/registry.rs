@@ -424,6 +424,10 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
 
     /// A store as it stands in the registry; by an earlier name as well.
     async fn current(&mut self, slug: &Slug) -> Result<Current, RegistryError> {
+        let text: Option<String> = self.connection.hget(STORES, slug.as_str()).await?;
+        if let Some(text) = text {
+            return Current::new(slug, text);
+        }
         let snapshot = self.snapshot().await?;
         let (slug, _) = snapshot.get(slug)?;
         let text: Option<String> = self.connection.hget(STORES, slug.as_str()).await?;
@@ -431,13 +435,7 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
             slug: slug.clone(),
             known: Vec::new(),
         };
-        let text = text.ok_or_else(unknown)?;
-        let record = parse(slug, &text)?;
-        Ok(Current {
-            slug: slug.clone(),
-            text,
-            record,
-        })
+        Current::new(slug, text.ok_or_else(unknown)?)
     }
 
     /// Puts `after` under `slug` if nobody has changed what stands there meanwhile.
@@ -474,6 +472,16 @@ struct Current {
     slug: Slug,
     text: String,
     record: Record,
+}
+
+impl Current {
+    fn new(slug: &Slug, text: String) -> Result<Self, RegistryError> {
+        Ok(Self {
+            record: parse(slug, &text)?,
+            slug: slug.clone(),
+            text,
+        })
+    }
 }
 
 fn parse(slug: &Slug, text: &str) -> Result<Record, RegistryError> {

@@ -55,7 +55,7 @@ impl Places {
 /// The worker for one more session: one that has some of the store already, while they are few enough; no other is
 /// much less busy.
 fn choice(counts: &[usize], loads: &[usize]) -> Option<usize> {
-    let workers = || (0..loads.len());
+    let workers = || 0..loads.len();
     let least = workers().min_by_key(|&worker| loads[worker])?;
     let used = workers().filter(|&worker| counts[worker] > 0).count();
     let sessions: usize = counts.iter().sum();

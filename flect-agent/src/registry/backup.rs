@@ -9,7 +9,8 @@ use redis::Script;
 use redis::aio::ConnectionLike;
 
 use super::{
-    ALIASES, CHANGES, LOG, META, PREFIXES, REMOVED, Registry, RegistryError, STORES, Snapshot, Texts,
+    ALIASES, CHANGES, LOG, META, PREFIXES, REMOVED, Registry, RegistryError, STORES, Snapshot,
+    Texts,
 };
 
 /// Everything the registry held at one instant. Its `Debug` output hides the environment's secret.
@@ -60,16 +61,17 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     /// # Errors
     /// When the server refuses.
     pub async fn backup(&mut self) -> Result<Backup, RegistryError> {
-        let (meta, stores, prefixes, aliases, removed, mut log): (Texts, _, _, _, _, Texts) = redis::pipe()
-            .atomic()
-            .hgetall(META)
-            .hgetall(STORES)
-            .hgetall(PREFIXES)
-            .hgetall(ALIASES)
-            .hgetall(REMOVED)
-            .hgetall(LOG)
-            .query_async(&mut self.connection)
-            .await?;
+        let (meta, stores, prefixes, aliases, removed, mut log): (Texts, _, _, _, _, Texts) =
+            redis::pipe()
+                .atomic()
+                .hgetall(META)
+                .hgetall(STORES)
+                .hgetall(PREFIXES)
+                .hgetall(ALIASES)
+                .hgetall(REMOVED)
+                .hgetall(LOG)
+                .query_async(&mut self.connection)
+                .await?;
         let version = meta.get("version");
         Ok(Backup {
             line: version.and_then(|version| log.remove(version)),
@@ -89,7 +91,11 @@ impl<C: ConnectionLike + Clone + Send + Sync> Registry<C> {
     pub async fn restore(&mut self, backup: &Backup) -> Result<bool, RegistryError> {
         let script = Script::new(include_str!("restore.lua"));
         let mut call = script.key(META);
-        call.key(STORES).key(PREFIXES).key(ALIASES).key(REMOVED).key(LOG);
+        call.key(STORES)
+            .key(PREFIXES)
+            .key(ALIASES)
+            .key(REMOVED)
+            .key(LOG);
         call.arg(CHANGES).arg(backup.version());
         call.arg(backup.user_key().unwrap_or_default());
         let hashes = [

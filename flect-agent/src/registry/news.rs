@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use redis::aio::ConnectionLike;
 use redis::{RedisResult, Value, from_redis_value};
 
-use super::{ALIASES, Backup, LOG, META, PREFIXES, REMOVED, Registry, RegistryError, STORES, Texts};
+use super::{
+    ALIASES, Backup, LOG, META, PREFIXES, REMOVED, Registry, RegistryError, STORES, Texts,
+};
 
 /// How many lines the log has, as `changed.lua` keeps it.
 const LINES: u64 = 128;
@@ -108,7 +110,9 @@ impl Backup {
         let mut changed = self.clone();
         changed.meta = now.meta;
         let behind = changed.version().saturating_sub(self.version());
-        let line = usize::try_from(behind).ok().and_then(|at| now.lines.get(at));
+        let line = usize::try_from(behind)
+            .ok()
+            .and_then(|at| now.lines.get(at));
         changed.line = line.cloned().flatten();
         for ((hash, field), value) in touched.into_iter().zip(now.values) {
             let hashes = [
@@ -134,9 +138,7 @@ mod tests {
 
     fn meta(version: u64) -> Texts {
         let fields = [("version", version.to_string()), ("user-key", "k".into())];
-        fields
-            .map(|(name, value)| (name.to_owned(), value))
-            .into()
+        fields.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     fn at(version: u64) -> Backup {
@@ -162,27 +164,49 @@ mod tests {
     #[test]
     fn what_was_touched_is_told() {
         let fields = since(&at(7), &meta(9), &lines(&["first", "a", "b"])).unwrap();
-        let told: Vec<_> = fields.iter().map(|(hash, name)| (*hash, &name[..])).collect();
+        let told: Vec<_> = fields
+            .iter()
+            .map(|(hash, name)| (*hash, &name[..]))
+            .collect();
         assert_eq!(told, [(0, "a"), (0, "b"), (2, "a"), (2, "b")]);
-        assert_eq!(since(&at(7), &meta(7), &lines(&["first"])), Some(BTreeSet::new()));
+        assert_eq!(
+            since(&at(7), &meta(7), &lines(&["first"])),
+            Some(BTreeSet::new())
+        );
     }
 
     #[test]
     fn gaps_and_other_ways_are_seen() {
         let known = lines(&["first", "a", "b"]);
-        assert_eq!(since(&at(7), &meta(10), &known), None, "a change without a line");
+        assert_eq!(
+            since(&at(7), &meta(10), &known),
+            None,
+            "a change without a line"
+        );
         assert_eq!(since(&at(7), &meta(6), &known), None, "an older registry");
         assert_eq!(since(&at(7), &meta(200), &known), None, "too far behind");
-        assert_eq!(since(&at(7), &meta(9), &lines(&["other", "a", "b"])), None, "another way");
+        assert_eq!(
+            since(&at(7), &meta(9), &lines(&["other", "a", "b"])),
+            None,
+            "another way"
+        );
         let mut replaced = meta(9);
         replaced.insert("user-key".to_owned(), "l".to_owned());
         assert_eq!(since(&at(7), &replaced, &known), None, "another registry");
         let mut unread = at(7);
         unread.line = None;
-        assert_eq!(since(&unread, &meta(9), &known), None, "nothing to begin with");
+        assert_eq!(
+            since(&unread, &meta(9), &known),
+            None,
+            "nothing to begin with"
+        );
         let mut strange = known;
         strange[1] = Some("[[[\"news\",\"a\"]],\"digest\"]".to_owned());
-        assert_eq!(since(&at(7), &meta(9), &strange), None, "a hash of a newer release");
+        assert_eq!(
+            since(&at(7), &meta(9), &strange),
+            None,
+            "a hash of a newer release"
+        );
     }
 
     #[test]

@@ -18,11 +18,12 @@ use crate::wire::Wire;
 /// rounds and one between two looks at the result, many times over.
 const MEASURED: Duration = Duration::from_secs(60);
 
-pub const BODIES: [(&str, Body); 6] = [
+pub const BODIES: [(&str, Body); 7] = [
     ("changes_are_followed", || changes_are_followed(true)),
     ("changes_are_followed_unannounced", || {
         changes_are_followed(false)
     }),
+    ("a_change_is_read_alone", a_change_is_read_alone),
     ("a_removed_store_ends", a_removed_store_ends),
     (
         "no_store_takes_anothers_place",
@@ -129,6 +130,54 @@ fn changes_are_followed(announced: bool) -> Result<()> {
         Ok(())
     };
     check().with_context(|| logs(&bed, &second))
+}
+
+/// One record's change has no agent read all records, and where the log has a gap they do.
+fn a_change_is_read_alone() -> Result<()> {
+    let bed = Bed::builder().stores(2).start()?;
+    let second = Second::start(&bed, &Options::default())?;
+    let token = flect(&bed, &["kv", "token", "store1", "--new"])?;
+    let login = format!("AUTH store1 {token}");
+    soon("the token", || {
+        Ok(said(&mut second.connect()?, &login) == "OK")
+    })?;
+    let mut operator = bed.operator()?;
+    let set = |events: &str| -> Result<()> {
+        let mut session = bed.connect(APP1)?;
+        expect(
+            &mut session,
+            &format!("CONFIG SET notify-keyspace-events {events}"),
+            "OK",
+        )?;
+        soon("the other agent's setting", || {
+            let mut session = second.connect()?;
+            expect(&mut session, &login, "OK")?;
+            let told = said(&mut session, "CONFIG GET notify-keyspace-events");
+            Ok(told.contains(events))
+        })
+    };
+    // How often somebody reads all records while this is done.
+    let read = |work: &dyn Fn() -> Result<()>| -> Result<usize> {
+        let mut watching = bed.operator()?;
+        expect(&mut watching, "MONITOR", "OK")?;
+        work()?;
+        expect(&mut bed.operator()?, "ECHO the-end", "the-end")?;
+        let mut count = 0;
+        loop {
+            let line = watching.read()?.text();
+            count += usize::from(line.ends_with(r#""HGETALL" "flect:{registry}:stores""#));
+            if line.ends_with(r#""the-end""#) {
+                return Ok(count);
+            }
+        }
+    };
+    // From the last change on that the log does not have: `flect kv token` is one that it has.
+    let alone = read(&|| set("xKE"))?;
+    ensure!(alone == 0, "all records were read {alone} times");
+    expect(&mut operator, "DEL flect:{registry}:log", "1")?;
+    let all = read(&|| set("gKE"))?;
+    ensure!(all >= 2, "all records were read {all} times");
+    Ok(())
 }
 
 fn logs(bed: &Bed, second: &Second) -> String {

@@ -1,4 +1,4 @@
-//! Connections to Valkey that nobody needs any more.
+//! How many connections to Valkey there are: as few as serve, and none that nobody needs any more.
 
 use std::time::Duration;
 
@@ -7,23 +7,52 @@ use anyhow::{Context, Result, ensure};
 use super::Body;
 use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed};
+use crate::wire::Wire;
 
-pub const BODIES: [(&str, Body); 1] = [("unused_connections_are_closed", unused)];
+pub const BODIES: [(&str, Body); 2] = [
+    ("unused_connections_are_closed", unused),
+    ("few_sessions_share_a_connection", few),
+];
 
 /// An agent keeps them for 30 s; a busy machine takes longer to look.
 const CLOSED_WITHIN: Duration = Duration::from_secs(90);
+
+/// Connections that agents have for a store, those of its SORTs included.
+fn connections(operator: &mut Wire, prefix: &str) -> Result<usize> {
+    let user = format!(" user=flect.{}", prefix.trim_matches(['{', '}']));
+    let list = operator.command(&["CLIENT", "LIST"])?.text();
+    Ok(list.lines().filter(|line| line.contains(&user)).count())
+}
+
+/// Of an agent's many workers a store with few sessions has one, and one with many sessions more.
+fn few() -> Result<()> {
+    let bed = Bed::builder().workers(6).start()?;
+    let mut operator = bed.operator()?;
+    let prefix = bed.prefix("store1")?;
+    let mut sessions = Vec::new();
+    let mut connect = |count: usize| -> Result<usize> {
+        while sessions.len() < count {
+            let mut session = bed.connect(APP1)?;
+            session.command(&["GET", "k"])?;
+            sessions.push(session);
+        }
+        connections(&mut operator, &prefix)
+    };
+    for (count, expected) in [(16, 1), (17, 2), (90, 6)] {
+        let found = connect(count)?;
+        ensure!(found == expected, "{count} sessions: {found} connections");
+    }
+    Ok(())
+}
 
 /// A store without sessions holds no connection, and is served as before when one comes again.
 fn unused() -> Result<()> {
     let bed = Bed::builder().start()?;
     let mut operator = bed.operator()?;
-    let users = [bed.prefix("store1")?, bed.prefix("app2")?]
-        .map(|prefix| format!(" user=flect.{}", prefix.trim_matches(['{', '}'])));
+    let prefixes = [bed.prefix("store1")?, bed.prefix("app2")?];
     let mut counts = || -> Result<[usize; 2]> {
-        let list = operator.command(&["CLIENT", "LIST"])?.text();
-        // The user of SORT, too.
-        let count = |user: &String| list.lines().filter(|line| line.contains(user)).count();
-        Ok([count(&users[0]), count(&users[1])])
+        let mut count = |prefix: &String| connections(&mut operator, prefix);
+        Ok([count(&prefixes[0])?, count(&prefixes[1])?])
     };
     let mut stays = bed.connect(APP1)?;
     let mut goes = bed.connect("app2")?;
