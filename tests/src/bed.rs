@@ -208,7 +208,9 @@ impl Bed {
         }
         let start = || -> Result<Connector> {
             let mut command = Connector::command()?;
-            self.place(app, &mut command)?;
+            if !self.is_direct() {
+                self.place(app, &mut command)?;
+            }
             Connector::start(command)
         };
         let connector = Arc::new(start().map_err(io::Error::other)?);

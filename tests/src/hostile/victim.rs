@@ -316,7 +316,8 @@ impl Victim {
                     || key.ends_with(":usage")
                     || key.ends_with(":accountant");
                 // Their versions change with what the attacker may set for its own store.
-                let changing = key.ends_with(":meta") || key.ends_with(":stores");
+                let changing = [":meta", ":stores", ":log"];
+                let changing = changing.iter().any(|end| key.ends_with(end));
                 let dump = match own || changing {
                     true => String::new(),
                     false => ask(&format!("DUMP {key}"))?.text(),

@@ -1,7 +1,8 @@
 //! `cargo xtask bench neighbour`: one store attacks, another one's requests are timed.
 //!
 //! Invariant: each attack is compared with the quiet before it, in the same run and at the same agent;
-//! the neighbour checks each of its replies meanwhile.
+//! the neighbour checks each of its replies meanwhile. Two apps that share a Valkey without an agent have the same
+//! done to them: what a machine's processors and Valkey's one thread make of an attack is no doing of an agent.
 
 mod attacks;
 
@@ -24,7 +25,7 @@ use attacks::ATTACKS;
 
 /// How many times longer the neighbour's 99th percentile may become, under any attack but those that keep
 /// the server itself busy (large values, scripts, KEYS, SORT): Valkey carries out one command at a time,
-/// so those cost what one such command costs.
+/// so those cost what one such command costs. Where the same attack costs more without an agent, that is the measure.
 const FACTOR_STATED: f64 = 10.0;
 
 /// The arguments of `cargo xtask bench neighbour`.
@@ -61,8 +62,11 @@ struct Row {
     server_bound: bool,
     /// The median of the rounds' factors: a shared machine has its own moments.
     p99_factor: f64,
+    /// The median where both share a Valkey without an agent.
+    alone_p99_factor: f64,
     within: bool,
     rounds: Vec<Round>,
+    alone: Vec<Round>,
 }
 
 /// Quiet, then attacked.
@@ -81,24 +85,41 @@ impl Round {
             attacked,
         }
     }
+
+    fn measure(bed: &Bed, attack: &attacks::Attack, seconds: u64) -> Result<Self> {
+        let quiet = watch(bed, seconds)?;
+        let attacked = during(bed, attack, seconds);
+        let attacked = attacked.with_context(|| format!("under the attack '{}'", attack.name))?;
+        Ok(Self::new(quiet, attacked))
+    }
+}
+
+/// From the least factor to the greatest.
+fn sorted(mut rounds: Vec<Round>) -> Vec<Round> {
+    rounds.sort_by(|a, b| a.p99_factor.total_cmp(&b.p99_factor));
+    rounds
+}
+
+/// The one in the middle, of at least one.
+fn median(rounds: &[Round]) -> &Round {
+    &rounds[rounds.len() / 2]
 }
 
 impl Row {
-    /// From at least one round.
-    fn new(attack: &attacks::Attack, mut rounds: Vec<Round>) -> Self {
-        rounds.sort_by(|a, b| a.p99_factor.total_cmp(&b.p99_factor));
-        let p99_factor = rounds[rounds.len() / 2].p99_factor;
+    /// From at least one round of each.
+    fn new(attack: &attacks::Attack, rounds: Vec<Round>, alone: Vec<Round>) -> Self {
+        let (rounds, alone) = (sorted(rounds), sorted(alone));
+        let p99_factor = median(&rounds).p99_factor;
+        let alone_p99_factor = median(&alone).p99_factor;
         Self {
             attack: attack.name,
             server_bound: attack.server_bound,
             p99_factor,
-            within: attack.server_bound || p99_factor <= FACTOR_STATED,
+            alone_p99_factor,
+            within: attack.server_bound || p99_factor <= FACTOR_STATED.max(alone_p99_factor),
             rounds,
+            alone,
         }
-    }
-
-    fn median(&self) -> &Round {
-        &self.rounds[self.rounds.len() / 2]
     }
 }
 
@@ -127,19 +148,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .programs(programs)
         .acceleration(args.accel.into())
         .start()?;
+    let alone = Bed::builder().direct(true).start()?;
     let mut rows = Vec::new();
     for attack in ATTACKS
         .iter()
         .filter(|attack| attack.name.contains(&args.only))
     {
-        let mut rounds = Vec::new();
+        let (mut with, mut without) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
-            let quiet = watch(&bed, args.seconds)?;
-            let attacked = during(&bed, attack, args.seconds)
-                .with_context(|| format!("under the attack '{}'", attack.name))?;
-            rounds.push(Round::new(quiet, attacked));
+            with.push(Round::measure(&bed, attack, args.seconds)?);
+            without.push(Round::measure(&alone, attack, args.seconds)?);
         }
-        let row = Row::new(attack, rounds);
+        let row = Row::new(attack, with, without);
         if !args.json {
             print(&row, rows.is_empty());
         }
@@ -160,8 +180,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn print(row: &Row, first: bool) {
     if first {
         println!(
-            "{:<28} {:>10} {:>10} {:>8} {:>13} {:>12} {:>8}",
-            "attack", "quiet p99", "p99", "factor", "all factors", "max", "stated"
+            "{:<26} {:>10} {:>10} {:>8} {:>13} {:>11} {:>14} {:>8}",
+            "attack", "quiet p99", "p99", "factor", "all factors", "max", "without agent", "stated"
         );
     }
     let stated = if row.server_bound {
@@ -169,18 +189,19 @@ fn print(row: &Row, first: bool) {
     } else {
         format!("{FACTOR_STATED:.0}")
     };
-    let median = row.median();
+    let middle = median(&row.rounds);
     let factor = |round: Option<&Round>| round.map_or(0.0, |round| round.p99_factor);
     let (least, most) = (factor(row.rounds.first()), factor(row.rounds.last()));
     let longest = row.rounds.iter().map(|round| round.attacked.max_us).max();
     println!(
-        "{:<28} {:>7} us {:>7} us {:>8.1} {:>13} {:>9} us {:>8}{}",
+        "{:<26} {:>7} us {:>7} us {:>8.1} {:>13} {:>8} us {:>14.1} {:>8}{}",
         row.attack,
-        median.quiet.p99_us,
-        median.attacked.p99_us,
+        middle.quiet.p99_us,
+        middle.attacked.p99_us,
         row.p99_factor,
         format!("{least:.1} to {most:.1}"),
         longest.unwrap_or(0),
+        row.alone_p99_factor,
         stated,
         if row.within { "" } else { "  ABOVE" }
     );
