@@ -22,7 +22,7 @@ use crate::scripts;
 use crate::store::{Prefix, Slug};
 pub use bounds::CLIENT_MEMORY;
 pub use facts::info_field;
-pub use outfit::{Outfit, STORES_AT_ONCE, User, users_gone};
+pub use outfit::{Before, Outfit, STORES_AT_ONCE, User, users_gone};
 pub use shards::Prepared;
 use users::UserKey;
 pub use users::hex;
@@ -194,7 +194,7 @@ impl Admin {
         record: &Record,
     ) -> Result<Store, AdminError> {
         let store = self.describe(number, slug, record);
-        self.ensure_users(&store).await?;
+        self.ensure_users(&[&store], Before::Marks).await?;
         Ok(store)
     }
 
@@ -226,25 +226,6 @@ impl Admin {
             .query_async(&mut self.connection)
             .await;
         result.map_err(|cause| self.server(cause))
-    }
-
-    /// Makes the store's users as they should be; again after the server has lost them.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub async fn ensure_users(&mut self, store: &Store) -> Result<(), AdminError> {
-        let told = outfit::look_at(&store.credentials.user)
-            .query_async(&mut self.connection)
-            .await;
-        let keeps = outfit::keeps_channels(store, told.map_err(|cause| self.server(cause))?);
-        if !keeps {
-            store.granted().clear();
-        }
-        // A server that has taken the place of another may lack what that one was told last.
-        for user in self.outfit.clone().of_store(store, keeps) {
-            self.order(&user.command()).await?;
-        }
-        Ok(())
     }
 
     /// Lets the store's user subscribe to patterns literally. They begin with the store's own

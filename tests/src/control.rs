@@ -9,6 +9,7 @@ mod registry;
 mod second;
 mod socket;
 mod tls;
+mod users;
 
 use std::time::{Duration, Instant};
 
@@ -37,13 +38,14 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The trials of this module.
 #[must_use]
 pub fn trials() -> Vec<Trial> {
-    let groups: [&[(&str, Body)]; 6] = [
+    let groups: [&[(&str, Body)]; 7] = [
         &registry::BODIES,
         &concurrency::BODIES,
         &lost::BODIES,
         &socket::BODIES,
         &enter::BODIES,
         &explicit::BODIES,
+        &users::BODIES,
     ];
     groups
         .into_iter()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{Cmd, RedisResult, Value};
 
-use super::outfit::STORES_AT_ONCE;
+use super::outfit::Before;
 use super::{Admin, AdminError, info_field};
 use crate::environment::{Store, Whereabouts};
 use crate::reach::{Link, UpstreamAddress};
@@ -57,14 +57,35 @@ impl Admin {
     /// Asks on every node. The one that has the registry must do it; another that does not is prepared anew
     /// when it answers again, so that a dead shard holds up no other's stores.
     pub(super) async fn everywhere(&mut self, command: &Cmd) -> Result<(), AdminError> {
+        self.on_every_node(async |node| node.send(command).await.map(drop))
+            .await
+    }
+
+    /// Makes the users of stores everywhere, as [`everywhere`](Self::everywhere) asks.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn ensure_users(
+        &mut self,
+        stores: &[&Store],
+        before: Before,
+    ) -> Result<(), AdminError> {
+        let outfit = self.outfit.clone();
+        self.on_every_node(async |node| outfit.equip(&mut node.clone(), stores, before).await)
+            .await
+    }
+
+    async fn on_every_node<W>(&mut self, work: W) -> Result<(), AdminError>
+    where
+        W: AsyncFn(&Link) -> RedisResult<()>,
+    {
         if !self.connection.is_cluster() {
-            let done: RedisResult<Value> = command.query_async(&mut self.connection).await;
-            return done.map(drop).map_err(|cause| self.server(cause));
+            let done = work(&self.connection).await;
+            return done.map_err(|cause| self.server(cause));
         }
         let home = self.connection.address();
         let links = self.connection.of_nodes();
-        let asked = links.iter().map(|link| link.send(command));
-        let answers = futures_util::future::join_all(asked).await;
+        let answers = futures_util::future::join_all(links.iter().map(|node| work(node))).await;
         let mut failure = None;
         for (link, answer) in links.iter().zip(answers) {
             let Err(cause) = answer else {
@@ -110,10 +131,7 @@ impl Admin {
             for user in self.outfit.own() {
                 link.send(&user.command()).await?;
             }
-            for stores in stores.chunks(STORES_AT_ONCE) {
-                self.outfit.equip(&mut link, stores).await?;
-            }
-            Ok(())
+            self.outfit.equip(&mut link, stores, Before::Marks).await
         };
         equipped.await.map_err(|cause| self.server(cause))
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use flect_agent::admin::Admin;
+use flect_agent::admin::{Admin, Before};
 use flect_agent::audit::{self, Reason, Subject};
 use flect_agent::config::Config;
 use flect_agent::environment::Environment;
@@ -148,7 +148,7 @@ impl Keeper {
                     polls = polls.wrapping_add(1);
                     self.look_at_registry().await?;
                     if self.repair_due {
-                        self.repair_users().await;
+                        self.repair_users(Before::Nothing).await;
                     }
                 }
             }
@@ -312,7 +312,7 @@ impl Keeper {
                     .repaired_at
                     .is_none_or(|at| at.elapsed() >= REPAIR_EVERY)
                 {
-                    self.repair_users().await;
+                    self.repair_users(Before::Nothing).await;
                 } else {
                     self.repair_due = true;
                 }

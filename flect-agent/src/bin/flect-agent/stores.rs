@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use flect_agent::admin::{Admin, AdminError};
+use flect_agent::admin::{Admin, AdminError, Before, STORES_AT_ONCE};
 use flect_agent::config::Config;
 use flect_agent::environment::{Defaults, Store};
 use flect_agent::registry::{Record, Snapshot};
@@ -83,6 +83,7 @@ impl Stores {
         admin: &mut Admin,
         workers: &[Handle],
     ) -> Result<(), AdminError> {
+        let mut fresh = Vec::new();
         for (prefix, (slug, record)) in wanted(config, snapshot) {
             let aliases: Vec<Slug> = snapshot
                 .aliases
@@ -95,18 +96,30 @@ impl Stores {
                 store.rename(slug, &aliases);
                 continue;
             }
-            let store = Arc::new(admin.store(self.next_number, slug, record).await?);
+            let store = admin.describe(self.next_number, slug, record);
             self.next_number += 1;
             store.limits.set_defaults(&self.limits);
             store.rename(slug, &aliases);
-            for worker in workers {
-                worker.send(Message::Store(store.clone()));
+            fresh.push(Arc::new(store));
+        }
+        for fresh in fresh.chunks(STORES_AT_ONCE) {
+            let stores: Vec<&Store> = fresh.iter().map(Arc::as_ref).collect();
+            admin.ensure_users(&stores, Before::Marks).await?;
+            for store in fresh {
+                self.serve(store, workers);
             }
-            tracing::info!(store = %slug, %prefix, "store");
-            self.buried.remove(prefix);
-            self.served.insert(prefix.clone(), store);
         }
         Ok(())
+    }
+
+    /// Serves a store that has its users.
+    fn serve(&mut self, store: &Arc<Store>, workers: &[Handle]) {
+        for worker in workers {
+            worker.send(Message::Store(store.clone()));
+        }
+        tracing::info!(store = %store.slug(), prefix = %store.prefix, "store");
+        self.buried.remove(&store.prefix);
+        self.served.insert(store.prefix.clone(), store.clone());
     }
 
     /// Takes the users of removed stores away. Every agent does: one that had not heard of the

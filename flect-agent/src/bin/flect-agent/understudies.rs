@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flect_agent::admin::{Outfit, STORES_AT_ONCE, info_field, users_gone};
+use flect_agent::admin::{Before, Outfit, STORES_AT_ONCE, info_field, users_gone};
 use flect_agent::environment::{Environment, Store, UpstreamAddress};
 use flect_agent::reach::Link;
 use flect_agent::store::Prefix;
@@ -213,7 +213,9 @@ impl Understudies {
         for stores in lacking.chunks(STORES_AT_ONCE) {
             // Before they are made: a pattern that is granted meanwhile may be lacking.
             let granted: Vec<_> = stores.iter().map(|store| store.granted().len()).collect();
-            cast.outfit.equip(&mut server, stores).await?;
+            cast.outfit
+                .equip(&mut server, stores, Before::Marks)
+                .await?;
             if let Some(known) = self.known().get_mut(&run_id) {
                 let prefixes = stores.iter().map(|store| store.prefix.clone());
                 known.stores.extend(prefixes.zip(granted));

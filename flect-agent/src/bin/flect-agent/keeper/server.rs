@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use flect_agent::admin::{AdminError, CLIENT_MEMORY};
+use flect_agent::admin::{AdminError, Before, CLIENT_MEMORY};
+use flect_agent::environment::Store;
 use flect_agent::worker::Message;
 
 use super::Keeper;
@@ -44,7 +45,7 @@ impl Keeper {
         }
         if (!is_equipped || count != self.command_count)
             && self.learn().await
-            && self.repair_users().await
+            && self.repair_users(Before::Marks).await
         {
             self.command_count = count;
             self.equipped.clone_from(&run_id);
@@ -132,8 +133,8 @@ impl Keeper {
     }
 
     /// Makes the users of everything that is served; whether that worked.
-    pub(super) async fn repair_users(&mut self) -> bool {
-        let result = self.make_users().await;
+    pub(super) async fn repair_users(&mut self, before: Before) -> bool {
+        let result = self.make_users(before).await;
         self.repaired_at = Some(Instant::now());
         self.repair_due = result.is_err();
         match &result {
@@ -159,13 +160,12 @@ impl Keeper {
         )
     }
 
-    async fn make_users(&mut self) -> Result<(), AdminError> {
+    async fn make_users(&mut self, before: Before) -> Result<(), AdminError> {
         self.admin.ensure_housekeeper().await?;
         self.admin.ensure_librarian().await?;
-        for store in self.stores.served().values() {
-            self.admin.ensure_users(store).await?;
-        }
-        Ok(())
+        let served: Vec<_> = self.stores.served().values().cloned().collect();
+        let stores: Vec<&Store> = served.iter().map(Arc::as_ref).collect();
+        self.admin.ensure_users(&stores, before).await
     }
 
     /// Applies the settings of the server that the registry keeps, and bounds what nobody has bounded. A

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Context;
+use flect_agent::admin::Before;
 use flect_agent::environment::{App, Directory, Environment};
 use flect_agent::integrity::Integrity;
 use flect_agent::store::Slug;
@@ -136,7 +137,7 @@ async fn serve(
                     // The next command tells what is wrong, if it fails again.
                     let _ = admin.ensure_housekeeper().await;
                     let _ = admin.ensure_librarian().await;
-                    let _ = admin.ensure_users(&store).await;
+                    let _ = admin.ensure_users(&[&store], Before::Nothing).await;
                     worker.send(Message::UsersMade);
                 }
                 // The operator's connection follows when it is used.
