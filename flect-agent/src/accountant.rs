@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use redis::{AsyncCommands, Script};
 use serde::{Deserialize, Serialize};
 
+use crate::admin::{hex, random};
 use crate::keyspace::Connection;
 use crate::registry::{Registry, RegistryError, USAGE, now_seconds};
 use crate::store::Prefix;
@@ -15,6 +16,12 @@ use crate::usage::{Effort, Survey};
 
 /// Whose turn it is: the holder's name, with an expiry.
 pub const LEASE: &str = "flect:{registry}:accountant";
+
+/// Another id after each round of measuring: whoever has read `usage` since then need not do so again.
+pub const ROUND: &str = "flect:{registry}:round";
+
+/// Its field.
+pub const ROUND_ID: &str = "id";
 
 /// How long a lease lasts: a node that died is replaced within this time.
 const LEASE_MILLISECONDS: u64 = 30_000;
@@ -137,6 +144,8 @@ pub async fn measure_into_registry<C: Connection>(
         pipe.hset(USAGE, prefix.as_str(), text);
     }
     if !pipe.is_empty() {
+        // After what it tells of: whoever reads it first reads measurements that are as new or newer.
+        pipe.hset(ROUND, ROUND_ID, hex(&random::<16>()));
         let () = pipe.query_async(connection).await?;
     }
     Ok(Some(told.len()))

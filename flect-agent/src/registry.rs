@@ -7,6 +7,7 @@
 //! flect:{registry}:aliases   earlier slug of a renamed store -> its prefix
 //! flect:{registry}:removed   prefix -> removal (JSON), until its keys are deleted
 //! flect:{registry}:usage     prefix -> what the store holds (JSON), while somebody measures
+//! flect:{registry}:round     id -> another one after each round of measuring
 //! flect:{registry}:log       version -> which fields the change touched, and a digest (JSON): the last 128
 //! flect:{registry}:changes   channel: the version after each change
 //! ```

@@ -63,9 +63,10 @@ fn made_once() -> Result<()> {
     expect(&mut operator, "CONFIG RESETSTAT", "OK")?;
     let second = Second::start(&bed, &Options::default())?;
     let login = format!("AUTH store2 {token}");
-    wait_until(PATIENCE, || {
-        Ok(said(&mut second.connect()?, &login) == "OK")
-    })?;
+    wait_until(
+        PATIENCE,
+        || Ok(said(&mut second.connect()?, &login) == "OK"),
+    )?;
     let calls = made(&mut operator)?;
     ensure!(calls == OWN, "{calls} users for the second agent");
 

@@ -314,6 +314,7 @@ impl Victim {
                 let key = key.text();
                 let own = key.starts_with(&format!("flect:scripts:{}", self.own))
                     || key.ends_with(":usage")
+                    || key.ends_with(":round")
                     || key.ends_with(":accountant");
                 // Their versions change with what the attacker may set for its own store.
                 let changing = [":meta", ":stores", ":log"];

@@ -156,6 +156,7 @@ impl Town {
             &prefix,
             &usage.to_string(),
         ])?;
+        operator.command(&["DEL", "flect:{registry}:round"])?;
         Ok(())
     }
 

@@ -4,7 +4,6 @@
 //! Invariant: it alone uses the operator's connection and changes what is served. Every change is
 //! effective within a second: it is announced, and the version is polled.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,13 @@ use flect_agent::config::Config;
 use flect_agent::environment::Environment;
 use flect_agent::environment::settings::events;
 use flect_agent::reach::Topology;
-use flect_agent::registry::{Backup, Snapshot, USAGE};
-use flect_agent::store::Prefix;
+use flect_agent::registry::{Backup, Snapshot};
 use flect_agent::worker::{Handle, Message, Request};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::companions::Companions;
-use crate::node::{Node, Usage};
+use crate::node::Node;
 use crate::reload::Order;
 use crate::serving::Serving;
 use crate::settings::Changes;
@@ -30,9 +28,11 @@ use crate::stores::Stores;
 
 mod cluster;
 mod configuration;
+mod measured;
 mod server;
 
 use configuration::{Credentials, limits};
+use measured::Measured;
 
 /// How often the registry's version is asked for: changes are to be effective within a second even
 /// where they are not announced.
@@ -70,6 +70,7 @@ pub struct Keeper {
     apply_due: bool,
     /// The cluster as it was when ways around the agent were last looked for.
     guarded: Option<Arc<Topology>>,
+    measured: Measured,
 }
 
 impl Keeper {
@@ -102,6 +103,7 @@ impl Keeper {
             changes: Changes::default(),
             apply_due: false,
             guarded: None,
+            measured: Measured::default(),
         };
         keeper.make_stores().await?;
         keeper.run_id = keeper.admin.run_id().await?;
@@ -234,42 +236,6 @@ impl Keeper {
     fn publish(&self, snapshot: &Snapshot) {
         let serving = Serving::new(&self.config, snapshot, self.stores.served());
         self.node.serving.store(Arc::new(serving));
-    }
-
-    /// Reads what stores hold and tells the workers which hold more than they may. A store that nobody
-    /// has measured holds nothing too much.
-    async fn look_at_usage(&mut self) {
-        let served = self.stores.served();
-        let mut usage: HashMap<Prefix, Usage> = HashMap::new();
-        if !served.is_empty() {
-            // Those of all stores of a large environment are a megabyte.
-            let mut question = redis::cmd("HMGET");
-            question.arg(USAGE);
-            for prefix in served.keys() {
-                question.arg(prefix.as_str());
-            }
-            let read = question.query_async(&mut self.admin.connection()).await;
-            let Ok::<Vec<Option<String>>, _>(texts) = read else {
-                return;
-            };
-            let texts = served.keys().zip(texts);
-            usage.extend(texts.filter_map(|(prefix, text)| {
-                Some((prefix.clone(), serde_json::from_str(&text?).ok()?))
-            }));
-        }
-        for (prefix, store) in served {
-            let limit = store.limits.get().memory_bytes;
-            let held = usage.get(prefix).map(|usage| usage.memory_bytes);
-            let exceeded = matches!((held, limit), (Some(held), Some(limit)) if held > limit);
-            if exceeded != store.limits.memory_exceeded() {
-                tracing::info!(store = %store.slug(), held, limit, exceeded, "memory limit");
-            }
-            store.limits.set_memory_exceeded(exceeded);
-            if let Some(usage) = usage.get(prefix) {
-                store.set_measured(usage.memory_bytes, usage.keys);
-            }
-        }
-        self.node.usage.store(Arc::new(usage));
     }
 
     /// What a worker cannot do itself.
