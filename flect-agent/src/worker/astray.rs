@@ -108,7 +108,9 @@ impl Upstream {
         if !self.of_cluster || self.client_id.is_none() {
             return true;
         }
-        match Elsewhere::read(bytes) {
+        let runs_script = self.owed.front().is_some_and(|owed| !declares_all(owed));
+        let script = self.slot.filter(|_| runs_script);
+        match Elsewhere::read(bytes, script) {
             Ok(elsewhere) => {
                 self.elsewhere = elsewhere;
                 true

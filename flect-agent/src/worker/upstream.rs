@@ -25,7 +25,7 @@ use crate::integrity::Guard;
 use crate::metrics::lookups::Head;
 use crate::resp::{Protocol, encode};
 use crate::rewrite::reply::{Advance, ReplyError, ReplyPlan, ReplyRewriter};
-use crate::store::Namespace;
+use crate::store::{Namespace, Slot};
 use socket::Socket;
 pub use window::Window;
 
@@ -97,6 +97,8 @@ pub struct Upstream {
     pub missed: bool,
     /// It leads to a node of a cluster.
     pub of_cluster: bool,
+    /// Its store's slot, where it has one store.
+    pub slot: Option<Slot>,
     /// What the reply under way says of where its request belongs.
     pub elsewhere: Option<Elsewhere>,
     /// Whose reply begins that is not to come yet.
@@ -277,6 +279,7 @@ impl Upstream {
             missed: false,
             promised_bytes: 0,
             of_cluster: false,
+            slot: None,
             elsewhere: None,
             out_of_turn: None,
             early: Vec::new(),

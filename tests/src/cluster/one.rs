@@ -10,9 +10,10 @@ use crate::bed::{APP1, Bed};
 use crate::smoke::output;
 use crate::wire::Wire;
 
-pub const BODIES: [(&str, Own); 3] = [
+pub const BODIES: [(&str, Own); 4] = [
     ("one_node_looks_like_no_cluster", one_node),
     ("stores_have_slots_of_their_own", slots),
+    ("scripts_answer_what_a_cluster_would", scripts),
     ("memory_limits_hold_beside_many_keys", limits),
 ];
 
@@ -81,6 +82,46 @@ fn slots() -> Result<()> {
         ensure!(shown["shard"] == bed.address().to_string(), "{shown}");
         ensure!(!seen.contains(&slot), "two stores in {slot}");
         seen.push(slot);
+    }
+    Ok(())
+}
+
+/// A script may answer what a cluster's node answers instead of carrying a request out. It is told as it is, and
+/// nothing runs twice.
+fn scripts() -> Result<()> {
+    const LIBRARY: &str = "#!lua name=says\nserver.register_function('says', function(keys, args) \
+                           server.call('INCR', 'runs') return server.error_reply(args[1]) end)";
+    const SCRIPT: &str = "redis.call('INCR', 'runs') return redis.error_reply(ARGV[1])";
+    let bed = Bed::builder().slots().start()?;
+    let mut app = bed.connect(APP1)?;
+    check(&mut app, &["FUNCTION", "LOAD", LIBRARY], "says")?;
+    let sha = app.command(&["SCRIPT", "LOAD", SCRIPT])?.text();
+    let address = bed.address();
+    let node = format!("MOVED 1 {address}");
+    let ask = format!("ASK 1 {address}");
+    let mut runs = 0;
+    for text in [
+        "MOVED 1 127.0.0.1:1",
+        &node,
+        &ask,
+        "ASK 1 127.0.0.1:1",
+        "TRYAGAIN later",
+        "CLUSTERDOWN it is",
+    ] {
+        // The second time the server has the script already.
+        for words in [
+            &["EVAL", SCRIPT, "1", "runs", text][..],
+            &["EVAL", SCRIPT, "1", "runs", text],
+            &["EVALSHA", &sha, "1", "runs", text],
+            &["FCALL", "says", "1", "runs", text],
+        ] {
+            let told = app.command(words)?.text();
+            // No app is shown where the server is.
+            let shown = told == format!("-{text}") || text.contains(&address.to_string());
+            ensure!(shown && told.starts_with('-'), "{words:?}: {told}");
+            runs += 1;
+            check(&mut app, &["GET", "runs"], &runs.to_string())?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What a node of a cluster answers instead of carrying a request out.
 
+use crate::store::Slot;
+
 /// Where a request belongs, as the server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Elsewhere {
@@ -13,8 +15,10 @@ pub(crate) enum Elsewhere {
 
 impl Elsewhere {
     /// Reads an error that a node of a cluster answers instead of carrying a request out. `Err`: too few bytes to
-    /// tell.
-    pub(super) fn read(bytes: &[u8]) -> Result<Option<Self>, ()> {
+    /// tell. `script`: the request runs a script of a store with this slot, which may answer errors of its own making;
+    /// those are taken for the server's only where they are the server's to the letter
+    /// (`clusterRedirectClient` in Valkey's cluster.c, 8.0 to 9.1), for a slot that no app is told.
+    pub(super) fn read(bytes: &[u8], script: Option<Slot>) -> Result<Option<Self>, ()> {
         const WORDS: [&[u8]; 4] = [b"-MOVED ", b"-ASK ", b"-TRYAGAIN ", b"-CLUSTERDOWN "];
         if bytes.first() != Some(&b'-') {
             return Ok(None);
@@ -30,11 +34,30 @@ impl Elsewhere {
         };
         let end = memchr::memchr(b'\r', bytes).ok_or(())?;
         let line = String::from_utf8_lossy(&bytes[..end]);
+        if script.is_some_and(|slot| !is_servers(&line, slot)) {
+            return Ok(None);
+        }
         Ok(Some(match word {
             0 => Self::Moved,
             1 => Self::Ask(line.rsplit(' ').next().unwrap_or_default().to_owned()),
             _ => Self::Wait,
         }))
+    }
+}
+
+/// Whether a server says just this of a request for the slot.
+fn is_servers(line: &str, slot: Slot) -> bool {
+    match line.split(' ').collect::<Vec<_>>()[..] {
+        ["-MOVED" | "-ASK", number, node] => {
+            number == slot.number().to_string() && node.contains(':')
+        }
+        _ => matches!(
+            line,
+            "-TRYAGAIN Multiple keys request during rehashing of slot"
+                | "-CLUSTERDOWN The cluster is down"
+                | "-CLUSTERDOWN The cluster is down and only accepts read commands"
+                | "-CLUSTERDOWN Hash slot not served"
+        ),
     }
 }
 
@@ -45,10 +68,11 @@ mod tests {
     #[test]
     fn what_shows_that_nothing_was_done_is_known() {
         let check = |bytes: &str, expect: Option<Elsewhere>| {
-            assert_eq!(Elsewhere::read(bytes.as_bytes()), Ok(expect), "{bytes}");
+            let read = |bytes: &str| Elsewhere::read(bytes.as_bytes(), None);
+            assert_eq!(read(bytes), Ok(expect), "{bytes}");
             for end in 1..bytes.len() {
-                let part = Elsewhere::read(&bytes.as_bytes()[..end]);
-                assert!(part.is_err() || part == Elsewhere::read(bytes.as_bytes()));
+                let part = read(&bytes[..end]);
+                assert!(part.is_err() || part == read(bytes));
             }
         };
         check("-MOVED 5 10.0.0.1:7\r\n", Some(Elsewhere::Moved));
@@ -62,5 +86,31 @@ mod tests {
         check("-ERR MOVED 5\r\n", None);
         check("+MOVED 5\r\n", None);
         check("$6\r\nMOVED \r\n", None);
+    }
+
+    #[test]
+    fn what_a_script_answers_is_not_taken_for_the_servers_word() {
+        let slot = Slot::new(5).unwrap();
+        let believed = |bytes: &str| Elsewhere::read(bytes.as_bytes(), Some(slot));
+        for line in [
+            "-MOVED 5 10.0.0.1:7\r\n",
+            "-MOVED 5 :7\r\n",
+            "-ASK 5 10.0.0.1:7\r\n",
+            "-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+            "-CLUSTERDOWN Hash slot not served\r\n",
+        ] {
+            assert!(matches!(believed(line), Ok(Some(_))), "{line}");
+        }
+        for line in [
+            "-MOVED 6 10.0.0.1:7\r\n",
+            "-MOVED 5 10.0.0.1:7 script: 0, on @user_script:1.\r\n",
+            "-MOVED 5\r\n",
+            "-MOVED \r\n",
+            "-ASK 05 10.0.0.1:7\r\n",
+            "-TRYAGAIN later\r\n",
+            "-CLUSTERDOWN it is\r\n",
+        ] {
+            assert_eq!(believed(line), Ok(None), "{line}");
+        }
     }
 }

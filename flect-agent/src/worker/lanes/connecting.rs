@@ -8,6 +8,7 @@ use mio::{Interest, Token};
 
 use super::super::admission::TOO_MANY_CLIENTS;
 use super::super::arena::Key;
+use super::super::lanes;
 use super::super::upstream::{Role, State, Upstream};
 use super::super::{Request, Worker};
 use crate::audit::{self, Reason, Subject};
@@ -117,9 +118,11 @@ impl Worker {
         let store = (!matches!(role, Role::Housekeeper | Role::Librarian)).then_some(store);
         let made = Upstream::connect(address.clone(), credentials, role, protocol, store);
         let of_cluster = self.environment.whereabouts.topology().is_some();
+        let slot = lanes::of(&mut self.stores, store).map(|lanes| lanes.store.slot);
         let upstream = match made {
             Ok(upstream) => Upstream {
                 of_cluster,
+                slot,
                 ..upstream
             },
             Err(error) => {
