@@ -390,6 +390,7 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Link, Place, Times};
     use super::*;
 
     const A: &str =
@@ -462,5 +463,27 @@ mod tests {
                 ["10.0.0.1:16379", "10.0.0.2:1", "10.0.0.3:1", "10.0.0.4:1"]
             );
         }
+    }
+
+    /// Whoever held flect's own slot may be dead, and what was seen last stays until the next one is asked.
+    #[tokio::test]
+    async fn the_way_home_does_not_lead_to_whoever_was_there() {
+        let answer = Duration::from_secs(1);
+        let times = Times {
+            answer,
+            connect: answer,
+        };
+        let reach = Reach {
+            place: Place::Cluster(Cluster::new(vec![seed()], Login::default())),
+            trust: None,
+        };
+        let seen = view(&["a 10.0.0.1:6379@16379 myself,master - 0 0 3 connected 0-16383"]);
+        let seen = reach.assemble(&[seen]).await.unwrap();
+        let link = Link::new(reach, redis::RedisConnectionInfo::default(), times);
+        link.know(seen);
+        let of_name = |name: &[u8]| link.of_slot(Slot::of_name(name)).node();
+        assert_eq!(of_name(HOME), None);
+        let there = of_name(b"{abc}:k").map(|node| node.to_string());
+        assert_eq!(there.as_deref(), Some("10.0.0.1:6379"));
     }
 }

@@ -82,7 +82,7 @@ impl Link {
     }
 
     /// One that connects when it is needed.
-    fn new(reach: Reach, login: RedisConnectionInfo, times: Times) -> Self {
+    pub(super) fn new(reach: Reach, login: RedisConnectionInfo, times: Times) -> Self {
         Self(Arc::new(Inner {
             reach,
             database: login.db(),

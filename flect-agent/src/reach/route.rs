@@ -62,6 +62,12 @@ impl Link {
         let Some(topology) = self.reach().topology().await? else {
             return Ok(None);
         };
+        self.know(topology);
+        Ok(self.shards().topology())
+    }
+
+    /// Takes note of which shard has which slots.
+    pub(super) fn know(&self, topology: Topology) {
         let shards = self.shards();
         shards
             .links()
@@ -69,12 +75,15 @@ impl Link {
         if shards.topology().as_deref() != Some(&topology) {
             shards.topology.store(Some(Arc::new(topology)));
         }
-        Ok(shards.topology())
     }
 
-    /// The connection to the shard that has a slot, as it was last seen; this one where nobody has it.
+    /// The connection to the shard that has a slot, as it was last seen; this one where nobody has it, and for what
+    /// flect keeps itself: it finds the way there anew each time, and what was last seen may be dead.
     #[must_use]
     pub fn of_slot(&self, slot: Slot) -> Self {
+        if slot == Slot::of_name(HOME) {
+            return self.clone();
+        }
         let topology = self.topology();
         match topology.as_ref().and_then(|topology| topology.of(slot)) {
             Some(shard) => self.of_node(&shard.primary),
