@@ -62,8 +62,8 @@ struct Row {
     server_bound: bool,
     /// The median of the rounds' factors: a shared machine has its own moments.
     p99_factor: f64,
-    /// The median where both share a Valkey without an agent.
-    alone_p99_factor: f64,
+    /// The median where both share a Valkey without an agent; none where it would do what an agent refuses.
+    alone_p99_factor: Option<f64>,
     within: bool,
     rounds: Vec<Round>,
     alone: Vec<Round>,
@@ -106,17 +106,18 @@ fn median(rounds: &[Round]) -> &Round {
 }
 
 impl Row {
-    /// From at least one round of each.
+    /// From at least one round with an agent.
     fn new(attack: &attacks::Attack, rounds: Vec<Round>, alone: Vec<Round>) -> Self {
         let (rounds, alone) = (sorted(rounds), sorted(alone));
         let p99_factor = median(&rounds).p99_factor;
-        let alone_p99_factor = median(&alone).p99_factor;
+        let alone_p99_factor = (!alone.is_empty()).then(|| median(&alone).p99_factor);
+        let stated = alone_p99_factor.unwrap_or(0.0).max(FACTOR_STATED);
         Self {
             attack: attack.name,
             server_bound: attack.server_bound,
             p99_factor,
             alone_p99_factor,
-            within: attack.server_bound || p99_factor <= FACTOR_STATED.max(alone_p99_factor),
+            within: attack.server_bound || p99_factor <= stated,
             rounds,
             alone,
         }
@@ -157,7 +158,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for _ in 0..args.rounds {
             with.push(Round::measure(&bed, attack, args.seconds)?);
-            without.push(Round::measure(&alone, attack, args.seconds)?);
+            if !attack.refused {
+                without.push(Round::measure(&alone, attack, args.seconds)?);
+            }
         }
         let row = Row::new(attack, with, without);
         if !args.json {
@@ -189,19 +192,20 @@ fn print(row: &Row, first: bool) {
     } else {
         format!("{FACTOR_STATED:.0}")
     };
+    let without = row.alone_p99_factor.map(|factor| format!("{factor:.1}"));
     let middle = median(&row.rounds);
     let factor = |round: Option<&Round>| round.map_or(0.0, |round| round.p99_factor);
     let (least, most) = (factor(row.rounds.first()), factor(row.rounds.last()));
     let longest = row.rounds.iter().map(|round| round.attacked.max_us).max();
     println!(
-        "{:<26} {:>7} us {:>7} us {:>8.1} {:>13} {:>8} us {:>14.1} {:>8}{}",
+        "{:<26} {:>7} us {:>7} us {:>8.1} {:>13} {:>8} us {:>14} {:>8}{}",
         row.attack,
         middle.quiet.p99_us,
         middle.attacked.p99_us,
         row.p99_factor,
         format!("{least:.1} to {most:.1}"),
         longest.unwrap_or(0),
-        row.alone_p99_factor,
+        without.unwrap_or("-".to_owned()),
         stated,
         if row.within { "" } else { "  ABOVE" }
     );

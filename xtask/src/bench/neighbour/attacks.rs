@@ -16,6 +16,8 @@ pub struct Attack {
     pub name: &'static str,
     /// It keeps the server itself busy, which no agent can divide.
     pub server_bound: bool,
+    /// The agent refuses it. A Valkey without one would end.
+    pub refused: bool,
     /// How many do it at once.
     pub threads: usize,
     pub run: fn(&Bed, &AtomicBool) -> Result<()>,
@@ -29,7 +31,10 @@ pub const ATTACKS: &[Attack] = &[
     attack("pipelines", false, 2, pipelines),
     attack("replies not read", false, 1, unread),
     attack("messages not read", false, 1, messages),
-    attack("refused commands", false, 2, refused),
+    Attack {
+        refused: true,
+        ..attack("refused commands", false, 2, refused)
+    },
     attack("values of 16 MB", true, 2, values),
     attack("KEYS", true, 2, keys),
     attack("SORT", true, 2, sort),
@@ -45,6 +50,7 @@ const fn attack(
     Attack {
         name,
         server_bound,
+        refused: false,
         threads,
         run,
     }
