@@ -2,6 +2,10 @@
 
 use crate::store::Slot;
 
+/// No such answer is longer: a host's name has 255 bytes at most. A script's own error may be as long as values are,
+/// and must be passed on as it comes: kept until its end, it would be searched anew with every read.
+const LINE_BYTES_MAX: usize = 512;
+
 /// Where a request belongs, as the server says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Elsewhere {
@@ -32,7 +36,12 @@ impl Elsewhere {
         let Some(word) = WORDS.iter().position(|word| bytes.starts_with(word)) else {
             return Ok(None);
         };
-        let end = memchr::memchr(b'\r', bytes).ok_or(())?;
+        let looked_at = &bytes[..bytes.len().min(LINE_BYTES_MAX)];
+        let end = match memchr::memchr(b'\r', looked_at) {
+            Some(end) => end,
+            None if bytes.len() < LINE_BYTES_MAX => return Err(()),
+            None => return Ok(None),
+        };
         let line = String::from_utf8_lossy(&bytes[..end]);
         if script.is_some_and(|slot| !is_servers(&line, slot)) {
             return Ok(None);
@@ -112,5 +121,13 @@ mod tests {
         ] {
             assert_eq!(believed(line), Ok(None), "{line}");
         }
+    }
+
+    #[test]
+    fn the_end_of_a_long_error_is_not_waited_for() {
+        let long = format!("-MOVED {}", "x".repeat(LINE_BYTES_MAX));
+        let read = |end: usize| Elsewhere::read(&long.as_bytes()[..end], None);
+        assert_eq!(read(LINE_BYTES_MAX - 1), Err(()));
+        assert_eq!(read(LINE_BYTES_MAX), Ok(None));
     }
 }
