@@ -196,7 +196,8 @@ impl Worker {
         let store = upstream.store;
         if elsewhere == Elsewhere::Moved {
             self.leave_shard(key);
-        } else {
+        } else if declares_all(&owed) {
+            // A script may have made the words up, and slows nobody else down with them.
             self.hesitates_until = self.now + HESITATES_FOR;
         }
         self.doubt();
@@ -340,7 +341,7 @@ impl Worker {
             Elsewhere::Ask(node) if declares_all(&astray.owed) && astray.role == Role::Shared => {
                 let topology = self.environment.whereabouts.topology()?;
                 // To nobody that the environment does not know.
-                let known = topology.nodes().find(|known| known.to_string() == *node);
+                let known = topology.nodes().find(|known| elsewhere::is_at(known, node));
                 let Some(known) = known else {
                     return Some(astray);
                 };

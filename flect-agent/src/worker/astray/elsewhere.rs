@@ -1,5 +1,6 @@
 //! What a node of a cluster answers instead of carrying a request out.
 
+use crate::environment::UpstreamAddress;
 use crate::store::Slot;
 
 /// No such answer is longer: a host's name has 255 bytes at most. A script's own error may be as long as values are,
@@ -52,6 +53,15 @@ impl Elsewhere {
             _ => Self::Wait,
         }))
     }
+}
+
+/// Whether a node that is known is where a server tells of, which writes IPv6 addresses without brackets
+/// (`clusterRedirectClient` in cluster.c).
+pub(super) fn is_at(known: &UpstreamAddress, told: &str) -> bool {
+    known.to_string() == told
+        || known
+            .over_network()
+            .is_some_and(|known| format!("{}:{}", known.ip(), known.port()) == told)
 }
 
 /// Whether a server says just this of a request for the slot.
@@ -120,6 +130,20 @@ mod tests {
             "-CLUSTERDOWN it is\r\n",
         ] {
             assert_eq!(believed(line), Ok(None), "{line}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_known_as_servers_write_them() {
+        for (known, told, is) in [
+            ("10.0.0.1:7", "10.0.0.1:7", true),
+            ("[::1]:7", "::1:7", true),
+            ("[::1]:7", "[::1]:7", true),
+            ("[::1]:7", "::1:8", false),
+            ("10.0.0.1:7", "10.0.0.1:70", false),
+        ] {
+            let known = UpstreamAddress::Tcp(known.parse().unwrap());
+            assert_eq!(is_at(&known, told), is, "{known} {told}");
         }
     }
 
