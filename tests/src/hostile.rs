@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 
-use crate::bed::Bed;
+use crate::bed::{Bed, Builder};
 use crate::setting::Setting;
 use attack::Attack;
 use play::Stage;
@@ -40,7 +40,7 @@ const TRIES: usize = 3;
 pub fn trials() -> Vec<Trial> {
     let held = ATTACKS
         .iter()
-        .map(|&(name, text)| trial(name, move || hold(name, text)));
+        .map(|&(name, text)| trial(name, move || hold(Bed::builder(), name, text)));
     held.chain([
         trial("self_check", self_check),
         trial("rights", || rights::all(Bed::builder())),
@@ -54,6 +54,15 @@ pub fn rights_of(setting: Setting) -> Trial {
     setting.trial("hostile::rights", rights::all)
 }
 
+/// The attacks, held with another server.
+pub fn attacks_of(setting: Setting) -> impl Iterator<Item = Trial> {
+    ATTACKS.iter().map(move |&(name, text)| {
+        setting.trial(&format!("hostile::{name}"), move |bed| {
+            hold(bed, name, text)
+        })
+    })
+}
+
 fn trial(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(format!("hostile::{name}"), || {
         body().map_err(|error| Failed::from(format!("{error:#}")))
@@ -61,8 +70,8 @@ fn trial(name: &str, body: impl FnOnce() -> Result<()> + Send + 'static) -> Tria
 }
 
 /// Every attack of a file against the agent as it is.
-fn hold(file: &str, text: &str) -> Result<()> {
-    let stage = Stage::start(Bed::builder())?;
+fn hold(bed: Builder, file: &str, text: &str) -> Result<()> {
+    let stage = Stage::start(bed)?;
     let mut crossed = Vec::new();
     for attack in Attack::parse_all(text).context(file.to_owned())? {
         let seen = stage.attack(&attack).with_context(|| attack.name.clone())?;
