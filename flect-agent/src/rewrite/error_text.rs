@@ -49,7 +49,15 @@ pub(super) fn append(
                 out.push(rest[0]);
                 at += 1;
             }
-            Found::Name { bytes } => at += bytes,
+            // A line feed behind a name must not come to stand behind a carriage return before it: that ends the line.
+            Found::Name { bytes } => match text.get(at + bytes) {
+                None if !whole => return at,
+                Some(b'\n') => {
+                    out.push(b' ');
+                    at += bytes + 1;
+                }
+                _ => at += bytes,
+            },
             Found::User { bytes } => {
                 out.extend_from_slice(USER);
                 out.extend_from_slice(DEFAULT_USER);

@@ -345,6 +345,23 @@ fn a_carriage_return_ends_no_error() {
     }
 }
 
+/// A name that is taken out does not bring together what ends a line.
+#[test]
+fn a_name_taken_out_ends_no_error() {
+    for (input, expect) in [
+        ("-ERR \r{s}:\n+OK\r\n", "-ERR \r +OK\r\n"),
+        ("-\r{s}\n\r\n", "-\r \r\n"),
+        ("-\r{s}:{s}/3:\n\r\n", "-\r \r\n"),
+        ("-a{s}:\r\n", "-a\r\n"),
+    ] {
+        let input = input.as_bytes();
+        for cut in 0..input.len() {
+            let got = run(&ReplyPlan::Verbatim, input, &[cut], 0);
+            assert_eq!(got, Ok((expect.as_bytes().to_vec(), None)), "cut at {cut}");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_resp_is_not_passed_on() {
     for bad in [
