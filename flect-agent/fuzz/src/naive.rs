@@ -57,6 +57,12 @@ fn nested(bytes: &[u8], depth: usize) -> Option<(Value, usize)> {
                 all.push(value);
                 at += used;
             }
+            if kind == b'|' {
+                // It stands before the value that it is about, and is none by itself (RESP3 specification).
+                let (value, used) = nested(&bytes[at..], depth + 1)?;
+                all.push(value);
+                at += used;
+            }
             Some((Value::Many(kind, all), at))
         }
         _ => None,
