@@ -1,7 +1,7 @@
 //! What a connection is and holds: transactions, blocking commands, subscriptions, its own name,
 //! database and protocol. Each conversation is held with a private Valkey as well.
 
-mod by_name;
+pub(crate) mod by_name;
 mod clients;
 mod diagnosis;
 mod functions;

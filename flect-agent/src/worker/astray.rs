@@ -108,8 +108,11 @@ impl Upstream {
         if !self.of_cluster || self.client_id.is_none() {
             return true;
         }
-        let runs_script = self.owed.front().is_some_and(|owed| !declares_all(owed));
-        let script = self.slot.filter(|_| runs_script);
+        // Only an error needs to be told from a script's own.
+        let front = self.owed.front().filter(|_| bytes.starts_with(b"-"));
+        let script = self
+            .slot
+            .filter(|_| front.is_some_and(|owed| !declares_all(owed)));
         match Elsewhere::read(bytes, script) {
             Ok(elsewhere) => {
                 self.elsewhere = elsewhere;

@@ -8,6 +8,7 @@ use super::second::{Options, Second};
 use super::{Body, PATIENCE, expect, flect, said};
 use crate::bed::agent::wait_until;
 use crate::bed::{APP1, Bed};
+use crate::sessions::by_name::calls;
 use crate::wire::Wire;
 
 pub const BODIES: [(&str, Body); 1] = [("users_are_made_once", made_once)];
@@ -19,14 +20,7 @@ const OWN: u64 = 2;
 
 /// How often ACL SETUSER was asked for since the counts began anew.
 fn made(operator: &mut Wire) -> Result<u64> {
-    let told = said(operator, "INFO commandstats");
-    let line = told
-        .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_acl|setuser:calls="));
-    let calls = line.map_or("0", |line| line.split(',').next().unwrap_or_default());
-    calls
-        .parse()
-        .with_context(|| format!("a count of calls: {calls}"))
+    Ok(calls(operator, "acl|setuser")?.0)
 }
 
 fn made_once() -> Result<()> {

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const EVICTING: usize = 600;
 
 /// How often the server has carried out a command, and how often it failed.
-fn calls(operator: &mut Wire, command: &str) -> Result<(u64, u64)> {
+pub(crate) fn calls(operator: &mut Wire, command: &str) -> Result<(u64, u64)> {
     let stats = operator.command(&["INFO", "commandstats"])?.text();
     let line = stats
         .lines()
